@@ -1,0 +1,140 @@
+"""What a dataset is: uint8 images, labels and stable ids, held together."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from dcmu_jax.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Dataset:
+    """Labelled images whose samples are named by ids.
+
+    Attributes:
+        images: uint8 ``(N, height, width, channels)``, 0..255.
+        labels: int32 ``(N,)``, classes ``0..num_classes-1``.
+        ids: int64 ``(N,)``, unique; they stay with their sample through every selection.
+        num_classes: number of classes of the whole problem (a subset may lack some).
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+    num_classes: int
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, positions: np.ndarray) -> Dataset:
+        """The samples at ``positions`` (integer positions or a boolean mask), ids kept."""
+        return dataclasses.replace(
+            self,
+            images=self.images[positions],
+            labels=self.labels[positions],
+            ids=self.ids[positions],
+        )
+
+    def positions(self, ids: np.ndarray) -> np.ndarray:
+        """Where ``ids`` stand in this dataset, int64 ``(len(ids),)``.
+
+        Raises:
+            InputError: an id is not in the dataset.
+        """
+        order = np.argsort(self.ids)
+        at = np.searchsorted(self.ids, ids, sorter=order)
+        found = order[np.minimum(at, len(order) - 1)]
+        missing = np.asarray(ids)[self.ids[found] != ids]
+        if len(missing):
+            shown = ", ".join(map(str, missing[:5].tolist()))
+            raise InputError(
+                f"Unknown id(s): {shown}{', ...' if len(missing) > 5 else ''}",
+                f"ids of the {len(self)} samples, {self.ids.min()}..{self.ids.max()}",
+                "Check the ids against those of the training set",
+            )
+        return found
+
+    def without(self, ids: np.ndarray) -> Dataset:
+        """The samples whose id is not among ``ids``."""
+        return self.take(~np.isin(self.ids, ids))
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over images, labels and ids: the identity of the data."""
+        digest = hashlib.sha256()
+        for array in (self.images, self.labels, self.ids):
+            digest.update(str((array.dtype.str, array.shape)).encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Splits:
+    """A training and a test set of the same problem; their ids are disjoint.
+
+    Attributes:
+        name: short name of the source, for titles and file names.
+        class_names: one label per class, for figures.
+    """
+
+    name: str
+    train: Dataset
+    test: Dataset
+    class_names: tuple[str, ...]
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes."""
+        return self.train.num_classes
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """``(height, width, channels)`` of every image."""
+        height, width, channels = self.train.images.shape[1:]
+        return height, width, channels
+
+
+class Normalisation(NamedTuple):
+    """Per-channel mean and standard deviation of pixels in [0, 1]; a pytree.
+
+    Pixels everywhere in this library are in 0..255, as uint8 or as float32 (condensed images);
+    a network sees ``(pixels / 255 - mean) / std``.
+    """
+
+    mean: Float[Array | np.ndarray, " channels"]
+    std: Float[Array | np.ndarray, " channels"]
+
+    def apply(self, pixels: Array | np.ndarray) -> Float[Array, "*batch height width channels"]:
+        """Pixels (0..255) to what a network sees, float32."""
+        x = jax.numpy.asarray(pixels, jax.numpy.float32) / 255.0
+        return (x - self._row(self.mean, x)) / self._row(self.std, x)
+
+    def invert(self, x: Array) -> Float[Array, "*batch height width channels"]:
+        """What a network sees back to pixels (0..255, not clipped), float32."""
+        return (x * self._row(self.std, x) + self._row(self.mean, x)) * 255.0
+
+    @staticmethod
+    def _row(value, x) -> Array:
+        return jax.numpy.asarray(value, x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
+
+
+def channel_statistics(images: np.ndarray) -> Normalisation:
+    """Mean and standard deviation of each channel of uint8 ``(N, H, W, C)`` images, in [0, 1].
+
+    Computed from the histogram of pixel values, so exactly and without a float copy of the data.
+    A constant channel gets standard deviation 1.
+    """
+    values = np.arange(256) / 255.0
+    means, stds = [], []
+    for channel in range(images.shape[-1]):
+        share = np.bincount(images[..., channel].reshape(-1), minlength=256) / images[..., 0].size
+        mean = float(share @ values)
+        std = float(np.sqrt(share @ (values - mean) ** 2))
+        means.append(mean)
+        stds.append(std if std > 1e-6 else 1.0)
+    return Normalisation(np.array(means, np.float32), np.array(stds, np.float32))

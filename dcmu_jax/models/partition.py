@@ -1,0 +1,162 @@
+"""A model in three named parts, and running, splitting and counting by part.
+
+A model is any Linen module whose ``setup`` defines ``beginning``, ``intermediate`` and ``final``,
+its only direct children: then ``params["intermediate"]`` *is* the partition, for parameters and
+BatchNorm statistics alike. A part is called as ``part(x, train=flag)``, or as ``part(x)`` when it
+does not take ``train`` (``nn.Dense``, ``nn.Sequential`` of such layers, ...).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import optax
+from jaxtyping import Array
+
+from dcmu_jax.errors import InputError, unknown_name
+
+PARTS = ("beginning", "intermediate", "final")
+
+Variables = Mapping[str, Any]
+"""``{"params": {part: ...}, "batch_stats": {part: ...}}``; the second may be absent or partial."""
+
+
+def check_parts(parts: Collection[str]) -> frozenset[str]:
+    """The parts as a set; raises ``InputError`` for an unknown name."""
+    for part in parts:
+        if part not in PARTS:
+            raise unknown_name("part of a model", part, PARTS)
+    return frozenset(parts)
+
+
+def _run_part(part: nn.Module, x: Array, train: bool) -> Array:
+    takes_train = "train" in inspect.signature(type(part).__call__).parameters
+    return part(x, train=train) if takes_train else part(x)
+
+
+def apply_parts(
+    model: nn.Module,
+    variables: Variables,
+    x: Array,
+    *,
+    start: str = "beginning",
+    stop: str | None = None,
+    train: Collection[str] = (),
+    dropout_key: Array | None = None,
+) -> tuple[Array, dict[str, Any]]:
+    """Run the parts from ``start`` up to, not including, ``stop``.
+
+    Args:
+        model: the module; see the module docstring.
+        variables: its parameters and statistics (only those of the parts that run are needed).
+        x: the input of the part ``start``.
+        start: first part to run.
+        stop: the part before which to stop; ``None`` runs to the end, giving logits.
+        train: parts in training mode (dropout on, BatchNorm on batch statistics and updating
+            them). Every other part is in evaluation mode, so its statistics cannot move.
+        dropout_key: needed when a part in ``train`` has dropout.
+
+    Returns:
+        The output and the new ``batch_stats`` of the parts in ``train`` (an empty dict if none).
+    """
+    names = PARTS[PARTS.index(start) : None if stop is None else PARTS.index(stop)]
+    training = check_parts(train)
+
+    def run(module: nn.Module, x: Array) -> Array:
+        for name in names:
+            x = _run_part(getattr(module, name), x, name in training)
+        return x
+
+    rngs = {} if dropout_key is None else {"dropout": dropout_key}
+    if not training:
+        return model.apply(variables, x, method=run, rngs=rngs), {}  # type: ignore[return-value]
+    y, updated = model.apply(variables, x, method=run, rngs=rngs, mutable=["batch_stats"])
+    stats = updated.get("batch_stats", {})
+    return y, {name: stats[name] for name in stats if name in training}
+
+
+def apply_features(model: nn.Module, variables: Variables, x: Array) -> Array:
+    """Features used for clustering and condensation, flattened to ``(batch, dim)``.
+
+    The input of ``final`` unless the model has a method ``features(x)`` that says otherwise.
+    Evaluation mode.
+    """
+    if hasattr(type(model), "features"):
+        y = model.apply(variables, x, method="features")
+    else:
+        y, _ = apply_parts(model, variables, x, stop="final")
+    return y.reshape(y.shape[0], -1)
+
+
+def initialise(model: nn.Module, key: Array, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Fresh parameters and statistics of ``model`` for images ``(height, width, channels)``.
+
+    Raises:
+        InputError: the model lacks one of the three parts, has others beside them, or cannot
+            take images of this shape.
+    """
+    missing = []
+
+    def run(module: nn.Module, x: Array) -> Array:
+        for name in PARTS:
+            part = getattr(module, name, None)
+            if not isinstance(part, nn.Module):
+                missing.append(name)
+                return x
+            x = _run_part(part, x, False)
+        return x
+
+    x = jax.numpy.zeros((1, *image_shape), jax.numpy.float32)
+    variables = jax.jit(lambda k: model.init(k, x, method=run))(key)
+    params = variables.get("params", {})
+    if missing or not set(params) <= set(PARTS):
+        raise InputError(
+            f"A model with the parts {sorted(params) or 'none'}"
+            + (f", without {missing[0]!r}" if missing else ""),
+            "a Linen module whose setup() defines exactly beginning, intermediate and final",
+            "Group the layers of the model under those three names",
+        )
+    return {
+        "params": {name: params.get(name, {}) for name in PARTS},
+        "batch_stats": dict(variables.get("batch_stats", {})),
+    }
+
+
+def partition(
+    tree: Mapping[str, Any], parts: Collection[str]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Split a tree with part names on top into those in ``parts`` and the rest."""
+    chosen = check_parts(parts)
+    return (
+        {name: sub for name, sub in tree.items() if name in chosen},
+        {name: sub for name, sub in tree.items() if name not in chosen},
+    )
+
+
+def freeze_mask(params: Mapping[str, Any], parts: Collection[str]) -> dict[str, Any]:
+    """A tree of booleans like ``params``: True where a leaf is frozen, that is not in ``parts``."""
+    trainable = check_parts(parts)
+    return {
+        name: jax.tree.map(lambda _, frozen=name not in trainable: frozen, sub)
+        for name, sub in params.items()
+    }
+
+
+def part_optimizer(
+    optimizer: optax.GradientTransformation, params: Mapping[str, Any], parts: Collection[str]
+) -> optax.GradientTransformation:
+    """The optax view of modular training: ``optimizer`` on ``parts``, nothing elsewhere.
+
+    Equal, to the bit, to differentiating only the sub-tree of ``parts`` as ``training.fit`` does
+    (held by a test); for users who bring a training loop of their own.
+    """
+    return optax.selective_transform(optimizer, freeze_mask=freeze_mask(params, parts))
+
+
+def count_parameters(params: Mapping[str, Any]) -> dict[str, int]:
+    """Number of parameters of each part."""
+    return {name: sum(x.size for x in jax.tree.leaves(sub)) for name, sub in params.items()}
