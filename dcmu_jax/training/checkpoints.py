@@ -1,0 +1,211 @@
+"""Checkpoints through Orbax: a network with its three parts apart, and a run to resume."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import flax.linen as nn
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from dcmu_jax.errors import InputError
+from dcmu_jax.models.partition import PARTS
+
+if TYPE_CHECKING:  # the loop imports this module
+    from dcmu_jax.training.classifier import Classifier
+    from dcmu_jax.training.loop import TrainState
+
+
+def _write(path: Path, items: dict[str, Any], about: dict[str, Any]) -> None:
+    """Save named trees and one JSON object; Orbax writes aside and renames when complete."""
+    arguments = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        checkpointer.save(
+            path.absolute(),
+            args=ocp.args.Composite(**arguments, about=ocp.args.JsonSave(about)),
+            force=True,
+        )
+
+
+def _read_about(path: Path) -> dict[str, Any]:
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        return checkpointer.restore(
+            path.absolute(), args=ocp.args.Composite(about=ocp.args.JsonRestore())
+        )["about"]
+
+
+def _read(path: Path, like: dict[str, Any]) -> dict[str, Any]:
+    """The named trees, each with the structure, shapes and dtypes of its twin in ``like``."""
+    arguments = {name: ocp.args.StandardRestore(tree) for name, tree in like.items()}
+    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+        restored = checkpointer.restore(path.absolute(), args=ocp.args.Composite(**arguments))
+    return {name: restored[name] for name in like}
+
+
+def _describe(tree: Any) -> dict[str, str]:
+    """Path -> shape and dtype of every leaf, comparable as JSON."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(p): f"{np.dtype(x.dtype)}{list(x.shape)}" for p, x in leaves}
+
+
+def _part_item(variables: dict[str, Any], part: str) -> dict[str, Any]:
+    """One part as an Orbax item; the marker keeps a part without parameters from being empty."""
+    stats = variables.get("batch_stats", {})
+    item = {"params": variables["params"][part], "marker": np.zeros((), np.int32)}
+    return {**item, "batch_stats": stats[part]} if stats.get(part) else item
+
+
+def save_classifier(path: str | Path, classifier: Classifier) -> None:
+    """Save a network under ``path``: one Orbax item per part, one for the normalisation."""
+    items = {part: _part_item(classifier.variables, part) for part in PARTS}
+    items["normalisation"] = {k: np.asarray(v) for k, v in classifier.normalisation._asdict().items()}
+    about = {
+        "model": repr(classifier.model),
+        "fingerprint": classifier.fingerprint(),
+        "shapes": _describe(items),
+    }
+    _write(Path(path), items, about)
+
+
+def load_classifier(path: str | Path, model: nn.Module, like: Classifier) -> Classifier:
+    """Load a network saved by ``save_classifier``.
+
+    Args:
+        path: the checkpoint's directory.
+        model: the module that it was saved from.
+        like: any network of that module, for the structure (``fresh_classifier``).
+
+    Raises:
+        InputError: no checkpoint there, one of another model, or one whose contents changed.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise InputError(
+            f"No checkpoint at {str(path)!r}", "a directory written by save_classifier",
+            "Check the path, or train first",
+        )
+    items = {part: _part_item(like.variables, part) for part in PARTS}
+    items["normalisation"] = {k: np.asarray(v) for k, v in like.normalisation._asdict().items()}
+    try:
+        about = _read_about(path)
+        saved_model, shapes = about["model"], about["shapes"]
+    except Exception as error:
+        raise _damaged(path, error) from error
+    if saved_model != repr(model) or shapes != _describe(items):
+        raise InputError(
+            f"The checkpoint {str(path)!r} is of another model",
+            "a checkpoint of the model that is asked for",
+            f"Saved from {' '.join(saved_model.split())[:160]!r}; choose that model, or train again",
+        )
+    try:
+        restored = _read(path, items)
+    except Exception as error:
+        raise _damaged(path, error) from error
+    variables = {
+        "params": {part: restored[part]["params"] for part in PARTS},
+        "batch_stats": {
+            part: restored[part]["batch_stats"] for part in PARTS if "batch_stats" in restored[part]
+        },
+    }
+    loaded = dataclasses.replace(
+        like,
+        model=model,
+        variables=variables,
+        normalisation=type(like.normalisation)(**restored["normalisation"]),
+    )
+    if loaded.fingerprint() != about["fingerprint"]:
+        raise _damaged(path, ValueError("its contents do not match its fingerprint"))
+    return loaded
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"The checkpoint {str(path)!r} cannot be read ({str(error).splitlines()[0][:160]})",
+        "a complete checkpoint as it was written",
+        "Delete it and run the stage again",
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class FitCheckpoint:
+    """Saves a call of ``fit`` as it goes, and resumes it.
+
+    Guarantee: a call stopped at any moment and made again with the same arguments ends with the
+    same bits as one that ran through.
+
+    Attributes:
+        path: the directory of the checkpoint; made when first saved.
+        every: epochs between two saves.
+        identity: what the run is of; a checkpoint of anything else is refused.
+    """
+
+    path: Path
+    every: int
+    identity: str
+
+    def save(self, state: TrainState, history: list[tuple[float, float]], epochs: int) -> None:
+        """Save after an epoch, if one is due; the last epoch is left to the caller to save."""
+        done = len(history)
+        if done % self.every == 0 and done < epochs:
+            items = {"state": jax.tree.map(np.asarray, state)._asdict()}
+            items["state"]["opt_state"] = jax.tree.leaves(items["state"]["opt_state"])
+            items["state"]["marker"] = np.zeros((), np.int32)
+            about = {"identity": self.identity, "history": [list(row) for row in history]}
+            _write(self.path, _drop_empty(items), about)
+
+    def restore(
+        self, state: TrainState, epochs: int
+    ) -> tuple[TrainState, list[tuple[float, float]]]:
+        """The saved state and history, or ``state`` and no history if nothing was saved."""
+        if not self.path.is_dir():
+            return state, []
+        try:
+            about = _read_about(self.path)
+            identity, history = about["identity"], [(a, b) for a, b in about["history"]]
+        except Exception as error:
+            raise _damaged(self.path, error) from error
+        if identity != self.identity:
+            raise InputError(
+                f"The unfinished run at {str(self.path)!r} is of other settings or data",
+                "the settings it was started with",
+                "Use those, or start in another directory",
+            )
+        like = state._asdict()
+        structure = jax.tree.structure(like["opt_state"])
+        like["opt_state"] = jax.tree.leaves(like["opt_state"])
+        like["marker"] = np.zeros((), np.int32)
+        try:
+            saved = _read(self.path, _drop_empty({"state": like}))["state"]
+        except Exception as error:
+            raise _damaged(self.path, error) from error
+        return (
+            type(state)(
+                params=saved["params"],
+                batch_stats=saved.get("batch_stats", {}),
+                opt_state=jax.tree.unflatten(structure, saved.get("opt_state", [])),
+                epoch=saved["epoch"],
+            ),
+            history,
+        )
+
+    def discard(self) -> None:
+        """Remove the checkpoint of a finished run."""
+        if self.path.is_dir():
+            shutil.rmtree(self.path)
+
+
+def _drop_empty(items: dict[str, Any]) -> dict[str, Any]:
+    """Without empty containers, which Orbax does not store."""
+    return {
+        name: {k: v for k, v in item.items() if jax.tree.leaves(v)} for name, item in items.items()
+    }
+
+
+def identity_of(*values: Any) -> str:
+    """A string naming what a run is of, from values that print alike when they are alike."""
+    return json.dumps([repr(value) for value in values])

@@ -1,0 +1,137 @@
+"""A trained network as a value: module, variables and the normalisation it was trained with."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from dcmu_jax.data.dataset import Dataset, Normalisation, channel_statistics
+from dcmu_jax.models.partition import apply_features, apply_parts, initialise
+
+_EVALUATION_BATCH = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Per-sample results of a model in evaluation mode.
+
+    Attributes:
+        losses: float32 ``(N,)``, softmax cross-entropy.
+        correct: bool ``(N,)``, whether the largest logit is the label's.
+    """
+
+    losses: np.ndarray
+    correct: np.ndarray
+
+
+@functools.partial(jax.jit, static_argnames=("model", "target"))
+def _forward(model, target, variables, normalisation, pixels):
+    x = normalisation.apply(pixels)
+    if target == "features":
+        return apply_features(model, variables, x)
+    return apply_parts(model, variables, x, stop=None if target == "logits" else target)[0]
+
+
+@jax.jit
+def _score(logits, labels):
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
+    return losses, logits.argmax(-1) == labels
+
+
+def in_batches(
+    fun: Callable[..., Any], *arrays: np.ndarray, batch_size: int = _EVALUATION_BATCH
+) -> Any:
+    """``fun`` over the rows of ``arrays`` in batches of one shape; results as NumPy, joined.
+
+    The last batch is filled up by repeating its first rows, so that ``fun`` compiles once.
+    """
+    count = len(arrays[0])
+    size = min(batch_size, max(count, 1))
+    pieces = []
+    for low in range(0, max(count, 1), size):
+        rows = (np.arange(low, low + size)) % max(count, 1)
+        full = low + size <= count
+        batch = [a[low : low + size] if full else a[rows] for a in arrays]
+        pieces.append(fun(*batch))
+    joined = jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs])[:count], *pieces)
+    return joined
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Classifier:
+    """A network with its parameters and statistics, and how its inputs are normalised.
+
+    Attributes:
+        model: a Linen module in three parts (``dcmu_jax.models.partition``); hashable.
+        variables: ``{"params": ..., "batch_stats": ...}`` with the part names on top.
+        normalisation: of its inputs.
+    """
+
+    model: nn.Module
+    variables: dict[str, Any]
+    normalisation: Normalisation
+
+    def _run(self, pixels: np.ndarray, target: str) -> np.ndarray:
+        return in_batches(
+            lambda x: _forward(self.model, target, self.variables, self.normalisation, x), pixels
+        )
+
+    def logits(self, pixels: np.ndarray) -> np.ndarray:
+        """Logits float ``(N, classes)`` of pixels ``(N, H, W, C)``, evaluation mode."""
+        return self._run(pixels, "logits")
+
+    def features(self, pixels: np.ndarray) -> np.ndarray:
+        """Flattened features ``(N, dim)``, as used for clustering and condensation."""
+        return self._run(pixels, "features")
+
+    def inputs_of(self, part: str, pixels: np.ndarray) -> np.ndarray:
+        """What ``part`` (intermediate or final) sees when the model is fed ``pixels``."""
+        return self._run(pixels, part)
+
+    def evaluate(self, dataset: Dataset) -> Evaluation:
+        """Loss and correctness of every sample."""
+
+        def score(pixels, labels):
+            logits = _forward(self.model, "logits", self.variables, self.normalisation, pixels)
+            return _score(logits, labels)
+
+        losses, correct = in_batches(score, dataset.images, dataset.labels)
+        return Evaluation(losses, correct)
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over the module's settings and every parameter and statistic."""
+        digest = hashlib.sha256(repr(self.model).encode())
+        leaves, _ = jax.tree_util.tree_flatten_with_path((self.variables, self.normalisation))
+        for path, leaf in leaves:
+            digest.update(jax.tree_util.keystr(path).encode())
+            digest.update(np.asarray(leaf).tobytes())
+        return digest.hexdigest()
+
+
+def fresh_classifier(
+    model: nn.Module, dataset: Dataset, seed: int, normalisation: Normalisation | None = None
+) -> Classifier:
+    """An untrained network for ``dataset``.
+
+    Args:
+        model: a Linen module in three parts.
+        dataset: gives the image shape and, unless ``normalisation`` is given, the statistics.
+        seed: of the initialisation.
+        normalisation: of the inputs.
+    """
+    key = jax.random.fold_in(jax.random.key(seed), 0)
+    shape = dataset.images.shape[1:]
+    return Classifier(
+        model,
+        initialise(model, key, (shape[0], shape[1], shape[2])),
+        normalisation or channel_statistics(dataset.images),
+    )

@@ -1,0 +1,348 @@
+"""The training loop: every network in this project is trained by ``fit`` and by nothing else.
+
+An epoch is one compiled ``lax.scan`` over images that lie on the device as uint8 and are
+normalised (and augmented, where asked) inside the step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Collection
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int, Num
+
+from dcmu_jax.data.augmentation import Augmentation, augment
+from dcmu_jax.errors import InputError, check_at_least
+from dcmu_jax.models.partition import PARTS, apply_parts, check_parts, partition
+from dcmu_jax.training.checkpoints import FitCheckpoint
+from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.optimizers import Optimizer
+from dcmu_jax.training.timing import Stopwatch
+
+Progress = Callable[[int, float, float], None]
+"""Called after each epoch with the epochs done, mean loss and accuracy (%)."""
+
+
+class Examples(NamedTuple):
+    """What is trained on; a pytree.
+
+    Attributes:
+        inputs: pixels ``(N, H, W, C)``, uint8 or float32 in 0..255; or, when training starts
+            above ``beginning``, the input of the part it starts from.
+        labels: int32 ``(N,)``.
+        weights: float32 ``(N,)``, how much each example counts in the loss.
+    """
+
+    inputs: Num[Array | np.ndarray, "n *shape"]
+    labels: Int[Array | np.ndarray, " n"]
+    weights: Float[Array | np.ndarray, " n"]
+
+    @classmethod
+    def of(cls, inputs, labels, weights=None) -> Examples:
+        """Examples that count 1 each unless ``weights`` are given."""
+        labels = np.asarray(labels, np.int32)
+        if weights is None:
+            weights = np.ones(len(labels), np.float32)
+        return cls(inputs, labels, np.asarray(weights, np.float32))
+
+
+Loss = Callable[[Float[Array, "batch classes"], Int[Array, " batch"]], Float[Array, " batch"]]
+
+
+def cross_entropy(logits: Array, labels: Array) -> Array:
+    """Softmax cross-entropy of each example, float32 ``(batch,)``."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
+
+
+class TrainState(NamedTuple):
+    """What a training run carries from epoch to epoch (donated to each); a pytree."""
+
+    params: dict[str, Any]
+    batch_stats: dict[str, Any]
+    opt_state: Any
+    epoch: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class _Settings:
+    """Everything the compiled epoch depends on besides arrays; hashable."""
+
+    model: nn.Module
+    parts: frozenset[str]
+    start: str
+    loss: Loss
+    optimizer: Optimizer
+    total_steps: int
+    augmentation: Augmentation | None
+    batch_size: int
+    mesh: Mesh | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """The result of ``fit``.
+
+    Attributes:
+        classifier: the trained network.
+        opt_state: the optimizer's state, to go on with in a later call on the same parts.
+        losses: mean training loss of each epoch.
+        accuracies: training accuracy (%) of each epoch, measured while training.
+        run_s: seconds of training, compilation apart.
+        compile_s: seconds of compilation.
+        flops: floating-point operations of all steps, counted by the compiler on the program
+            before its optimisation; ``None`` where the backend does not count.
+    """
+
+    classifier: Classifier
+    opt_state: Any
+    losses: tuple[float, ...]
+    accuracies: tuple[float, ...]
+    run_s: float
+    compile_s: float
+    flops: float | None
+
+
+def _step(settings: _Settings, frozen, normalisation, state: TrainState, batch, key):
+    """One optimizer step on one batch; returns the state and (sum of loss, of hits, of weight)."""
+    inputs, labels, weights = batch
+    augment_key, dropout_key = jax.random.split(key)
+    if settings.augmentation is not None:
+        inputs = augment(inputs, augment_key, settings.augmentation)
+    x = normalisation.apply(inputs) if settings.start == "beginning" else inputs
+
+    def objective(params):
+        variables = {
+            "params": {**frozen["params"], **params},
+            "batch_stats": {**frozen["batch_stats"], **state.batch_stats},
+        }
+        logits, stats = apply_parts(
+            settings.model,
+            variables,
+            x,
+            start=settings.start,
+            train=settings.parts,
+            dropout_key=dropout_key,
+        )
+        losses = settings.loss(logits, labels)
+        # A batch can hold nothing but filling only if every weight is zero; then do not move.
+        mean = jnp.vdot(weights, losses) / jnp.maximum(weights.sum(), 1e-12)
+        hits = (logits.argmax(-1) == labels).astype(jnp.float32)
+        return mean, (stats, jnp.vdot(weights, losses), jnp.vdot(weights, hits))
+
+    (_, (stats, loss, hits)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+    transform = settings.optimizer.build(settings.total_steps)
+    updates, opt_state = transform.update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    state = state._replace(
+        params=params, opt_state=opt_state, batch_stats={**state.batch_stats, **stats}
+    )
+    return state, (loss, hits, weights.sum())
+
+
+def train_epoch(settings: _Settings, state: TrainState, frozen, normalisation, examples, key):
+    """One epoch: a scan over shuffled batches. Pure; ``fit`` compiles it."""
+    n = examples.labels.shape[0]
+    size = settings.batch_size
+    steps = math.ceil(n / size)
+    shuffle_key, step_key = jax.random.split(jax.random.fold_in(key, state.epoch))
+    # The last batch is filled up with samples of the same epoch at weight 0: they cannot move
+    # the loss, and BatchNorm sees nothing but real samples.
+    order = jnp.resize(jax.random.permutation(shuffle_key, n), steps * size)
+    real = (jnp.arange(steps * size) < n).astype(jnp.float32)
+
+    def step(state, xs):
+        index, real, step = xs
+        batch = (
+            examples.inputs[index],
+            examples.labels[index],
+            examples.weights[index] * real,
+        )
+        if settings.mesh is not None:
+            batch = jax.lax.with_sharding_constraint(
+                batch, NamedSharding(settings.mesh, P("data"))
+            )
+        return _step(
+            settings, frozen, normalisation, state, batch, jax.random.fold_in(step_key, step)
+        )
+
+    state, (losses, hits, weights) = jax.lax.scan(
+        step, state, (order.reshape(steps, size), real.reshape(steps, size), jnp.arange(steps))
+    )
+    total = jnp.maximum(weights.sum(), 1e-12)
+    state = state._replace(epoch=state.epoch + 1)
+    return state, losses.sum() / total, 100 * hits.sum() / total
+
+
+_compiled_epoch = functools.partial(
+    jax.jit, static_argnames=("settings",), donate_argnames=("state",)
+)(train_epoch)
+
+
+@functools.lru_cache(maxsize=256)
+def _step_flops(settings: _Settings, shapes: tuple, structure) -> float | None:
+    """Operations of one step, from the lowered program; cached by settings and shapes."""
+    frozen, normalisation, state, batch = jax.tree.unflatten(
+        structure, [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
+    )
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    lowered = jax.jit(functools.partial(_step, settings)).lower(
+        frozen, normalisation, state, batch, key
+    )
+    cost = lowered.cost_analysis()
+    return None if not cost or "flops" not in cost else float(cost["flops"])
+
+
+def _count_flops(settings, frozen, normalisation, state, examples) -> float | None:
+    batch = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct((settings.batch_size, *a.shape[1:]), a.dtype),
+        tuple(examples),
+    )
+    leaves, structure = jax.tree.flatten((frozen, normalisation, state, batch))
+    single = dataclasses.replace(settings, mesh=None)
+    return _step_flops(single, tuple((a.shape, a.dtype) for a in leaves), structure)
+
+
+def fit(
+    classifier: Classifier,
+    examples: Examples,
+    *,
+    epochs: int,
+    key: Array,
+    optimizer: Optimizer,
+    batch_size: int | None = 256,
+    parts: Collection[str] = PARTS,
+    start: str = "beginning",
+    loss: Loss = cross_entropy,
+    augmentation: Augmentation | None = None,
+    opt_state: Any = None,
+    mesh: Mesh | None = None,
+    progress: Progress | None = None,
+    checkpoint: FitCheckpoint | None = None,
+    count_flops: bool = True,
+) -> Fitted:
+    """Train ``parts`` of a network.
+
+    Args:
+        classifier: where training starts; it is not changed.
+        examples: what is trained on.
+
+    Other args:
+        epochs: passes over ``examples``; 0 returns the classifier as it is.
+        key: typed key; shuffling, augmentation and dropout of epoch ``e`` depend on it and ``e``.
+        optimizer: see ``Optimizer``.
+        batch_size: ``None`` for all examples in one batch. The last batch is filled up with
+            examples of weight zero, none is dropped.
+        parts: the parts that train. Guarantee: parameters and BatchNorm statistics of the others
+            come back bit-identical, and no gradient is computed for them.
+        start: the part that ``examples.inputs`` are the input of; parts below it do not run.
+        loss: per-example loss of logits and labels; a module-level function, since it is part of
+            the compilation key.
+        augmentation: of the pixels, fresh for every batch.
+        opt_state: of an earlier call on the same parts, to go on from.
+        mesh: with an axis ``data``, over which each batch is sharded; parameters are replicated.
+        progress: called after every epoch.
+        checkpoint: where to save the run as it goes, and to resume it from, to the same bits.
+        count_flops: count the operations (a trace of one step more, once per shape).
+
+    Returns:
+        The trained classifier, with what it cost. Same arguments, same bits on one machine.
+
+    Raises:
+        InputError: no examples, a part that is not one, a part below ``start`` among those that
+            train, a batch that does not divide over the mesh.
+    """
+    trainable = check_parts(parts)
+    n = len(examples.labels)
+    if n == 0:
+        raise InputError("No examples to train on", "at least one", "Check what is left to train on")
+    below = trainable & set(PARTS[: PARTS.index(start)])
+    if not trainable or below:
+        raise InputError(
+            f"Training the parts {sorted(trainable)} from the inputs of {start!r}",
+            f"one or more of {', '.join(PARTS[PARTS.index(start) :])}",
+            "Name a part to train, or start at the lowest part that trains",
+        )
+    check_at_least("epochs", epochs, 0)
+    if batch_size is not None:
+        check_at_least("batch_size", batch_size, 1)
+    optimizer.check()
+
+    devices = 1 if mesh is None else mesh.shape["data"]
+    size = min(batch_size or n, math.ceil(n / devices) * devices)
+    if size % devices:
+        raise InputError(
+            f"A batch of {size} over {devices} devices",
+            f"a multiple of {devices}",
+            f"Set the batch size to {math.ceil(size / devices) * devices}",
+        )
+    settings = _Settings(
+        model=classifier.model,
+        parts=trainable,
+        start=start,
+        loss=loss,
+        optimizer=optimizer,
+        total_steps=epochs * math.ceil(n / size) if optimizer.schedule != "constant" else 0,
+        augmentation=augmentation,
+        batch_size=size,
+        mesh=mesh,
+    )
+    watch = Stopwatch()
+    with watch.running():
+        running = PARTS[PARTS.index(start) :]
+        params, frozen_params = partition(classifier.variables["params"], trainable)
+        stats, frozen_stats = partition(classifier.variables.get("batch_stats", {}), trainable)
+        frozen = {
+            "params": partition(frozen_params, running)[0],
+            "batch_stats": partition(frozen_stats, running)[0],
+        }
+        if opt_state is None:
+            opt_state = optimizer.build(settings.total_steps).init(params)
+        # Copied, because the state is donated and the caller keeps what was passed in.
+        state = jax.tree.map(
+            jnp.copy, TrainState(params, stats, opt_state, jnp.zeros((), jnp.int32))
+        )
+        data = (frozen, classifier.normalisation, Examples(*map(jnp.asarray, examples)))
+        if mesh is not None:
+            state, data, key = jax.device_put((state, data, key), NamedSharding(mesh, P()))
+        frozen, normalisation, examples = data
+        history: list[tuple[float, float]] = []
+        if checkpoint is not None:
+            state, history = checkpoint.restore(state, epochs)
+        for epoch in range(len(history), epochs):
+            state, mean_loss, accuracy = _compiled_epoch(
+                settings, state, frozen, normalisation, examples, key
+            )
+            history.append((float(mean_loss), float(accuracy)))
+            if progress is not None:
+                progress(epoch + 1, *history[-1])
+            if checkpoint is not None:
+                with watch.paused():
+                    checkpoint.save(state, history, epochs)
+        jax.block_until_ready(state)
+    flops = None
+    if count_flops and epochs:
+        per_step = _count_flops(settings, frozen, normalisation, state, examples)
+        flops = None if per_step is None else per_step * epochs * math.ceil(n / size)
+    variables = {
+        "params": {**classifier.variables["params"], **state.params},
+        "batch_stats": {**classifier.variables.get("batch_stats", {}), **state.batch_stats},
+    }
+    return Fitted(
+        dataclasses.replace(classifier, variables=variables),
+        state.opt_state,
+        tuple(loss for loss, _ in history),
+        tuple(accuracy for _, accuracy in history),
+        watch.run_s,
+        watch.compile_s,
+        flops,
+    )

@@ -1,0 +1,73 @@
+"""The clock: seconds of work and seconds of compilation, kept apart."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import jax.monitoring
+
+# (start, end) of every span in which JAX traced, lowered or compiled, on time.monotonic.
+_compiling: list[tuple[float, float]] = []
+
+
+def _note_compilation(event: str, duration: float, **_: object) -> None:
+    if event.startswith("/jax/core/compile/"):
+        now = time.monotonic()
+        _compiling.append((now - duration, now))
+
+
+jax.monitoring.register_event_duration_secs_listener(_note_compilation)
+
+
+def _compile_seconds(start: float, end: float) -> float:
+    """Length of the union of the compilation spans within [start, end]; spans may nest."""
+    total, reached = 0.0, start
+    for low, high in sorted(span for span in _compiling if span[1] > start):
+        low, high = max(low, reached), min(high, end)
+        if high > low:
+            total, reached = total + high - low, high
+    return total
+
+
+class Stopwatch:
+    """Seconds of work and of compilation, summed over the spans it was running.
+
+    Work is wall-clock time less what JAX spent tracing, lowering and compiling meanwhile. Whoever
+    stops the watch must have waited for the device (``jax.block_until_ready``) or fetched results.
+
+    >>> watch = Stopwatch()
+    >>> with watch.running():
+    ...     pass
+    >>> watch.run_s >= 0 and watch.compile_s == 0
+    True
+    """
+
+    def __init__(self) -> None:
+        self.run_s = 0.0
+        self.compile_s = 0.0
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """Count the time of the ``with`` block."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            end = time.monotonic()
+            compiling = _compile_seconds(start, end)
+            self.compile_s += compiling
+            self.run_s += end - start - compiling
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the ``with`` block out of the count of an enclosing ``running`` block."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            end = time.monotonic()
+            compiling = _compile_seconds(start, end)
+            self.compile_s -= compiling
+            self.run_s -= end - start - compiling
