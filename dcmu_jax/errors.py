@@ -38,7 +38,7 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     return InputError(f"Unknown {kind} {name!r}", ", ".join(known), remedy)
 
 
-def check_fraction(name: str, value: float) -> None:
+def check_fraction(name: str, value: float | int) -> None:
     """Raise unless ``value`` lies strictly between 0 and 1."""
     if not (math.isfinite(value) and 0 < value < 1):
         raise InputError(
@@ -46,13 +46,13 @@ def check_fraction(name: str, value: float) -> None:
         )
 
 
-def check_at_least(name: str, value: float, least: float) -> None:
+def check_at_least(name: str, value: float | int, least: float | int) -> None:
     """Raise unless ``value`` is finite and at least ``least``."""
     if not (math.isfinite(value) and value >= least):
         raise InputError(f"{name} = {value!r}", f"{least} or more", f"Raise {name} to {least}")
 
 
-def check_positive(name: str, value: float) -> None:
+def check_positive(name: str, value: float | int) -> None:
     """Raise unless ``value`` is finite and above zero."""
     if not (math.isfinite(value) and value > 0):
         raise InputError(f"{name} = {value!r}", "a number above 0", f"Set {name} above 0")
