@@ -1,0 +1,118 @@
+"""Membership inference by loss: can an attacker tell forgotten samples from unseen ones."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float, Int
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import StratifiedShuffleSplit
+
+from dcmu_jax.errors import InputError, check_at_least, unknown_name
+
+Control = Literal["all", "same_class"]
+"""Which test samples the forgotten ones are told from."""
+
+_CONTROLS = ("all", "same_class")
+
+# exp(-1e4) is 0 in any precision: losses beyond it carry no more evidence, only an ill-conditioned
+# fit. Infinite losses (a probability of exactly 0) land here too.
+_LARGEST_LOSS = 1e4
+
+
+def control_losses_for(
+    control: Control,
+    test_losses: Float[np.ndarray, " test"],
+    test_labels: Int[np.ndarray, " test"],
+    forget_labels: Int[np.ndarray, " forget"],
+) -> Float[np.ndarray, " control"]:
+    """The losses of the samples that were never trained on, to hold the forgotten ones against.
+
+    Args:
+        control: ``"all"`` takes every test sample, as the paper does. ``"same_class"`` takes those
+            whose class occurs in the forget set: when one class is forgotten, like is compared
+            with like, while ``"all"`` would tell the class and not the membership. When the forget
+            set has every class the two are the same; class proportions are not matched.
+        test_losses: per-sample losses of the test samples that may be used.
+        test_labels: their classes.
+        forget_labels: classes of the forgotten samples.
+
+    Returns:
+        The chosen losses, in their order.
+
+    Raises:
+        InputError: an unknown control, or no test sample of the forgotten classes.
+    """
+    if control not in _CONTROLS:
+        raise unknown_name("membership-inference control", control, _CONTROLS)
+    if control == "all":
+        return test_losses
+    chosen = test_losses[np.isin(test_labels, forget_labels)]
+    if not len(chosen):
+        classes = np.unique(forget_labels).tolist()
+        raise InputError(
+            f"A test set without samples of the forgotten class(es) {classes}",
+            "at least two test samples of those classes for a same-class control",
+            "Set the control to 'all', or bring such test samples",
+        )
+    return chosen
+
+
+def loss_attack(
+    forget_losses: Float[np.ndarray, " forget"],
+    control_losses: Float[np.ndarray, " control"],
+    *,
+    splits: int = 10,
+    seed: int = 0,
+) -> float:
+    """Accuracy (%) of telling forgotten from control samples by their loss: the paper's MIA.
+
+    Both sets are cut to the smaller size after a shuffle; on the balanced set a logistic
+    regression with one feature (scikit-learn's defaults) is fitted on 90 % and scored on 10 %,
+    over stratified random splits; the mean is returned. 50 is chance; the value to reach is the
+    retrained model's, which is far from 50 when a class is forgotten and the control is ``"all"``.
+
+    The scored part never has fewer than two samples, one of each kind, so sets of two samples and
+    up work; below some twenty samples the result is mostly noise (two samples scored per split).
+    Losses above 1e4, infinite ones included, count as 1e4.
+
+    Args:
+        forget_losses: per-sample losses of the forgotten samples.
+        control_losses: those of samples never trained on (see ``control_losses_for``).
+        splits: number of random splits.
+        seed: of the shuffles and splits; same seed, same result.
+
+    Raises:
+        InputError: fewer than two samples on a side, a loss that is NaN, no splits.
+    """
+    check_at_least("splits", splits, 1)
+    size = min(len(forget_losses), len(control_losses))
+    if size < 2:
+        raise InputError(
+            f"A membership attack on {len(forget_losses)} forgotten and {len(control_losses)} "
+            "control samples",
+            "at least 2 of each",
+            "Forget more samples or use a larger test set",
+        )
+    for name, losses in (("forgotten", forget_losses), ("control", control_losses)):
+        if np.isnan(losses).any():
+            raise InputError(
+                f"{int(np.isnan(losses).sum())} of {len(losses)} losses of the {name} samples "
+                "are NaN",
+                "numbers (infinity is allowed)",
+                "The model has diverged: lower its learning rate",
+            )
+    rng = np.random.default_rng(seed)
+    pair = [rng.permutation(losses)[:size] for losses in (forget_losses, control_losses)]
+    feature = np.concatenate(pair).astype(np.float64).clip(None, _LARGEST_LOSS)[:, None]
+    member = np.repeat([1, 0], size)
+
+    scored = max(2, math.ceil(0.1 * len(member)))
+    folds = StratifiedShuffleSplit(splits, test_size=scored, random_state=seed)
+    accuracies = [
+        LogisticRegression().fit(feature[fit], member[fit]).score(feature[test], member[test])
+        for fit, test in folds.split(feature, member)
+    ]
+    return 100 * float(np.mean(accuracies))

@@ -1,0 +1,56 @@
+"""Scores over a table: how far each method is from the retrained model."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from dcmu_jax.errors import InputError, unknown_name
+from dcmu_jax.metrics.measurement import Measurement
+
+
+def gap(measurement: Measurement, retrained: Measurement) -> float:
+    """Mean absolute difference to the retrained model over RA, FA, TeA and MIA, in points.
+
+    The "average gap" of the sparse-unlearning literature (Jia et al. 2023), with forget accuracy
+    where that has its complement. 0 at best.
+    """
+    names = ("retain_accuracy", "forget_accuracy", "test_accuracy", "mia")
+    return sum(abs(getattr(measurement, n) - getattr(retrained, n)) for n in names) / len(names)
+
+
+def tug_of_war(measurement: Measurement, retrained: Measurement) -> float:
+    """Product over forget, retain and test of (1 - |accuracy difference| / 100), 0..1.
+
+    Tug of war (ToW) of Zhao et al. (2024). 1 at best; one bad accuracy spoils it.
+    """
+    names = ("forget_accuracy", "retain_accuracy", "test_accuracy")
+    return math.prod(1 - abs(getattr(measurement, n) - getattr(retrained, n)) / 100 for n in names)
+
+
+def with_scores(
+    measurements: Sequence[Measurement], reference: str = "retrain"
+) -> list[Measurement]:
+    """The measurements with ``gap`` and ``tug_of_war`` filled in, in the same order.
+
+    Args:
+        measurements: of one request and one seed.
+        reference: method name of the retrained model among them; it gets 0 and 1.
+
+    Raises:
+        InputError: the reference is missing, or there is more than one.
+    """
+    found = [m for m in measurements if m.method == reference]
+    if not found:
+        raise unknown_name("reference method", reference, {m.method for m in measurements})
+    if len(found) > 1:
+        raise InputError(
+            f"{len(found)} measurements of the reference {reference!r}",
+            "one",
+            "Score one seed at a time and average the scores",
+        )
+    return [
+        dataclasses.replace(m, gap=gap(m, found[0]), tug_of_war=tug_of_war(m, found[0]))
+        for m in measurements
+    ]
