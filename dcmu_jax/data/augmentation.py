@@ -1,0 +1,76 @@
+"""Random horizontal flips and shifted crops of a batch, inside a compiled step."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Num
+
+from dcmu_jax.errors import InputError, check_at_least
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What is done to training images; hashable, so it can be a static argument.
+
+    Attributes:
+        flip: mirror each image left to right with probability one half.
+        crop_padding: pixels by which each image is shifted at most, in either direction and
+            axis; what comes in is the reflection of the image at its border. 0 is off.
+    """
+
+    flip: bool = False
+    crop_padding: int = 0
+
+    def __post_init__(self):
+        check_at_least("crop_padding", self.crop_padding, 0)
+
+
+def augment(
+    pixels: Num[Array | np.ndarray, "batch height width channels"],
+    key: Array,
+    augmentation: Augmentation,
+) -> Num[Array, "batch height width channels"]:
+    """Flip and crop every image by its own draw.
+
+    The same as padding by reflection, cropping at a random place and flipping, but done by one
+    gather of row and column indices, for every image at once. Shape and dtype stay, and every
+    pixel that comes out is one of the same image. The same key gives the same result.
+
+    Args:
+        pixels: the batch, of any dtype.
+        key: randomness of this batch; use another for the next one.
+        augmentation: what to do; static under ``jit``.
+
+    Raises:
+        InputError: ``crop_padding`` is not smaller than the sides of the images.
+    """
+    pixels = jnp.asarray(pixels)
+    batch, height, width, _ = pixels.shape
+    padding = augmentation.crop_padding
+    if padding >= min(height, width):
+        raise InputError(
+            f"crop_padding = {padding} on images of {height}x{width} pixels",
+            f"0..{min(height, width) - 1}",
+            "Lower crop_padding",
+        )
+    if not augmentation.flip and padding == 0:
+        return pixels
+    flip_key, row_key, column_key = jax.random.split(key, 3)
+    rows = _shifted(row_key, batch, height, padding)
+    columns = _shifted(column_key, batch, width, padding)
+    if augmentation.flip:
+        flipped = jax.random.bernoulli(flip_key, shape=(batch, 1))
+        columns = jnp.where(flipped, columns[:, ::-1], columns)
+    image = jnp.arange(batch).reshape(batch, 1, 1)
+    return pixels[image, rows[:, :, None], columns[:, None, :]]
+
+
+def _shifted(key: Array, batch: int, side: int, padding: int) -> Array:
+    """Indices ``(batch, side)`` along one axis after a random shift, reflected at the borders."""
+    shift = jax.random.randint(key, (batch, 1), -padding, padding + 1)
+    index = jnp.abs(jnp.arange(side).reshape(1, side) + shift)
+    return jnp.where(index >= side, 2 * (side - 1) - index, index)

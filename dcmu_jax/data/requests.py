@@ -1,0 +1,208 @@
+"""Forget requests: which training samples must go, written as text or given as ids."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from dcmu_jax.data.dataset import Dataset
+from dcmu_jax.errors import InputError, check_fraction, unknown_name
+
+KINDS = ("random:FRACTION", "class:NUMBER", "ids:FILE")
+"""The terms of a request, as they are shown to users; ``+`` joins them."""
+
+_NAMES = [kind.partition(":")[0] for kind in KINDS]
+_ALLOWED = f"{', '.join(KINDS)}, joined by +"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ForgetRequest:
+    """The training samples that must be forgotten.
+
+    Attributes:
+        text: the request as it was written.
+        ids: int64 ``(N,)``, sorted and unique, at least one and not all of the training set.
+        forgotten_classes: the classes of which no training sample stays.
+        slug: short name for folders, of letters, digits, ``.``, ``-`` and ``+`` only.
+    """
+
+    text: str
+    ids: np.ndarray
+    forgotten_classes: tuple[int, ...]
+    slug: str
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+def parse_request(text: str, train: Dataset, seed: int) -> ForgetRequest:
+    """Read a request such as ``random:0.1``, ``class:2``, ``ids:FILE`` or ``class:2+random:0.05``.
+
+    - ``random:f``: ``floor(f N)`` of the N training samples, drawn without replacement by
+      ``seed`` from those that the other terms leave. With one seed a smaller fraction is part of
+      a larger one, and the draw depends on the ids only, not on the order of the samples.
+    - ``class:c``: all samples of class ``c``.
+    - ``ids:FILE``: a text file of integers (one a line, or separated by commas or spaces), a
+      ``.json`` list, or a ``.npy`` integer array.
+
+    Raises:
+        InputError: an unknown kind of term, a class or an id that does not exist, a fraction
+            outside (0, 1) or so small that no sample falls in it, a missing or unreadable file,
+            duplicates in it, an empty request, or one for everything.
+    """
+    # Only a + before another term splits: file names may hold one.
+    terms = [term.strip() for term in re.split(r"\+(?=\s*[A-Za-z_]+:)", text)]
+    named = np.empty(0, np.int64)
+    count, slugs = 0, []
+    for term in terms:
+        kind, _, value = (piece.strip() for piece in term.partition(":"))
+        if not term:
+            raise InputError(f"Forget request {text!r} is empty", _ALLOWED, "Say what must go")
+        if kind == "random":
+            count += _count(value, len(train))
+        elif kind == "class":
+            named = np.union1d(named, _ids_of_class(value, train))
+        elif kind == "ids":
+            named = np.union1d(named, _check_ids(read_ids(value), value, train))
+            value = Path(value).stem
+        else:
+            raise unknown_name("kind of forget request", kind, _NAMES)
+        slugs.append(f"{kind}-{value}")
+    rest = np.sort(train.ids[~np.isin(train.ids, named)])
+    if count > len(rest):
+        raise InputError(
+            f"Forget request {text!r} draws {count} samples at random",
+            f"at most the {len(rest)} that the other terms leave",
+            "Lower the fraction",
+        )
+    drawn = np.random.default_rng(seed).permutation(rest)[:count]
+    return _request(text, "+".join(slugs), np.union1d(named, drawn), train)
+
+
+def request_for_ids(ids: Iterable[int], train: Dataset) -> ForgetRequest:
+    """A request for the samples with these ids, from a list, a tuple or an array of integers.
+
+    Raises:
+        InputError: not integers, duplicates, ids that are not in ``train``, none, or all.
+    """
+    values = np.asarray(ids) if hasattr(ids, "dtype") else np.array(_integers(list(ids), "ids"))
+    checked = np.sort(_check_ids(values, "ids", train))
+    digest = hashlib.sha256(checked.tobytes()).hexdigest()[:8]
+    return _request(f"{len(checked)} ids ({digest})", f"ids-{digest}", checked, train)
+
+
+def read_ids(path: str) -> np.ndarray:
+    """The integers in a text, ``.json`` or ``.npy`` file, int64, in their order.
+
+    Raises:
+        InputError: no such file, or something other than integers in it.
+    """
+    file = Path(path).expanduser()
+    if not path or not file.is_file():
+        raise InputError(
+            f"There is no file of ids {path!r}", "a text, .json or .npy file", "Check the path"
+        )
+    if file.suffix == ".npy":
+        return _read_npy(file)
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+        values = json.loads(text) if file.suffix == ".json" else _split(text)
+    except (ValueError, RecursionError, OSError) as error:  # json and utf-8 errors are ValueErrors
+        raise _not_integers(str(file), type(error).__name__) from error
+    if not isinstance(values, list):
+        raise _not_integers(str(file), type(values).__name__)
+    return np.array(_integers(values, str(file)), np.int64)
+
+
+def _split(text: str) -> list[int | str]:
+    words = re.split(r"[\s,]+", text.strip(" \t\r\n,"))
+    # At most 19 digits: more would not fit an id, and int() of a long text is slow.
+    return [int(w) if re.fullmatch(r"[+-]?[0-9]{1,19}", w) else w for w in words if w]
+
+
+def _read_npy(file: Path) -> np.ndarray:
+    try:
+        with file.open("rb") as opened:
+            array = np.lib.format.read_array(opened, allow_pickle=False)
+    except Exception as error:  # of many kinds: the bytes are not to be trusted
+        raise _not_integers(str(file), type(error).__name__) from error
+    return array
+
+
+def _integers(values: list, name: str) -> list[int]:
+    for value in values:
+        whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+        if not (whole and -(2**63) <= value < 2**63):
+            raise _not_integers(name, repr(value)[:40])
+    return values
+
+
+def _not_integers(name: str, what: str) -> InputError:
+    return InputError(
+        f"{name} holds something other than ids: {what}",
+        "integers: text with one a line or separated by commas or spaces, a .json list, or a "
+        ".npy array of one dimension",
+        "Write the ids alone",
+    )
+
+
+def _check_ids(ids: np.ndarray, name: str, train: Dataset) -> np.ndarray:
+    if ids.size == 0:
+        raise InputError(f"{name} holds no id: the request is empty", "one id or more", "Name some")
+    if ids.dtype.kind not in "iu" or ids.ndim != 1:
+        raise _not_integers(name, f"an array of {ids.dtype}, shape {ids.shape}")
+    values, counts = np.unique(ids, return_counts=True)
+    if len(values) != len(ids):
+        shown = ", ".join(map(str, values[counts > 1][:5].tolist()))
+        raise InputError(f"{name} holds duplicates: {shown}", "each id once", "Remove the copies")
+    train.positions(values)  # raises where an id is unknown
+    return values.astype(np.int64)
+
+
+def _count(value: str, total: int) -> int:
+    try:
+        fraction = float(value)
+    except ValueError as error:
+        raise InputError(
+            f"random:{value}", "a number strictly between 0 and 1", "Write random:0.1, say"
+        ) from error
+    check_fraction("fraction of random", fraction)
+    count = int(fraction * total + 1e-9)  # 0.1 of 30 is 3, not the 2 of rounding errors
+    if count == 0:
+        raise InputError(
+            f"random:{value} of {total} samples is no sample",
+            f"a fraction of {1 / total:.3g} or more",
+            "Raise the fraction",
+        )
+    return count
+
+
+def _ids_of_class(value: str, train: Dataset) -> np.ndarray:
+    classes = np.unique(train.labels).tolist()
+    if not re.fullmatch(r"[0-9]{1,9}", value) or int(value) not in classes:
+        shown = ", ".join(map(str, classes[:20])) + (", ..." if len(classes) > 20 else "")
+        raise InputError(
+            f"There is no class {value!r}",
+            f"one of the {len(classes)} classes of the training set: {shown}",
+            "Write class:0, say; join several as class:0+class:1",
+        )
+    return train.ids[train.labels == int(value)]
+
+
+def _request(text: str, slug: str, ids: np.ndarray, train: Dataset) -> ForgetRequest:
+    if len(ids) == len(train):
+        raise InputError(
+            f"Forget request {text!r} asks for all {len(train)} training samples",
+            "a request that leaves some",
+            "Ask for less; a model of no data is a fresh one",
+        )
+    leaves = np.unique(train.labels[~np.isin(train.ids, ids)])
+    forgotten = np.setdiff1d(np.unique(train.labels), leaves).tolist()
+    slug = re.sub(r"[^A-Za-z0-9.+-]+", "-", slug)[:60]
+    return ForgetRequest(text, ids, tuple(forgotten), slug)
