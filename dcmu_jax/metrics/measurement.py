@@ -111,7 +111,9 @@ METRICS: tuple[Metric, ...] = (
     Metric("compile_s", "compile", "s", "for information", 2, "compilation, in neither time"),
     Metric("online_flops", "FLOPs", "", "lower", 0, "operations of the online training"),
     Metric("gap", "gap", "", "lower", 2, "mean distance to the retrained RA, FA, TeA and MIA"),
-    Metric("tug_of_war", "ToW", "", "higher", 3, "closeness to the retrained accuracies, 1 at best"),
+    Metric(
+        "tug_of_war", "ToW", "", "higher", 3, "closeness to the retrained accuracies, 1 at best"
+    ),
 )
 """Every number of a ``Measurement``, in the order of the columns."""
 

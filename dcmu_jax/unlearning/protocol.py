@@ -6,7 +6,7 @@ import dataclasses
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_at_least, unknown_name
@@ -179,13 +179,31 @@ def _draw_members(
     return np.sort(positions[rank < per_cluster])
 
 
+def _recondensed_images(
+    bank: Bank, recondensed: Bank | None, stays: np.ndarray, count: int
+) -> np.ndarray:
+    """The images of ``recondensed``, one for each of the ``count`` clusters with members left."""
+    allowed = f"a bank of the {stays.sum()} samples that stay, in {count} clusters"
+    remedy = "Make it with condensation.recondense, for the same request"
+    if recondensed is None:
+        raise InputError("No re-condensed bank with touched='recondense'", allowed, remedy)
+    if not np.array_equal(recondensed.ids, bank.ids[stays]) or len(recondensed.images) != count:
+        raise InputError(
+            f"A re-condensed bank of {len(recondensed.ids)} samples in {len(recondensed.images)} "
+            "clusters, made for another request",
+            allowed,
+            remedy,
+        )
+    return recondensed.images
+
+
 def collect(
     bank: Bank,
     dataset: Dataset,
     forget_ids: Int[np.ndarray, " forget"],
     *,
     touched: Touched = "members",
-    recondensed: Float[np.ndarray, "clusters height width channels"] | None = None,
+    recondensed: Bank | None = None,
     weigh_by_size: bool = False,
     real_per_cluster: int = 0,
     seed: int = 0,
@@ -204,8 +222,8 @@ def collect(
         forget_ids: ids to forget.
         touched: what stands for a touched cluster: its remaining ``"members"``, or one
             re-condensed image (``"recondense"``). One with no members left vanishes either way.
-        recondensed: for ``"recondense"``, the new images of
-            ``collection_protocol(...).recondensable``, in that order.
+        recondensed: for ``"recondense"``, the bank of the samples that stay, whose clusters are
+            those of ``bank`` with members left, in their order (``condensation.recondense``).
         weigh_by_size: a condensed image counts as many times as the remaining members it stands
             for, so that all weights sum to the size of the retain set; otherwise each row counts
             once.
@@ -215,8 +233,8 @@ def collect(
         seed: of that draw.
 
     Raises:
-        InputError: unknown ids, everything forgotten, re-condensed images missing, given in vain
-            or of another number, a negative ``real_per_cluster``.
+        InputError: unknown ids, everything forgotten, a re-condensed bank that is missing, given in
+            vain or made for another request, a negative ``real_per_cluster``.
     """
     if touched not in ("members", "recondense"):
         raise unknown_name("treatment of touched clusters", touched, ("members", "recondense"))
@@ -227,25 +245,15 @@ def collect(
     if touched == "members":
         if recondensed is not None:
             raise InputError(
-                "Re-condensed images with touched='members'",
-                "re-condensed images with touched='recondense' only",
-                "Leave them out, or set touched='recondense'",
+                "A re-condensed bank with touched='members'",
+                "a re-condensed bank with touched='recondense' only",
+                "Leave it out, or set touched='recondense'",
             )
         real, clusters = split.survivors, split.condensed
         images = bank.images[clusters]
     else:
-        again = split.recondensable
-        if recondensed is None or recondensed.shape != (len(again), *bank.images.shape[1:]):
-            given = "No" if recondensed is None else f"{recondensed.shape}"
-            raise InputError(
-                f"{given} re-condensed images with touched='recondense'",
-                f"an array of shape {(len(again), *bank.images.shape[1:])}, one image for each "
-                "touched cluster that has members left",
-                "Re-condense the clusters collection_protocol(...).recondensable names",
-            )
-        real = np.empty(0, np.int64)
-        clusters = np.concatenate([split.condensed, again])
-        images = np.concatenate([bank.images[split.condensed], recondensed])
+        real, clusters = np.empty(0, np.int64), np.flatnonzero(split.remaining)
+        images = _recondensed_images(bank, recondensed, ~forget, len(clusters))
 
     sizes = split.remaining[clusters]
     if real_per_cluster:

@@ -102,12 +102,18 @@ OPTIONS = [
 
 
 def _recondensed(bank, forget_ids, options):
-    """The options with made-up images for the clusters that want them."""
+    """The options with a made-up bank of what is left: image j of touched clusters is 300 + j."""
     if options.get("touched") != "recondense":
         return options
-    split = collection_protocol(bank.cluster, len(bank.images), forget_mask(bank, forget_ids))
-    images = np.stack([np.full((4, 3, 1), 300 + j, np.float32) for j in split.recondensable])
-    return options | {"recondensed": images}
+    stays = ~forget_mask(bank, forget_ids)
+    split = collection_protocol(bank.cluster, len(bank.images), ~stays)
+    images = bank.images.copy()
+    images[split.touched] = 300 + np.flatnonzero(split.touched).reshape(-1, 1, 1, 1)
+    left = np.flatnonzero(split.remaining)
+    cluster = np.searchsorted(left, bank.cluster[stays]).astype(np.int32)
+    return options | {
+        "recondensed": ToyBank(bank.ids[stays], cluster, images[left], bank.labels[left])
+    }
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
@@ -174,11 +180,11 @@ def test_recondensed_clusters_keep_the_set_at_one_image_per_cluster():
     found = collect(bank, dataset, forget_ids, **options)
     split = collection_protocol(bank.cluster, 20, forget_mask(bank, forget_ids))
     assert found.is_condensed.all() and len(found.ids) == 0
-    clusters = split.condensed.tolist() + split.recondensable.tolist()
-    assert 19 not in clusters
+    clusters = np.flatnonzero(split.remaining).tolist()
+    assert 19 not in clusters and len(split.recondensable) > 0
     assert found.labels.tolist() == bank.labels[clusters].tolist()
-    made_up = found.pixels[len(split.condensed) :, 0, 0, 0] - 300
-    assert made_up.tolist() == split.recondensable.tolist()
+    for image, j in zip(found.pixels, clusters, strict=True):
+        assert (image == (300 + j if split.touched[j] else bank.images[j])).all()
 
 
 def test_real_members_are_drawn_per_cluster_by_seed():
@@ -210,21 +216,20 @@ def test_mask_and_cluster_refusals():
         collection_protocol(cluster - 1, 2, np.zeros(3, bool))
 
 
-@pytest.mark.parametrize(
-    ("options", "says"),
-    [
-        ({"real_per_cluster": -1}, "real_per_cluster = -1"),
-        ({"touched": "recondense"}, "No re-condensed images"),
-        (
-            {"touched": "recondense", "recondensed": np.zeros((99, 4, 3, 1), np.float32)},
-            r"\(99, 4, 3, 1\) re-condensed images",
-        ),
-        ({"recondensed": np.zeros((1, 4, 3, 1), np.float32)}, "with touched='members'"),
-    ],
-)
-def test_option_refusals(options, says):
-    with pytest.raises(InputError, match=says):
-        collect(*_problem(0), **options)
+def test_option_refusals():
+    bank, dataset, forget_ids = _problem(0)
+    again = _recondensed(bank, forget_ids, {"touched": "recondense"})
+    with pytest.raises(InputError, match="real_per_cluster = -1"):
+        collect(bank, dataset, forget_ids, real_per_cluster=-1)
+    with pytest.raises(InputError, match="No re-condensed bank"):
+        collect(bank, dataset, forget_ids, touched="recondense")
+    with pytest.raises(InputError, match="bank with touched='members'"):
+        collect(bank, dataset, forget_ids, recondensed=again["recondensed"])
+    with pytest.raises(InputError, match="made for another request"):
+        collect(bank, dataset, forget_ids[1:], **again)
+    fewer = dataclasses.replace(again["recondensed"], images=again["recondensed"].images[1:])
+    with pytest.raises(InputError, match="made for another request"):
+        collect(bank, dataset, forget_ids, touched="recondense", recondensed=fewer)
 
 
 def test_request_refusals():
