@@ -1,1 +1,1 @@
-"""TODO."""
+"""The main job: settings, stages, and runs on disk."""

@@ -148,25 +148,32 @@ class FitCheckpoint:
     every: int
     identity: str
 
-    def save(self, state: TrainState, history: list[tuple[float, float]], epochs: int) -> None:
+    def save(
+        self, state: TrainState, history: list[tuple[float, float]], seconds: float, epochs: int
+    ) -> None:
         """Save after an epoch, if one is due; the last epoch is left to the caller to save."""
         done = len(history)
         if done % self.every == 0 and done < epochs:
             items = {"state": jax.tree.map(np.asarray, state)._asdict()}
             items["state"]["opt_state"] = jax.tree.leaves(items["state"]["opt_state"])
             items["state"]["marker"] = np.zeros((), np.int32)
-            about = {"identity": self.identity, "history": [list(row) for row in history]}
+            about = {
+                "identity": self.identity,
+                "history": [list(row) for row in history],
+                "seconds": seconds,
+            }
             _write(self.path, _drop_empty(items), about)
 
     def restore(
-        self, state: TrainState, epochs: int
-    ) -> tuple[TrainState, list[tuple[float, float]]]:
-        """The saved state and history, or ``state`` and no history if nothing was saved."""
+        self, state: TrainState
+    ) -> tuple[TrainState, list[tuple[float, float]], float]:
+        """The saved state, history and seconds; or ``state``, none and 0 if nothing was saved."""
         if not self.path.is_dir():
-            return state, []
+            return state, [], 0.0
         try:
             about = _read_about(self.path)
             identity, history = about["identity"], [(a, b) for a, b in about["history"]]
+            seconds = float(about["seconds"])
         except Exception as error:
             raise _damaged(self.path, error) from error
         if identity != self.identity:
@@ -191,6 +198,7 @@ class FitCheckpoint:
                 epoch=saved["epoch"],
             ),
             history,
+            seconds,
         )
 
     def discard(self) -> None:

@@ -16,6 +16,7 @@ import optax
 
 from dcmu_jax.data.dataset import Dataset, Normalisation, channel_statistics
 from dcmu_jax.models.partition import apply_features, apply_parts, initialise
+from dcmu_jax.training.keys import named_key
 
 _EVALUATION_BATCH = 500
 
@@ -74,11 +75,13 @@ class Classifier:
         model: a Linen module in three parts (``dcmu_jax.models.partition``); hashable.
         variables: ``{"params": ..., "batch_stats": ...}`` with the part names on top.
         normalisation: of its inputs.
+        image_shape: ``(height, width, channels)`` of its inputs.
     """
 
     model: nn.Module
     variables: dict[str, Any]
     normalisation: Normalisation
+    image_shape: tuple[int, int, int]
 
     def _run(self, pixels: np.ndarray, target: str) -> np.ndarray:
         return in_batches(
@@ -128,10 +131,12 @@ def fresh_classifier(
         seed: of the initialisation.
         normalisation: of the inputs.
     """
-    key = jax.random.fold_in(jax.random.key(seed), 0)
-    shape = dataset.images.shape[1:]
+    key = named_key(seed, "initialisation")
+    height, width, channels = dataset.images.shape[1:]
+    shape = (height, width, channels)
     return Classifier(
         model,
-        initialise(model, key, (shape[0], shape[1], shape[2])),
+        initialise(model, key, shape),
         normalisation or channel_statistics(dataset.images),
+        shape,
     )

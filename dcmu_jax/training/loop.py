@@ -32,6 +32,10 @@ from dcmu_jax.training.timing import Stopwatch
 Progress = Callable[[int, float, float], None]
 """Called after each epoch with the epochs done, mean loss and accuracy (%)."""
 
+Observer = Callable[[int, Classifier], None]
+"""Called after each epoch with the epochs done and the network, off the clock. The network is
+valid only during the call: its arrays are given to the next epoch."""
+
 
 class Examples(NamedTuple):
     """What is trained on; a pytree.
@@ -97,7 +101,7 @@ class Fitted:
         opt_state: the optimizer's state, to go on with in a later call on the same parts.
         losses: mean training loss of each epoch.
         accuracies: training accuracy (%) of each epoch, measured while training.
-        run_s: seconds of training, compilation apart.
+        run_s: seconds of training, compilation apart, those before a resumption included.
         compile_s: seconds of compilation.
         flops: floating-point operations of all steps, counted by the compiler on the program
             before its optimisation; ``None`` where the backend does not count.
@@ -212,6 +216,15 @@ def _count_flops(settings, frozen, normalisation, state, examples) -> float | No
     return _step_flops(single, tuple((a.shape, a.dtype) for a in leaves), structure)
 
 
+def _assembled(classifier: Classifier, state: TrainState) -> Classifier:
+    """The network with the parts that trained as they are in ``state``."""
+    variables = {
+        "params": {**classifier.variables["params"], **state.params},
+        "batch_stats": {**classifier.variables.get("batch_stats", {}), **state.batch_stats},
+    }
+    return dataclasses.replace(classifier, variables=variables)
+
+
 def fit(
     classifier: Classifier,
     examples: Examples,
@@ -227,6 +240,7 @@ def fit(
     opt_state: Any = None,
     mesh: Mesh | None = None,
     progress: Progress | None = None,
+    observe: Observer | None = None,
     checkpoint: FitCheckpoint | None = None,
     count_flops: bool = True,
 ) -> Fitted:
@@ -251,6 +265,7 @@ def fit(
         opt_state: of an earlier call on the same parts, to go on from.
         mesh: with an axis ``data``, over which each batch is sharded; parameters are replicated.
         progress: called after every epoch.
+        observe: called after every epoch, off the clock.
         checkpoint: where to save the run as it goes, and to resume it from, to the same bits.
         count_flops: count the operations (a trace of one step more, once per shape).
 
@@ -317,7 +332,8 @@ def fit(
         frozen, normalisation, examples = data
         history: list[tuple[float, float]] = []
         if checkpoint is not None:
-            state, history = checkpoint.restore(state, epochs)
+            state, history, seconds = checkpoint.restore(state)
+            watch.run_s += seconds
         for epoch in range(len(history), epochs):
             state, mean_loss, accuracy = _compiled_epoch(
                 settings, state, frozen, normalisation, examples, key
@@ -325,20 +341,19 @@ def fit(
             history.append((float(mean_loss), float(accuracy)))
             if progress is not None:
                 progress(epoch + 1, *history[-1])
+            if observe is not None:
+                with watch.paused():
+                    observe(epoch + 1, _assembled(classifier, state))
             if checkpoint is not None:
                 with watch.paused():
-                    checkpoint.save(state, history, epochs)
+                    checkpoint.save(state, history, watch.elapsed(), epochs)
         jax.block_until_ready(state)
     flops = None
     if count_flops and epochs:
         per_step = _count_flops(settings, frozen, normalisation, state, examples)
         flops = None if per_step is None else per_step * epochs * math.ceil(n / size)
-    variables = {
-        "params": {**classifier.variables["params"], **state.params},
-        "batch_stats": {**classifier.variables.get("batch_stats", {}), **state.batch_stats},
-    }
     return Fitted(
-        dataclasses.replace(classifier, variables=variables),
+        _assembled(classifier, state),
         state.opt_state,
         tuple(loss for loss, _ in history),
         tuple(accuracy for _, accuracy in history),

@@ -47,15 +47,24 @@ class Stopwatch:
     def __init__(self) -> None:
         self.run_s = 0.0
         self.compile_s = 0.0
+        self._started: float | None = None
+
+    def elapsed(self) -> float:
+        """Seconds of work so far, also while the watch is running."""
+        if self._started is None:
+            return self.run_s
+        now = time.monotonic()
+        return self.run_s + now - self._started - _compile_seconds(self._started, now)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """Count the time of the ``with`` block."""
-        start = time.monotonic()
+        start = self._started = time.monotonic()
         try:
             yield
         finally:
             end = time.monotonic()
+            self._started = None
             compiling = _compile_seconds(start, end)
             self.compile_s += compiling
             self.run_s += end - start - compiling

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Unlearning: the collection protocol, modular training, and the methods it is compared with."""

@@ -1,0 +1,243 @@
+"""The command line `dcmu`: the main job, whole or by stages."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+import dcmu_jax
+from dcmu_jax.errors import InputError, unknown_name
+from dcmu_jax.pipeline.config import RunConfig, preset
+from dcmu_jax.pipeline.run import Run
+from dcmu_jax.reporting.comparison import Comparison, compare
+from dcmu_jax.reporting.progress import training_progress
+from dcmu_jax.reporting.tables import cost_table, terminal_table
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _NewRun:
+    """Settings of a new run.
+
+    Attributes:
+        config: the settings; `--preset` and `--model` choose the defaults of the rest.
+        out: directory of the run; runs/DATE-... if not given.
+        resume: go on with the run in `out`, with the settings it was started with.
+        quiet: no progress bars.
+    """
+
+    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    out: Path | None = None
+    resume: bool = False
+    quiet: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _SavedRun:
+    """A run that was started before.
+
+    Attributes:
+        directory: of the run.
+        quiet: no progress bars.
+    """
+
+    directory: tyro.conf.Positional[Path]
+    quiet: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Prepare(_SavedRun):
+    """A saved run and the preset to prepare.
+
+    Attributes:
+        preset: the run's own if not given.
+    """
+
+    preset: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Forget(_SavedRun):
+    """A saved run, a request, and the method that serves it.
+
+    Attributes:
+        forget: what must go; the run's own request if not given.
+        method: a preset, or another registered method; the run's own preset if not given.
+    """
+
+    forget: str | None = None
+    method: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Compare(_SavedRun):
+    """A saved run and a request.
+
+    Attributes:
+        forget: what must go; the run's own request if not given.
+    """
+
+    forget: str | None = None
+
+
+def _progress(quiet: bool) -> Callable[[str, int], Any]:
+    return lambda name, epochs: training_progress(name, epochs, enabled=not quiet)
+
+
+def _start(args: _NewRun, console: Console) -> Run:
+    progress = _progress(args.quiet)
+    if args.resume:
+        if args.out is None:
+            raise InputError(
+                "--resume without --out", "--resume with the --out of a run", "Add --out DIR"
+            )
+        return Run.open(args.out, progress=progress)
+    config = args.config
+    if args.out is None:
+        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        source = config.dataset.split(":")[0]
+        out = Path("runs") / f"{now}-{source}-{config.model}-{config.preset}"
+    else:
+        out = args.out
+    run = Run.create(out, config, progress=progress)
+    console.print(Text(f"Run directory: {out}"))
+    return run
+
+
+def _show(comparison: Comparison, title: str, console: Console) -> None:
+    console.print(terminal_table(comparison.measurements, title))
+    console.print(cost_table(comparison.measurements, "What it cost"))
+    for sentence in comparison.summary:
+        console.print(Text(sentence))
+    console.print(Text(f"Report: {comparison.directory / 'report.html'}"))
+
+
+def _run(args: _NewRun, console: Console) -> None:
+    """Train a model, prepare, forget, and compare with retraining: the whole main job."""
+    run = _start(args, console)
+    request = run.request(run.config.forget)
+    _show(compare(run, request), f"Forgetting {request.text} from {run.splits.name}", console)
+
+
+def _train(args: _NewRun, console: Console) -> None:
+    """Train the original model of a new run."""
+    run = _start(args, console)
+    network = run.train()
+    accuracy = 100 * network.evaluate(run.splits.test).correct.mean()
+    console.print(Text(f"Original in {run.directory}; accuracy on the test split {accuracy:.2f} %"))
+
+
+def _prepare(args: _Prepare, console: Console) -> None:
+    """Run the offline phase of a saved run: clusters, condensed images, offline training."""
+    run = Run.open(args.directory, progress=_progress(args.quiet))
+    if args.preset is not None and args.preset not in run.presets:
+        raise unknown_name("preset of this run", args.preset, run.presets)
+    prepared = run.prepare(args.preset)
+    bank = prepared.bank
+    console.print(
+        Text(
+            f"{len(bank.labels)} condensed images of {len(bank.ids)} samples, matching loss "
+            f"{bank.initial_loss.mean():.4g} -> {bank.final_loss.mean():.4g}, "
+            f"{prepared.offline_s:.1f} s"
+        )
+    )
+
+
+def _forget(args: _Forget, console: Console) -> None:
+    """Serve a request on a saved run: the online phase."""
+    run = Run.open(args.directory, progress=_progress(args.quiet))
+    if args.method is not None and args.method not in run.methods:
+        raise unknown_name("method of this run", args.method, run.methods)
+    request = run.request(args.forget or run.config.forget)
+    served = run.unlearn(request, args.method).unlearned
+    console.print(
+        Text(
+            f"{len(request.ids)} samples forgotten in {served.online_s:.2f} s, trained on "
+            f"{served.reduction:.3f} of the retain set; new model in "
+            f"{run.request_directory(request) / (args.method or run.config.preset) / 'network'}"
+        )
+    )
+
+
+def _compare(args: _Compare, console: Console) -> None:
+    """Compare every method of a saved run on a request, and write the report."""
+    run = Run.open(args.directory, progress=_progress(args.quiet))
+    request = run.request(args.forget or run.config.forget)
+    _show(compare(run, request), f"Forgetting {request.text} from {run.splits.name}", console)
+
+
+_COMMANDS: dict[str, tuple[Callable[[Any, Console], None], type]] = {
+    "run": (_run, _NewRun),
+    "train": (_train, _NewRun),
+    "prepare": (_prepare, _Prepare),
+    "forget": (_forget, _Forget),
+    "compare": (_compare, _Compare),
+}
+
+
+def _value_of(flag: str, argv: Sequence[str], default: str) -> str:
+    """The value of ``--flag`` in ``argv``: it decides the defaults of the other flags."""
+    value = default
+    for index, argument in enumerate(argv):
+        if argument == f"--{flag}" and index + 1 < len(argv):
+            value = argv[index + 1]
+        elif argument.startswith(f"--{flag}="):
+            value = argument.split("=", 1)[1]
+    return value
+
+
+def _parse(command: str, argv: Sequence[str]) -> Any:
+    handler, kind = _COMMANDS[command]
+    options: dict[str, Any] = {}
+    if kind is _NewRun:
+        chosen, model = _value_of("preset", argv, "recommended"), _value_of("model", argv, "mlp")
+        config = RunConfig(preset=chosen, model=model, method=preset(chosen, model))
+        options["default"] = _NewRun(config=config)
+    return tyro.cli(
+        kind,
+        prog=f"dcmu {command}",
+        description=handler.__doc__,
+        args=list(argv),
+        **options,
+    )
+
+
+def _usage() -> str:
+    lines = [f"  {name:8} {handler.__doc__}" for name, (handler, _) in _COMMANDS.items()]
+    return (
+        "usage: dcmu COMMAND [options]\n\nDataset-condensation-driven machine unlearning.\n\n"
+        + "\n".join(lines)
+        + "\n\ndcmu COMMAND --help shows every option and its default."
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0, or 2 for bad input."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    console = Console()
+    try:
+        if not argv or argv[0] in ("-h", "--help"):
+            print(_usage())
+            return 0 if argv else 2
+        if argv[0] == "--version":
+            print(dcmu_jax.__version__)
+            return 0
+        if argv[0] not in _COMMANDS:
+            raise unknown_name("command", argv[0], _COMMANDS)
+        handler = _COMMANDS[argv[0]][0]
+        handler(_parse(argv[0], argv[1:]), console)
+    except InputError as error:
+        Console(stderr=True).print(Text(f"dcmu: {error}"))
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

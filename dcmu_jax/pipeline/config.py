@@ -1,0 +1,271 @@
+"""Every setting of a run as one frozen value, and the presets."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Literal
+
+import pydantic
+
+from dcmu_jax.condensation.matching import MatchingConfig
+from dcmu_jax.errors import InputError, check_at_least, check_fraction, unknown_name
+from dcmu_jax.theory import best_clusters_per_class
+from dcmu_jax.training.optimizers import Optimizer
+from dcmu_jax.unlearning.modular import Collecting, ModularUnlearning, Offline
+from dcmu_jax.unlearning.schedule import Reset, Step
+from dcmu_jax.unlearning.task import Training
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """How the data is read and normalised.
+
+    Attributes:
+        download: fetch a tfds data set that is not there yet.
+        directory: where tfds data sets lie; its own default if not given.
+        test_fraction: share cut off as test split where the source has none.
+        statistics: a retrained network takes its normalisation from the ``retain`` set, or,
+            like every other, from ``given`` values (``mean`` and ``std``, else the training set's).
+        mean: per channel, of pixels in [0, 1].
+        std: per channel, likewise.
+    """
+
+    download: bool = False
+    directory: str | None = None
+    test_fraction: float = 0.2
+    statistics: Literal["retain", "given"] = "retain"
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkOptions:
+    """How the network is built.
+
+    Attributes:
+        init: initialisation as PyTorch's or Flax's defaults.
+        dtype: of the computation; parameters and statistics stay float32.
+        conv: convolution implementation; auto takes the matrix product on CPU, lax elsewhere.
+        width: multiplies the width of every layer.
+    """
+
+    init: Literal["torch", "flax"] = "torch"
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    conv: Literal["auto", "lax", "dot"] = "auto"
+    width: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RemembranceOptions:
+    """The few test samples that ``final`` may be trained on; no evaluation uses them.
+
+    Attributes:
+        per_class: M.
+        choice: the first of each class in the test split, or drawn by the unlearning seed.
+    """
+
+    per_class: int = 10
+    choice: Literal["first", "random"] = "random"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CondensationOptions:
+    """The offline phase's condensation.
+
+    Attributes:
+        clusters_per_class: K. If not given it follows from ``cluster_size``.
+        cluster_size: mean samples per cluster. If neither is given, K is the one that makes the
+            reduced retain set smallest at ``expected_fraction`` (``theory``).
+        expected_fraction: share of the training set that requests are expected to name.
+        clustering: scikit-learn's k-means, the compiled one, or balanced clusters.
+        matching: fast distribution matching.
+    """
+
+    clusters_per_class: int | None = None
+    cluster_size: float | None = None
+    expected_fraction: float = 0.1
+    clustering: Literal["kmeans", "compiled", "balanced"] = "kmeans"
+    matching: MatchingConfig = MatchingConfig()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MethodOptions:
+    """Dataset-condensation-driven unlearning, all of it; what a preset fixes.
+
+    Attributes:
+        remembrance: the remembrance samples.
+        condensation: clusters and condensed images.
+        offline: offline modular training.
+        online: collection and online modular training.
+        control: test images that the membership attack compares with: all, or those of the
+            forgotten class where one is forgotten whole.
+    """
+
+    remembrance: RemembranceOptions = RemembranceOptions()
+    condensation: CondensationOptions = CondensationOptions()
+    offline: Offline = Offline()
+    online: ModularUnlearning = ModularUnlearning()
+    control: Literal["all", "same_class"] = "same_class"
+
+
+def paper_preset(model: str) -> MethodOptions:
+    """The method as published (paper section IV and appendix; online settings of Table II)."""
+    schedules = {  # S1, tau, alpha, alpha3
+        "mlp": (15, 15, 1e-3, 1e-4),
+        "cnn": (10, 25, 3e-3, 3e-4),
+        "resnet18": (15, 15, 1e-3, 1e-4),
+        "vgg16": (10, 15, 1e-3, 1e-4),
+    }
+    steps, tail, alpha, alpha3 = schedules.get(model, schedules["mlp"])
+    rate = Optimizer(learning_rate=alpha)
+    return MethodOptions(
+        remembrance=RemembranceOptions(per_class=10, choice="first"),
+        # K = 450 at 5,000 samples per class, and in proportion on smaller sets.
+        condensation=CondensationOptions(cluster_size=5000 / 450),
+        offline=Offline(rounds=10),
+        online=ModularUnlearning(
+            collecting=Collecting(drop_forgotten_classes=False),
+            rounds=30,
+            tail=tail,
+            round_steps=(
+                Step(parts=("beginning",), optimizer=rate),
+                Step(
+                    parts=("final",),
+                    on="remembrance",
+                    epochs=steps,
+                    batch_size=0,
+                    optimizer=rate,
+                ),
+            ),
+            closing_steps=(
+                Step(parts=("intermediate",), optimizer=Optimizer(learning_rate=alpha3)),
+            ),
+        ),
+        control="all",
+    )
+
+
+def recommended_preset(model: str) -> MethodOptions:
+    """The same method with its faults mended; the same for every model."""
+    del model
+    return MethodOptions(
+        condensation=CondensationOptions(
+            clustering="balanced",
+            matching=MatchingConfig(learning_rate=1e-2, scale_by_size=True, tolerance=1e-2),
+        ),
+        online=ModularUnlearning(
+            collecting=Collecting(weigh_by_size=True),
+            resets=(Reset(part="intermediate", keep=0.3), Reset(part="final", keep=0.3)),
+            closing_steps=(Step(parts=("intermediate", "final"), epochs=10),),
+        ),
+    )
+
+
+PRESETS = {"recommended": recommended_preset, "paper": paper_preset}
+
+
+def preset(name: str, model: str) -> MethodOptions:
+    """The preset ``name`` for a model of the catalogue (or any other name)."""
+    if name not in PRESETS:
+        raise unknown_name("preset", name, PRESETS)
+    return PRESETS[name](model)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A whole run.
+
+    Attributes:
+        dataset: digits, npz:PATH, cifar10, svhn, tfds:NAME or synthetic.
+        model: mlp, cnn, vgg16 or resnet18.
+        forget: what must go: random:0.1, class:2, ids:FILE, or several joined by +.
+        preset: where the settings of the method started from: recommended or paper.
+        rivals: methods to compare with.
+        seed: of the original network.
+        forget_seed: of what a random request draws.
+        unlearning_seed: of every unlearning method, retraining included.
+        devices: batches are sharded over this many devices.
+        data: see ``DataOptions``.
+        network: see ``NetworkOptions``.
+        training: of the original and of the retrained network.
+        method: see ``MethodOptions``.
+    """
+
+    dataset: str = "digits"
+    model: str = "mlp"
+    forget: str = "random:0.1"
+    preset: str = "recommended"
+    rivals: tuple[str, ...] = ("catastrophic_forgetting",)
+    seed: int = 0
+    forget_seed: int = 0
+    unlearning_seed: int = 1
+    devices: int = 1
+    data: DataOptions = DataOptions()
+    network: NetworkOptions = NetworkOptions()
+    training: Training = Training()
+    method: MethodOptions = dataclasses.field(default_factory=lambda: recommended_preset("mlp"))
+
+    def check(self) -> None:
+        """Raise ``InputError`` for settings that are wrong whatever the data is."""
+        check_at_least("training.epochs", self.training.epochs, 1)
+        check_at_least("training.batch_size", self.training.batch_size, 1)
+        self.training.optimizer.check()
+        check_fraction("data.test_fraction", self.data.test_fraction)
+        check_at_least("method.remembrance.per_class", self.method.remembrance.per_class, 1)
+        check_at_least("devices", self.devices, 1)
+        condensation = self.method.condensation
+        check_fraction(
+            "method.condensation.expected_fraction", condensation.expected_fraction
+        )
+        if condensation.clusters_per_class is not None:
+            check_at_least(
+                "method.condensation.clusters_per_class", condensation.clusters_per_class, 1
+            )
+        if condensation.cluster_size is not None:
+            check_at_least("method.condensation.cluster_size", condensation.cluster_size, 1)
+        if (self.data.mean is None) != (self.data.std is None):
+            raise InputError(
+                "Only one of data.mean and data.std", "both or neither", "Give the other as well"
+            )
+        check_at_least("method.offline.rounds", self.method.offline.rounds, 0)
+        self.method.online.check()
+
+
+def clusters_per_class(options: CondensationOptions, samples_per_class: float) -> int:
+    """K for classes of ``samples_per_class``, by the first of the three ways that is set."""
+    if options.clusters_per_class is not None:
+        return options.clusters_per_class
+    if options.cluster_size is not None:
+        return max(1, round(samples_per_class / options.cluster_size))
+    return best_clusters_per_class(math.floor(samples_per_class), options.expected_fraction)
+
+
+_ADAPTER = pydantic.TypeAdapter(RunConfig)
+
+
+def to_json(config: RunConfig) -> str:
+    """The config as indented JSON, every field written out."""
+    return _ADAPTER.dump_json(config, indent=2).decode()
+
+
+def from_json(text: str, source: str) -> RunConfig:
+    """The config that ``to_json`` wrote.
+
+    Args:
+        text: JSON.
+        source: where it came from, for the message.
+
+    Raises:
+        InputError: anything else.
+    """
+    try:
+        return _ADAPTER.validate_json(text, strict=True)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the whole file"
+        raise InputError(
+            f"{source!r} cannot be read as the settings of a run ({where}: {first['msg']})",
+            "config.json as a run wrote it",
+            "Restore the file, or start a new run",
+        ) from error

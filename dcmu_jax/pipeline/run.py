@@ -1,0 +1,304 @@
+"""A run on disk: each stage is done once, saved, and found again."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+
+from dcmu_jax.condensation.bank import CondensedBank
+from dcmu_jax.data.dataset import Splits
+from dcmu_jax.data.requests import ForgetRequest, parse_request
+from dcmu_jax.data.sources import load
+from dcmu_jax.errors import InputError
+from dcmu_jax.metrics.measurement import Trajectory
+from dcmu_jax.pipeline import stages
+from dcmu_jax.pipeline.config import PRESETS, RunConfig, from_json, to_json
+from dcmu_jax.pipeline.trajectory import TrajectoryRecorder
+from dcmu_jax.training.checkpoints import (
+    FitCheckpoint,
+    identity_of,
+    load_classifier,
+    save_classifier,
+)
+from dcmu_jax.training.classifier import Classifier, fresh_classifier
+from dcmu_jax.training.loop import Progress
+from dcmu_jax.unlearning.registry import method_class
+from dcmu_jax.unlearning.task import Hooks, Prepared, Unlearned
+
+
+def _write_json(path: Path, value: Any) -> None:
+    """Write aside, then rename: there is a whole file or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.part")
+    aside.write_text(json.dumps(value, indent=2) + "\n")
+    os.replace(aside, path)
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{str(path)!r} cannot be read ({error})",
+            "the file as the stage wrote it",
+            "Delete it and run the stage again",
+        ) from error
+
+
+@dataclasses.dataclass(frozen=True)
+class Served:
+    """A request served by one method: the result and how it got there."""
+
+    unlearned: Unlearned
+    trajectory: Trajectory
+
+
+class Run:
+    """One run directory: settings, the original, what was prepared, requests served.
+
+    Every stage returns what an earlier call left on disk if there is something; an interrupted
+    training resumes to the same bits.
+
+    Args:
+        directory: where it lies.
+        config: its settings.
+        progress: as in ``Hooks``; shown while training.
+        model: a Flax module of the user's own, in place of the catalogue's.
+        splits: data of the user's own, in place of what ``config.dataset`` names.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        config: RunConfig,
+        *,
+        progress: Any = None,
+        model: nn.Module | None = None,
+        splits: Splits | None = None,
+    ):
+        config.check()
+        for name in config.rivals:
+            if name not in PRESETS:
+                method_class(name)
+        self.directory, self.config = directory, config
+        self.splits = splits or load(
+            config.dataset,
+            test_fraction=config.data.test_fraction,
+            download=config.data.download,
+            data_dir=config.data.directory,
+        )
+        self.model = model or stages.build_model(config.model, self.splits, config.network)
+        stages.device_mesh(config.devices)
+        stages.given_normalisation(config, self.splits)
+        for name in self.presets:
+            stages.remembrance_of(config, name, self.splits)
+        self._progress = progress
+
+    @classmethod
+    def create(cls, directory: Path, config: RunConfig, **rest: Any) -> Run:
+        """A new run; nothing is written unless settings, data and request are all good."""
+        if directory.exists():
+            raise InputError(
+                f"The run directory {str(directory)!r} exists already",
+                "a directory that is not there yet",
+                "Choose another --out, or add --resume to go on with that run",
+            )
+        run = cls(directory, config, **rest)
+        run.request(config.forget)
+        directory.mkdir(parents=True)
+        (directory / ".config.json.part").write_text(to_json(config) + "\n")
+        os.replace(directory / ".config.json.part", directory / "config.json")
+        _write_json(directory / "data.json", {"fingerprint": run._data_fingerprint()})
+        return run
+
+    @classmethod
+    def open(cls, directory: Path, **rest: Any) -> Run:
+        """A run that was created before, with the same data."""
+        file = directory / "config.json"
+        if not file.is_file():
+            raise InputError(
+                f"{str(directory)!r} is no run directory",
+                "a directory made by dcmu run or dcmu train",
+                "Check the path, or start a run there with --out",
+            )
+        run = cls(directory, from_json(file.read_text(), str(file)), **rest)
+        saved = directory / "data.json"
+        if saved.exists() and _read_json(saved).get("fingerprint") != run._data_fingerprint():
+            raise InputError(
+                f"The data of {run.config.dataset!r} is not what the run {str(directory)!r} "
+                "was started with",
+                "the same images, labels and ids",
+                "Restore the data, or start a new run",
+            )
+        return run
+
+    def _data_fingerprint(self) -> str:
+        return self.splits.train.fingerprint() + self.splits.test.fingerprint()
+
+    @property
+    def presets(self) -> tuple[str, ...]:
+        """The presets this run compares: its own and those among its rivals."""
+        rivals = (name for name in self.config.rivals if name in PRESETS)
+        return tuple(dict.fromkeys((self.config.preset, *rivals)))
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """Every method of the table, retraining first."""
+        return tuple(dict.fromkeys(("retrain", *self.config.rivals, self.config.preset)))
+
+    def request(self, text: str) -> ForgetRequest:
+        """The request ``text`` names in this run's training set."""
+        return parse_request(text, self.splits.train, self.config.forget_seed)
+
+    def log(self, **entry: Any) -> None:
+        """Append a line to metrics.jsonl."""
+        with (self.directory / "metrics.jsonl").open("a") as file:
+            file.write(json.dumps({"time": round(time.time(), 3), **entry}) + "\n")
+
+    def _hooks(self, stage: str, observe: Any = None) -> Hooks:
+        @contextlib.contextmanager
+        def progress(name: str, epochs: int) -> Iterator[Progress]:
+            shown = self._progress or Hooks().progress
+            with shown(f"{stage}: {name}", epochs) as show:
+
+                def both(epoch: int, loss: float, accuracy: float) -> None:
+                    show(epoch, loss, accuracy)
+                    self.log(
+                        stage=stage, phase=name, epoch=epoch, loss=loss, accuracy=accuracy
+                    )
+
+                yield both
+
+        return Hooks(progress, observe) if observe else Hooks(progress)
+
+    def _load(self, path: Path) -> Classifier:
+        like = fresh_classifier(self.model, self.splits.train, 0)
+        return load_classifier(path, self.model, like)
+
+    def train(self) -> Classifier:
+        """The original network, trained if it is not there yet."""
+        path = self.directory / "original"
+        if path.is_dir():
+            return self._load(path)
+        checkpoint = FitCheckpoint(
+            self.directory / "original.unfinished",
+            every=max(1, self.config.training.epochs // 6),
+            identity=identity_of(self.model, self.config.training, self.config.seed),
+        )
+        fitted = stages.train_original(
+            self.config,
+            self.model,
+            self.splits,
+            hooks=self._hooks("train"),
+            checkpoint=checkpoint,
+        )
+        save_classifier(path, fitted.classifier)
+        checkpoint.discard()
+        self.log(
+            stage="train", run_s=fitted.run_s, compile_s=fitted.compile_s, flops=fitted.flops
+        )
+        return fitted.classifier
+
+    def prepare(self, name: str | None = None) -> Prepared:
+        """The offline phase of a preset (the run's own if not named), done if not there yet."""
+        name = name or self.config.preset
+        folder = self.directory / "prepared" / name
+        done = folder / "cost.json"
+        if done.exists():
+            cost = _read_json(done)
+            bank = CondensedBank.load(folder / "bank.npz")
+            bank.check(self.splits.train)
+            remembrance = stages.remembrance_of(self.config, name, self.splits)
+            network = self._load(folder / "network") if cost["trained"] else self.train()
+            return Prepared(bank, network, remembrance, cost["offline_s"], cost["compile_s"])
+        original = self.train()
+        prepared = stages.prepare(
+            self.config, original, self.splits, name=name, hooks=self._hooks(f"prepare {name}")
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        prepared.bank.save(folder / "bank.npz")
+        trained = prepared.classifier is not original
+        if trained:
+            save_classifier(folder / "network", prepared.classifier)
+        cost = {
+            "offline_s": prepared.offline_s,
+            "compile_s": prepared.compile_s,
+            "trained": trained,
+            "matching_loss_start": float(prepared.bank.initial_loss.mean()),
+            "matching_loss_end": float(prepared.bank.final_loss.mean()),
+            "clusters": len(prepared.bank.labels),
+        }
+        _write_json(done, cost)  # last: the stage is finished once this is there
+        self.log(stage=f"prepare {name}", **cost)
+        return prepared
+
+    def request_directory(self, request: ForgetRequest) -> Path:
+        """Where what belongs to one request lies."""
+        return self.directory / "requests" / request.slug
+
+    def usable_tests(self) -> np.ndarray:
+        """Which test samples the table of this run may use."""
+        return stages.usable_tests(self.config, self.splits, self.presets)
+
+    def unlearn(self, request: ForgetRequest, name: str | None = None) -> Served:
+        """Serve a request with a method (the run's own preset if not named), or find it served."""
+        name = name or self.config.preset
+        folder = self.request_directory(request) / name
+        done = folder / "result.json"
+        if done.exists():
+            saved = _read_json(done)
+            trajectory = {
+                key: value if key == "method" else tuple(value)
+                for key, value in saved["trajectory"].items()
+            }
+            unlearned = Unlearned(
+                self._load(folder / "network"),
+                trained_ids=np.asarray(saved["trained_ids"], np.int64),
+                **saved["cost"],
+            )
+            return Served(unlearned, Trajectory(**trajectory))
+        original = self.train()
+        prepared = self.prepare(name) if name in PRESETS else None
+        recorder = TrajectoryRecorder(
+            name, self.splits, request, self.usable_tests(), original
+        )
+        unlearned = stages.unlearn(
+            name,
+            self.config,
+            original,
+            self.splits,
+            request,
+            prepared=prepared,
+            hooks=self._hooks(f"forget {request.slug} {name}", recorder),
+        )
+        trajectory = recorder.finish(unlearned.online_s, unlearned.classifier)
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_json(
+            folder.parent / "request.json", {"text": request.text, "ids": request.ids.tolist()}
+        )
+        save_classifier(folder / "network", unlearned.classifier)
+        cost = {
+            "online_s": unlearned.online_s,
+            "compile_s": unlearned.compile_s,
+            "flops": unlearned.flops,
+            "reduction": unlearned.reduction,
+        }
+        _write_json(
+            done,
+            {
+                "cost": cost,
+                "trajectory": dataclasses.asdict(trajectory),
+                "trained_ids": unlearned.trained_ids.tolist(),
+            },
+        )
+        self.log(stage=f"forget {request.slug} {name}", **cost)
+        return Served(unlearned, trajectory)

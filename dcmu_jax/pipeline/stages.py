@@ -1,0 +1,269 @@
+"""The stages of the main job as functions of values: train, prepare, unlearn, measure."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from dcmu_jax.condensation.bank import build_bank
+from dcmu_jax.data.dataset import Dataset, Normalisation, Splits
+from dcmu_jax.data.remembrance import remembrance_samples
+from dcmu_jax.data.requests import ForgetRequest
+from dcmu_jax.errors import InputError
+from dcmu_jax.metrics.accuracy import measure
+from dcmu_jax.metrics.gradients import unlearning_metric
+from dcmu_jax.metrics.measurement import Measurement
+from dcmu_jax.models.catalogue import create
+from dcmu_jax.pipeline.config import (
+    PRESETS,
+    MethodOptions,
+    NetworkOptions,
+    RunConfig,
+    clusters_per_class,
+    preset,
+)
+from dcmu_jax.training.checkpoints import FitCheckpoint
+from dcmu_jax.training.classifier import Classifier, Evaluation
+from dcmu_jax.training.keys import named_seed
+from dcmu_jax.training.loop import Fitted
+from dcmu_jax.training.timing import Stopwatch
+from dcmu_jax.unlearning.modular import train_offline
+from dcmu_jax.unlearning.registry import method_class
+from dcmu_jax.unlearning.task import (
+    Hooks,
+    Prepared,
+    Unlearned,
+    UnlearningTask,
+    train_from_scratch,
+)
+
+
+def build_model(name: str, splits: Splits, options: NetworkOptions | None = None) -> nn.Module:
+    """A network of the catalogue for the images and classes of ``splits``."""
+    options = options or NetworkOptions()
+    return create(
+        name,
+        image_shape=splits.image_shape,
+        num_classes=splits.num_classes,
+        init=options.init,
+        dtype=options.dtype,
+        conv=options.conv,
+        width=options.width,
+    )
+
+
+def device_mesh(devices: int) -> Mesh | None:
+    """A mesh of the first ``devices`` devices with the axis ``data``; ``None`` for one."""
+    if devices == 1:
+        return None
+    if devices > jax.device_count():
+        raise InputError(
+            f"devices = {devices}", f"1..{jax.device_count()}, what JAX sees here", "Lower devices"
+        )
+    return jax.make_mesh(
+        (devices,),
+        ("data",),
+        axis_types=(jax.sharding.AxisType.Auto,),
+        devices=jax.devices()[:devices],
+    )
+
+
+def given_normalisation(config: RunConfig, splits: Splits) -> Normalisation | None:
+    """The normalisation the settings state, if they do."""
+    if config.data.mean is None or config.data.std is None:
+        return None
+    channels = splits.image_shape[-1]
+    if not len(config.data.mean) == len(config.data.std) == channels or min(config.data.std) <= 0:
+        raise InputError(
+            f"data.mean = {config.data.mean}, data.std = {config.data.std}",
+            f"{channels} numbers each, the standard deviations above 0",
+            "Give one per channel, of pixels in [0, 1]",
+        )
+    return Normalisation(
+        np.asarray(config.data.mean, np.float32), np.asarray(config.data.std, np.float32)
+    )
+
+
+def train_original(
+    config: RunConfig,
+    model: nn.Module,
+    splits: Splits,
+    *,
+    hooks: Hooks | None = None,
+    checkpoint: FitCheckpoint | None = None,
+) -> Fitted:
+    """Train the model that will have to forget, on all of the training set."""
+    hooks = hooks or Hooks()
+    with hooks.progress("training the original", config.training.epochs) as progress:
+        return train_from_scratch(
+            model,
+            splits.train,
+            config.training,
+            config.seed,
+            normalisation=given_normalisation(config, splits),
+            mesh=device_mesh(config.devices),
+            progress=progress,
+            checkpoint=checkpoint,
+        )
+
+
+def method_options(config: RunConfig, name: str) -> MethodOptions:
+    """The options of the preset ``name`` in this run: its own, or those of a rival preset."""
+    return config.method if name == config.preset else preset(name, config.model)
+
+
+def remembrance_of(config: RunConfig, name: str, splits: Splits) -> Dataset:
+    """The remembrance samples of the preset ``name``."""
+    options = method_options(config, name).remembrance
+    return remembrance_samples(
+        splits.test,
+        options.per_class,
+        method=options.choice,
+        seed=named_seed(config.unlearning_seed, "remembrance"),
+    )
+
+
+def prepare(
+    config: RunConfig,
+    original: Classifier,
+    splits: Splits,
+    *,
+    name: str | None = None,
+    hooks: Hooks | None = None,
+) -> Prepared:
+    """The offline phase: cluster, condense, train by part. No request is known yet.
+
+    Args:
+        config: the run's settings.
+        original: trained on ``splits.train``.
+        splits: the data.
+        name: a preset, if not the run's own.
+        hooks: see ``Hooks``.
+    """
+    name = name or config.preset
+    options = method_options(config, name)
+    condensation = options.condensation
+    train = splits.train
+    seed = config.unlearning_seed
+    watch = Stopwatch()
+    with watch.running():
+        bank = build_bank(
+            train,
+            original,
+            clusters_per_class=clusters_per_class(condensation, len(train) / train.num_classes),
+            method=condensation.clustering,
+            matching=condensation.matching,
+            seed=named_seed(seed, "clusters"),
+        )
+        remembrance = remembrance_of(config, name, splits)
+        classifier = train_offline(
+            original,
+            train,
+            remembrance,
+            options.offline,
+            seed=seed,
+            mesh=device_mesh(config.devices),
+            hooks=hooks,
+        )
+    return Prepared(bank, classifier, remembrance, watch.run_s, watch.compile_s)
+
+
+def unlearn(
+    name: str,
+    config: RunConfig,
+    original: Classifier,
+    splits: Splits,
+    request: ForgetRequest,
+    *,
+    prepared: Prepared | None = None,
+    hooks: Hooks | None = None,
+) -> Unlearned:
+    """Serve a request with one method: the online phase.
+
+    Args:
+        name: a preset, which needs ``prepared``; or a registered method with its defaults.
+        config: the run's settings.
+        original: the network that must forget.
+        splits: the data.
+        request: what must go.
+        prepared: the offline phase's result for that preset.
+        hooks: see ``Hooks``.
+    """
+    method = method_options(config, name).online if name in PRESETS else method_class(name)()
+    task = UnlearningTask(
+        original=original,
+        train=splits.train,
+        forget_ids=request.ids,
+        seed=config.unlearning_seed,
+        training=config.training,
+        prepared=prepared,
+        statistics="given" if config.data.mean is not None else config.data.statistics,
+        mesh=device_mesh(config.devices),
+    )
+    return method(task, hooks or Hooks())
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """A row of the table with the per-sample results it came from."""
+
+    measurement: Measurement
+    train: Evaluation
+    test: Evaluation
+
+
+def usable_tests(config: RunConfig, splits: Splits, names: tuple[str, ...]) -> np.ndarray:
+    """Which test samples may be evaluated on: none that a method in ``names`` remembers."""
+    usable = np.ones(len(splits.test), bool)
+    for name in names:
+        if name in PRESETS:
+            usable &= ~np.isin(splits.test.ids, remembrance_of(config, name, splits).ids)
+    return usable
+
+
+def measure_network(
+    name: str,
+    config: RunConfig,
+    classifier: Classifier,
+    splits: Splits,
+    request: ForgetRequest,
+    usable: np.ndarray,
+    *,
+    unlearned: Unlearned | None = None,
+    prepared: Prepared | None = None,
+) -> Measured:
+    """Everything that is measured of one network after a request; scores come later."""
+    train, test = splits.train, splits.test
+    forget = np.isin(train.ids, request.ids)
+    on_train, on_test = classifier.evaluate(train), classifier.evaluate(test)
+    measurement = measure(
+        name,
+        train=on_train,
+        test=on_test,
+        train_labels=train.labels,
+        test_labels=test.labels,
+        forget=forget,
+        usable=usable,
+        unlearning_metric=unlearning_metric(
+            classifier.model,
+            classifier.variables,
+            classifier.normalisation,
+            train.images[~forget],
+            train.labels[~forget],
+            train.images[forget],
+            train.labels[forget],
+        ),
+        control=config.method.control,
+        seed=0,
+        reduction=unlearned and unlearned.reduction,
+        online_s=unlearned and unlearned.online_s,
+        offline_s=prepared.offline_s if prepared else (unlearned and 0.0),
+        compile_s=unlearned
+        and unlearned.compile_s + (prepared.compile_s if prepared else 0.0),
+        online_flops=unlearned and unlearned.flops,
+    )
+    return Measured(measurement, on_train, on_test)

@@ -1,0 +1,159 @@
+"""The comparison of a run: every method measured, and its table, figures and report written."""
+
+from __future__ import annotations
+
+import dataclasses
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+import numpy as np
+from matplotlib.figure import Figure
+
+from dcmu_jax.data.requests import ForgetRequest
+from dcmu_jax.metrics.measurement import Measurement
+from dcmu_jax.metrics.scores import with_scores
+from dcmu_jax.pipeline import stages
+from dcmu_jax.pipeline.config import PRESETS
+from dcmu_jax.pipeline.run import Run
+from dcmu_jax.reporting.figures import (
+    cluster_figure,
+    loss_histogram_figure,
+    trajectory_figure,
+)
+from dcmu_jax.reporting.style import save_figure
+from dcmu_jax.reporting.html import write_report
+from dcmu_jax.reporting.tables import write_csv
+from dcmu_jax.reporting.verdict import summarise
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """What a comparison found and where it was written.
+
+    Attributes:
+        measurements: the original, the retrained network, then every method.
+        summary: the findings in sentences.
+        directory: holds table.csv, figures/ and report.html.
+    """
+
+    measurements: list[Measurement]
+    summary: list[str]
+    directory: Path
+
+
+def compare(run: Run, request: ForgetRequest) -> Comparison:
+    """Serve ``request`` by every method of the run that has not yet, measure, and report.
+
+    The run's own request is reported in its directory, any other in its folder under
+    ``requests``.
+    """
+    original = run.train()
+    served = {name: run.unlearn(request, name) for name in run.methods}
+    usable = run.usable_tests()
+    rows = {
+        "original": stages.measure_network(
+            "original", run.config, original, run.splits, request, usable
+        )
+    }
+    for name, result in served.items():
+        rows[name] = stages.measure_network(
+            name,
+            run.config,
+            result.unlearned.classifier,
+            run.splits,
+            request,
+            usable,
+            unlearned=result.unlearned,
+            prepared=run.prepare(name) if name in PRESETS else None,
+        )
+    measurements = with_scores([row.measurement for row in rows.values()])
+    by_name = {m.method: m for m in measurements}
+    for m in measurements:
+        run.log(stage=f"compare {request.slug}", **dataclasses.asdict(m))
+
+    own = request.slug == run.request(run.config.forget).slug
+    directory = run.directory if own else run.request_directory(request)
+    write_csv(measurements, directory / "table.csv")
+
+    forget = np.isin(run.splits.train.ids, request.ids)
+    losses = {
+        name: (row.train.losses[forget], row.test.losses[usable]) for name, row in rows.items()
+    }
+    figures: list[tuple[Figure, str, str]] = [
+        (
+            _clusters(run),
+            "clusters",
+            "Clusters of the training set and the one image that stands for each of them.",
+        ),
+        (
+            trajectory_figure([s.trajectory for s in served.values()], by_name["retrain"]),
+            "trajectories",
+            "Accuracy on up to 500 retained, forgotten and test images over the online time. Until "
+            "a method is done the original serves, so every line starts there.",
+        ),
+        (
+            loss_histogram_figure(losses, {m.method: m.mia for m in measurements}),
+            "losses",
+            "Losses of the forgotten images beside those of test images. They should differ as "
+            "much, and no more, as under the retrained model.",
+        ),
+    ]
+    for figure, name, _ in figures:
+        save_figure(figure, directory / "figures" / f"{name}.png")
+    summary = summarise(measurements, request.text)
+    write_report(
+        directory / "report.html",
+        title=f"Forgetting {request.text} from {run.splits.name}",
+        summary=summary,
+        measurements=measurements,
+        settings=dataclasses.asdict(run.config),
+        figures=[(figure, caption) for figure, _, caption in figures],
+        environment=environment(),
+        notes=_notes(run, request),
+    )
+    return Comparison(measurements, summary, directory)
+
+
+def environment() -> dict[str, str]:
+    """The versions and hardware a result was made with."""
+    names = ("dcmu_jax", "jax", "flax", "optax", "numpy", "scikit-learn")
+    device = jax.devices()[0]
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in names},
+        "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
+        "machine": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _clusters(run: Run, shown: int = 8) -> Figure:
+    """Clusters of various classes, of the size that is most worth a look."""
+    bank = run.prepare().bank
+    rng = np.random.default_rng(0)
+    worth = np.flatnonzero(bank.sizes >= min(3, bank.sizes.max()))
+    picked: list[int] = []
+    for label in np.resize(np.unique(bank.labels), shown):
+        choice = np.setdiff1d(worth[bank.labels[worth] == label], picked)
+        if len(choice):
+            picked.append(int(rng.choice(choice)))
+    members = [run.splits.train.images[bank.cluster == j] for j in picked]
+    names = run.splits.class_names
+    titles = [f"{names[bank.labels[j]]}\n{bank.sizes[j]} images" for j in picked]
+    return cluster_figure(members, bank.images[picked], titles)
+
+
+def _notes(run: Run, request: ForgetRequest) -> list[str]:
+    splits = run.splits
+    return [
+        f"{len(request.ids)} of {len(splits.train)} training images are forgotten; "
+        f"{int(run.usable_tests().sum())} of {len(splits.test)} test images are evaluated on, the "
+        "rest are remembrance samples.",
+        "One original, one forget set and one unlearning seed: differences of a point or two lie "
+        "within what another seed changes.",
+        "Online time runs from the request to the new model and holds the collection protocol; "
+        "offline time is spent once, before any request; compilation is in neither.",
+        "Membership inference compares losses by one logistic regression. That it finds nothing "
+        "does not show that a stronger attack would not.",
+    ]

@@ -1,0 +1,48 @@
+"""Catastrophic forgetting (CF): go on training the original on what stays."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+from dcmu_jax.training.keys import named_key
+from dcmu_jax.training.loop import Examples, fit
+from dcmu_jax.training.optimizers import Optimizer
+from dcmu_jax.training.timing import Stopwatch
+from dcmu_jax.unlearning.task import Hooks, Unlearned, UnlearningTask, observer
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CatastrophicForgetting:
+    """Fine-tune all parts of the original on the retain set (paper section V-A.2).
+
+    Attributes:
+        epochs: passes over the retain set; the paper has 30, or 10 when a class is forgotten.
+        batch_size: examples per step.
+        optimizer: the paper's Adam at 1e-3.
+    """
+
+    sees_forget_set: ClassVar[bool] = False
+    epochs: int = 30
+    batch_size: int = 256
+    optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+
+    def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
+        """Forget by training on the rest."""
+        watch = Stopwatch()
+        with watch.running(), hooks.progress("fine-tuning", self.epochs) as progress:
+            retain = task.retain()
+            fitted = fit(
+                task.original,
+                Examples.of(retain.images, retain.labels),
+                epochs=self.epochs,
+                key=named_key(task.seed, "catastrophic forgetting"),
+                optimizer=self.optimizer,
+                batch_size=self.batch_size,
+                mesh=task.mesh,
+                progress=progress,
+                observe=observer(hooks, watch),
+            )
+        return Unlearned(
+            fitted.classifier, watch.run_s, watch.compile_s, fitted.flops, 1.0, retain.ids
+        )

@@ -1,0 +1,245 @@
+"""Modular unlearning (MU): the offline and online phases of the paper's second framework."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from dcmu_jax.condensation.bank import recondense
+from dcmu_jax.condensation.matching import MatchingConfig
+from dcmu_jax.data.dataset import Dataset
+from dcmu_jax.errors import InputError, check_at_least
+from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.keys import named_key, named_seed
+from dcmu_jax.training.loop import Examples
+from dcmu_jax.training.optimizers import Optimizer
+from dcmu_jax.training.timing import Stopwatch
+from dcmu_jax.unlearning.protocol import ReducedRetainSet, collect
+from dcmu_jax.unlearning.schedule import Reset, Step, reset_parts, train_step
+from dcmu_jax.unlearning.task import (
+    Hooks,
+    Unlearned,
+    UnlearningTask,
+    add_flops,
+    block,
+    need_prepared,
+    observer,
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Offline:
+    """The offline phase of modular training (paper section IV-C.1).
+
+    In each round ``final`` goes back to the original's parameters and is trained on the
+    remembrance samples, then ``intermediate`` is trained on the whole training set.
+
+    Attributes:
+        rounds: R; 0 leaves the original as it is.
+        final_epochs: L1, passes over the remembrance samples.
+        final_batch_size: examples per step there.
+        final_optimizer: there.
+        intermediate_epochs: L2, passes over the training set.
+        intermediate_batch_size: examples per step there.
+        intermediate_optimizer: there.
+    """
+
+    rounds: int = 0
+    final_epochs: int = 20
+    final_batch_size: int = 32
+    final_optimizer: Optimizer = Optimizer(learning_rate=1e-4)
+    intermediate_epochs: int = 20
+    intermediate_batch_size: int = 256
+    intermediate_optimizer: Optimizer = Optimizer(learning_rate=1e-5)
+
+
+def train_offline(
+    original: Classifier,
+    train: Dataset,
+    remembrance: Dataset,
+    config: Offline,
+    *,
+    seed: int,
+    mesh=None,
+    hooks: Hooks | None = None,
+) -> Classifier:
+    """Run the offline phase and return the network it leaves."""
+    check_at_least("rounds", config.rounds, 0)
+    if config.rounds == 0:
+        return original
+    hooks = hooks or Hooks()
+    final = Step(
+        parts=("final",),
+        on="remembrance",
+        epochs=config.final_epochs,
+        batch_size=config.final_batch_size,
+        optimizer=config.final_optimizer,
+    )
+    intermediate = Step(
+        parts=("intermediate",),
+        epochs=config.intermediate_epochs,
+        batch_size=config.intermediate_batch_size,
+        optimizer=config.intermediate_optimizer,
+    )
+    remember = Examples.of(remembrance.images, remembrance.labels)
+    everything = Examples.of(train.images, train.labels)
+    classifier = original
+    for number in range(config.rounds):
+        with hooks.progress(f"offline round {number + 1}", config.intermediate_epochs) as progress:
+            classifier = _with_part_of(classifier, original, "final")
+            for name, step, examples, shown in (
+                ("final", final, remember, None),
+                ("intermediate", intermediate, everything, progress),
+            ):
+                key = named_key(seed, f"offline {number} {name}")
+                classifier = train_step(
+                    step, classifier, examples, key=key, mesh=mesh, progress=shown
+                ).classifier
+    return block(classifier)
+
+
+def _with_part_of(classifier: Classifier, other: Classifier, part: str) -> Classifier:
+    """``classifier`` with the parameters and statistics of ``part`` taken from ``other``."""
+    variables = {
+        name: {**trees, **({part: other.variables[name][part]} if part in trees else {})}
+        for name, trees in classifier.variables.items()
+    }
+    return dataclasses.replace(classifier, variables=variables)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Collecting:
+    """What the online phase trains on, of each cluster (paper section IV-B, algorithm 4).
+
+    Attributes:
+        touched: of a cluster that lost samples, its surviving ``members`` as they are, or one
+            image re-condensed (``recondense``) from them.
+        weigh_by_size: a condensed image counts as many times as its cluster has samples.
+        real_per_cluster: this many real samples of each untouched cluster beside its image.
+        drop_forgotten_classes: leave wholly forgotten classes out of the remembrance samples.
+        matching: for re-condensing.
+    """
+
+    touched: Literal["members", "recondense"] = "members"
+    weigh_by_size: bool = False
+    real_per_cluster: int = 0
+    drop_forgotten_classes: bool = True
+    matching: MatchingConfig = MatchingConfig(steps=20)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModularUnlearning:
+    """The online phase (paper section IV-C.2) as a schedule.
+
+    First ``resets``; then ``rounds`` (S) rounds of ``round_steps``, of which those on the
+    remembrance samples are left out of the last ``tail`` (tau) rounds; then ``closing_steps``.
+
+    Attributes:
+        collecting: what the reduced retain set is made of.
+        resets: parts to shrink or re-initialise first.
+        rounds: S.
+        tail: tau, with 0 < tau < S wherever the rounds train on remembrance samples.
+        round_steps: what each round trains.
+        closing_steps: what is trained once, at the end.
+    """
+
+    sees_forget_set: ClassVar[bool] = False
+    collecting: Collecting = Collecting()
+    resets: tuple[Reset, ...] = ()
+    rounds: int = 0
+    tail: int = 0
+    round_steps: tuple[Step, ...] = ()
+    closing_steps: tuple[Step, ...] = ()
+
+    def check(self) -> None:
+        """Raise ``InputError`` where the schedule makes no sense."""
+        for piece in (*self.resets, *self.round_steps, *self.closing_steps):
+            piece.check()
+        check_at_least("rounds", self.rounds, 0)
+        remembers = any(step.on == "remembrance" for step in self.round_steps)
+        if self.rounds and remembers and not 0 < self.tail < self.rounds:
+            raise InputError(
+                f"tail = {self.tail} with rounds = {self.rounds}",
+                "0 < tail < rounds, or the remembrance samples are never, or always, trained on",
+                f"Set tail between 1 and {self.rounds - 1}",
+            )
+
+    def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
+        """Collect the reduced retain set, then train by part."""
+        self.check()
+        prepared = need_prepared(task)
+        watch = Stopwatch()
+        with watch.running():
+            reduced = self._collect(task)
+            remembrance = prepared.remembrance
+            if self.collecting.drop_forgotten_classes:
+                staying = task.train.labels[~np.isin(task.train.ids, task.forget_ids)]
+                left = np.isin(remembrance.labels, staying)
+                remembrance = remembrance.take(left)
+            sets = {
+                "reduced": Examples.of(reduced.pixels, reduced.labels, reduced.weights),
+                "remembrance": Examples.of(remembrance.images, remembrance.labels),
+            }
+            classifier = reset_parts(
+                prepared.classifier, self.resets, named_key(task.seed, "reset")
+            )
+            flops: list[float | None] = []
+            opt_states: dict[int, object] = {}
+
+            def run(index: int, step: Step, name: str, progress, last: bool) -> Classifier:
+                fitted = train_step(
+                    step,
+                    classifier,
+                    sets[step.on],
+                    key=named_key(task.seed, name),
+                    opt_state=opt_states.get(index),
+                    mesh=task.mesh,
+                    progress=progress,
+                    observe=observer(hooks, watch) if last else None,
+                )
+                opt_states[index] = fitted.opt_state
+                flops.append(fitted.flops)
+                return fitted.classifier
+
+            with hooks.progress("unlearning, rounds", self.rounds) as progress:
+                for number in range(self.rounds):
+                    for index, step in enumerate(self.round_steps):
+                        if step.on == "reduced" or number < self.rounds - self.tail:
+                            name = f"online {number} {index}"
+                            classifier = run(
+                                index,
+                                step,
+                                name,
+                                lambda _, loss, accuracy, n=number: progress(n + 1, loss, accuracy),
+                                step.on == "reduced",
+                            )
+            for number, step in enumerate(self.closing_steps):
+                title = f"unlearning, {' and '.join(step.parts)}"
+                with hooks.progress(title, step.epochs) as progress:
+                    index = len(self.round_steps) + number
+                    classifier = run(index, step, f"closing {number}", progress, True)
+            block(classifier)
+        return Unlearned(
+            classifier,
+            watch.run_s,
+            watch.compile_s,
+            add_flops(*flops),
+            reduced.reduction,
+            reduced.ids,
+        )
+
+    def _collect(self, task: UnlearningTask) -> ReducedRetainSet:
+        options = {
+            "weigh_by_size": self.collecting.weigh_by_size,
+            "real_per_cluster": self.collecting.real_per_cluster,
+            "seed": named_seed(task.seed, "collection"),
+        }
+        bank = need_prepared(task).bank
+        if self.collecting.touched == "members":
+            return collect(bank, task.train, task.forget_ids, **options)
+        # Condensed again, no cluster of what is left is touched any more.
+        matching = self.collecting.matching
+        bank = recondense(bank, task.train, task.original, task.forget_ids, matching)
+        return collect(bank, task.retain(), np.empty(0, np.int64), **options)

@@ -1,0 +1,126 @@
+"""Modular training as data: which part trains, on what, how long, and what is reset before."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Array
+
+from dcmu_jax.errors import InputError, check_at_least, unknown_name
+from dcmu_jax.models.partition import PARTS, check_parts, initialise
+from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.loop import Examples, Fitted, Observer, Progress, fit
+from dcmu_jax.training.optimizers import Optimizer
+
+Part = Literal["beginning", "intermediate", "final"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Step:
+    """One piece of modular training.
+
+    Attributes:
+        parts: the parts that train; the others stay bit-identical.
+        on: the reduced retain set, or the remembrance samples.
+        epochs: passes over it.
+        batch_size: examples per step; 0 for all in one batch.
+        optimizer: its state lives on through the rounds.
+    """
+
+    parts: tuple[Part, ...]
+    on: Literal["reduced", "remembrance"] = "reduced"
+    epochs: int = 1
+    batch_size: int = 256
+    optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+
+    def check(self) -> None:
+        """Raise ``InputError`` where a field makes no sense."""
+        check_parts(self.parts)
+        if not self.parts:
+            raise InputError("A step that trains no part", f"one or more of {', '.join(PARTS)}",
+                             "Name a part or leave the step out")
+        if self.on not in ("reduced", "remembrance"):
+            raise unknown_name("set to train on", self.on, ("reduced", "remembrance"))
+        check_at_least("epochs", self.epochs, 1)
+        check_at_least("batch_size", self.batch_size, 0)
+        self.optimizer.check()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Reset:
+    """Shrink a part towards a fresh initialisation: theta <- keep theta + (1 - keep) fresh.
+
+    Attributes:
+        part: which part; its BatchNorm statistics are shrunk likewise.
+        keep: share of the trained value that stays; 0 re-initialises, 1 changes nothing.
+    """
+
+    part: Part
+    keep: float = 0.0
+
+    def check(self) -> None:
+        """Raise ``InputError`` where a field makes no sense."""
+        check_parts((self.part,))
+        if not 0 <= self.keep <= 1:
+            raise InputError(f"keep = {self.keep}", "a number from 0 to 1", "Set keep within [0, 1]")
+
+
+def reset_parts(classifier: Classifier, resets: tuple[Reset, ...], key: Array) -> Classifier:
+    """Apply ``resets`` with one fresh initialisation drawn from ``key``."""
+    if not resets:
+        return classifier
+    for reset in resets:
+        reset.check()
+    fresh = initialise(classifier.model, key, classifier.image_shape)
+    keep = {reset.part: reset.keep for reset in resets}
+    variables = {
+        collection: {
+            part: (
+                jax.tree.map(lambda a, b, k=keep[part]: k * a + (1 - k) * b, tree, fresh[collection][part])
+                if part in keep
+                else tree
+            )
+            for part, tree in trees.items()
+        }
+        for collection, trees in classifier.variables.items()
+    }
+    return dataclasses.replace(classifier, variables=variables)
+
+
+def train_step(
+    step: Step,
+    classifier: Classifier,
+    examples: Examples,
+    *,
+    key: Array,
+    opt_state: Any = None,
+    mesh: Mesh | None = None,
+    progress: Progress | None = None,
+    observe: Observer | None = None,
+) -> Fitted:
+    """Run one ``Step`` on ``examples`` of pixels.
+
+    What lies below the lowest part that trains is frozen and its input fixed, so it runs once,
+    forward, and training goes on from cached features: exact, and the prize of training by part.
+    """
+    lowest = min(step.parts, key=PARTS.index)
+    if lowest != PARTS[0]:
+        examples = examples._replace(inputs=classifier.inputs_of(lowest, np.asarray(examples.inputs)))
+    return fit(
+        classifier,
+        examples,
+        epochs=step.epochs,
+        key=key,
+        optimizer=step.optimizer,
+        batch_size=step.batch_size or None,
+        parts=step.parts,
+        start=lowest,
+        opt_state=opt_state,
+        mesh=mesh,
+        progress=progress,
+        observe=observe,
+    )

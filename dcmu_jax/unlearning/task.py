@@ -1,0 +1,222 @@
+"""What every unlearning method is given and what it gives back."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from dcmu_jax.condensation.bank import CondensedBank
+from dcmu_jax.data.augmentation import Augmentation
+from dcmu_jax.data.dataset import Dataset
+from dcmu_jax.errors import InputError, check_at_least
+from dcmu_jax.training.checkpoints import FitCheckpoint
+from dcmu_jax.training.classifier import Classifier, fresh_classifier
+from dcmu_jax.training.keys import named_key
+from dcmu_jax.training.loop import Examples, Fitted, Observer, Progress, fit
+from dcmu_jax.training.optimizers import Optimizer
+from dcmu_jax.training.timing import Stopwatch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """How a network is trained from scratch: the original, and the retrained one alike.
+
+    Attributes:
+        epochs: passes over the data.
+        batch_size: examples per step.
+        optimizer: see ``Optimizer``.
+        flip: mirror each image left to right with probability one half.
+        crop: pixels by which an image is shifted at random, at most; 0 for none.
+    """
+
+    epochs: int = 30
+    batch_size: int = 256
+    optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+    flip: bool = False
+    crop: int = 0
+
+    def augmentation(self) -> Augmentation | None:
+        """The augmentation asked for, if any."""
+        return Augmentation(self.flip, self.crop) if self.flip or self.crop else None
+
+
+@contextlib.contextmanager
+def _silent(name: str, epochs: int):
+    yield lambda epoch, loss, accuracy: None
+
+
+def _unobserved(seconds: float, classifier: Classifier) -> None:
+    pass
+
+
+@dataclasses.dataclass(frozen=True)
+class Hooks:
+    """What a run is to be told on the way; the defaults do nothing.
+
+    Attributes:
+        progress: given a name and a number of epochs, a context manager yielding the callback
+            that ``fit`` calls after every epoch.
+        observe: called off the clock with the online seconds so far and the network then, valid
+            only during the call.
+    """
+
+    progress: Callable[[str, int], AbstractContextManager[Progress]] = _silent
+    observe: Callable[[float, Classifier], None] = _unobserved
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """All that the offline phase leaves for the online phase.
+
+    Attributes:
+        bank: the clusters and their condensed images.
+        classifier: the network after offline training; the original where there is none.
+        remembrance: the few test samples ``final`` may be trained on.
+        offline_s: seconds of clustering, condensation and offline training.
+        compile_s: seconds of compilation among them, not counted in ``offline_s``.
+    """
+
+    bank: CondensedBank
+    classifier: Classifier
+    remembrance: Dataset
+    offline_s: float
+    compile_s: float
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class UnlearningTask:
+    """A request to forget, with everything a method may use.
+
+    Attributes:
+        original: the network trained on all of ``train``.
+        train: the training set, the forget set included.
+        forget_ids: int64, the ids that must go.
+        seed: of the unlearning; apart from the original's and the forget set's.
+        training: how the original was trained; retraining does the same.
+        prepared: the offline phase's result, for methods that have one.
+        statistics: whether a network trained from scratch takes its normalisation from the
+            retain set or as the original has it (``given``).
+        mesh: devices to shard batches over.
+    """
+
+    original: Classifier
+    train: Dataset
+    forget_ids: np.ndarray
+    seed: int
+    training: Training
+    prepared: Prepared | None = None
+    statistics: str = "retain"
+    mesh: Mesh | None = None
+
+    def retain(self) -> Dataset:
+        """The samples that stay."""
+        return self.train.without(self.forget_ids)
+
+    def forget(self) -> Dataset:
+        """The samples that go."""
+        return self.train.take(self.train.positions(self.forget_ids))
+
+
+@dataclasses.dataclass(frozen=True)
+class Unlearned:
+    """What a method gives back.
+
+    Attributes:
+        classifier: the new network.
+        online_s: seconds from the request to it, compilation apart.
+        compile_s: seconds of compilation meanwhile.
+        flops: operations of the training among them, ``None`` where not counted.
+        reduction: size of what was trained on over the size of the retain set.
+        trained_ids: ids of the real training samples that any batch may have held.
+    """
+
+    classifier: Classifier
+    online_s: float
+    compile_s: float
+    flops: float | None
+    reduction: float
+    trained_ids: np.ndarray
+
+
+class Method(Protocol):
+    """An unlearning method: settings as fields, called with a task.
+
+    Attributes:
+        sees_forget_set: whether the method may look at the pixels that must go. One that
+            declares it does not gives the same result whatever those pixels are.
+    """
+
+    sees_forget_set: bool
+
+    def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
+        """Forget ``task.forget_ids``."""
+        ...
+
+
+def train_from_scratch(
+    model: Any,
+    dataset: Dataset,
+    training: Training,
+    seed: int,
+    *,
+    normalisation: Any = None,
+    mesh: Mesh | None = None,
+    progress: Progress | None = None,
+    observe: Observer | None = None,
+    checkpoint: FitCheckpoint | None = None,
+) -> Fitted:
+    """Train a fresh network of ``model`` on ``dataset``; see ``Training`` and ``fit``."""
+    check_at_least("epochs", training.epochs, 1)
+    return fit(
+        fresh_classifier(model, dataset, seed, normalisation),
+        Examples.of(dataset.images, dataset.labels),
+        epochs=training.epochs,
+        key=named_key(seed, "training"),
+        optimizer=training.optimizer,
+        batch_size=training.batch_size,
+        augmentation=training.augmentation(),
+        mesh=mesh,
+        progress=progress,
+        observe=observe,
+        checkpoint=checkpoint,
+    )
+
+
+def observer(hooks: Hooks, watch: Stopwatch) -> Observer:
+    """An observer for ``fit`` that stops the method's own clock while it looks."""
+
+    def observe(_: int, classifier: Classifier) -> None:
+        seconds = watch.elapsed()
+        with watch.paused():
+            hooks.observe(seconds, classifier)
+
+    return observe
+
+
+def need_prepared(task: UnlearningTask) -> Prepared:
+    """The offline phase's result, or ``InputError`` if there is none."""
+    if task.prepared is None:
+        raise InputError(
+            "Modular unlearning without an offline phase", "a task with prepared set",
+            "Run prepare first",
+        )
+    return task.prepared
+
+
+def add_flops(*counts: float | None) -> float | None:
+    """The sum, or ``None`` if any was not counted."""
+    known = [count for count in counts if count is not None]
+    return sum(known) if len(known) == len(counts) else None
+
+
+def block(classifier: Classifier) -> Classifier:
+    """``classifier`` once the device has finished computing it."""
+    jax.block_until_ready(classifier.variables)
+    return classifier
