@@ -1,1 +1,38 @@
-"""TODO."""
+"""Models in three named parts: the catalogue, and what works on a model part by part."""
+
+from dcmu_jax.models.catalogue import DTYPES, MODELS, ModelEntry, create
+from dcmu_jax.models.cnn import CNN
+from dcmu_jax.models.mlp import MLP
+from dcmu_jax.models.partition import (
+    PARTS,
+    apply_features,
+    apply_parts,
+    check_parts,
+    count_parameters,
+    freeze_mask,
+    initialise,
+    part_optimizer,
+    partition,
+)
+from dcmu_jax.models.resnet import ResNet18
+from dcmu_jax.models.vgg import VGG16
+
+__all__ = [
+    "CNN",
+    "DTYPES",
+    "MLP",
+    "MODELS",
+    "PARTS",
+    "VGG16",
+    "ModelEntry",
+    "ResNet18",
+    "apply_features",
+    "apply_parts",
+    "check_parts",
+    "count_parameters",
+    "create",
+    "freeze_mask",
+    "initialise",
+    "part_optimizer",
+    "partition",
+]

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -74,7 +74,10 @@ def apply_parts(
     rngs = {} if dropout_key is None else {"dropout": dropout_key}
     if not training:
         return model.apply(variables, x, method=run, rngs=rngs), {}  # type: ignore[return-value]
-    y, updated = model.apply(variables, x, method=run, rngs=rngs, mutable=["batch_stats"])
+    y, updated = cast(
+        tuple[Array, dict[str, Any]],
+        model.apply(variables, x, method=run, rngs=rngs, mutable=["batch_stats"]),
+    )
     stats = updated.get("batch_stats", {})
     return y, {name: stats[name] for name in stats if name in training}
 
@@ -83,13 +86,13 @@ def apply_features(model: nn.Module, variables: Variables, x: Array) -> Array:
     """Features used for clustering and condensation, flattened to ``(batch, dim)``.
 
     The input of ``final`` unless the model has a method ``features(x)`` that says otherwise.
-    Evaluation mode.
+    Evaluation mode; float32 whatever the compute dtype.
     """
     if hasattr(type(model), "features"):
-        y = model.apply(variables, x, method="features")
+        y = cast(Array, model.apply(variables, x, method="features"))
     else:
         y, _ = apply_parts(model, variables, x, stop="final")
-    return y.reshape(y.shape[0], -1)
+    return y.reshape(y.shape[0], -1).astype(jax.numpy.float32)
 
 
 def initialise(model: nn.Module, key: Array, image_shape: tuple[int, int, int]) -> dict[str, Any]:

@@ -1,0 +1,104 @@
+"""The models by name, fitted to the images and classes at hand."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+
+from dcmu_jax.errors import InputError, check_at_least, check_positive, unknown_name
+from dcmu_jax.models.cnn import CNN
+from dcmu_jax.models.convolution import resolve_implementation
+from dcmu_jax.models.initialisers import check_init
+from dcmu_jax.models.mlp import MLP
+from dcmu_jax.models.resnet import ResNet18
+from dcmu_jax.models.vgg import VGG16
+
+DTYPES: tuple[str, ...] = ("float32", "bfloat16")
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelEntry:
+    """One model of the catalogue.
+
+    Attributes:
+        build: the class of the module.
+        smallest: least height and width of its images.
+        sizes: fields that ``width`` scales; integers or tuples of integers.
+        convolutional: whether it has the field ``conv``.
+    """
+
+    build: Callable[..., nn.Module]
+    smallest: int
+    sizes: tuple[str, ...]
+    convolutional: bool
+
+
+MODELS: dict[str, ModelEntry] = {
+    "mlp": ModelEntry(MLP, 8, ("widths",), False),
+    "cnn": ModelEntry(CNN, 16, ("channels", "hidden"), True),
+    "vgg16": ModelEntry(VGG16, 32, ("channels", "hidden"), True),
+    "resnet18": ModelEntry(ResNet18, 8, ("channels",), True),
+}
+"""The catalogue. ``smallest``: the CNN halves an image 4 times, VGG16 5 times."""
+
+
+def _scaled(size: int | tuple[int, ...], width: float) -> int | tuple[int, ...]:
+    if isinstance(size, tuple):
+        return tuple(max(1, round(s * width)) for s in size)
+    return max(1, round(size * width))
+
+
+def create(
+    name: str,
+    *,
+    image_shape: tuple[int, int, int],
+    num_classes: int,
+    init: str = "torch",
+    dtype: str = "float32",
+    conv: str = "auto",
+    width: float = 1.0,
+) -> nn.Module:
+    """A model of the catalogue; hashable, so it can be a static argument of ``jax.jit``.
+
+    Args:
+        name: mlp, cnn, vgg16 or resnet18.
+
+    Other Args:
+        image_shape: ``(height, width, channels)`` of the images it must take.
+        num_classes: number of logits, at least 2.
+        init: ``torch`` or ``flax``; see ``initialisers.kernel_and_bias``.
+        dtype: compute dtype, ``float32`` or ``bfloat16``; parameters are float32.
+        conv: ``auto``, ``lax`` or ``dot``; see ``convolution``.
+        width: multiplies every hidden width (1: as in the paper); for tests and small machines.
+
+    Raises:
+        InputError: an unknown name or setting, images too small for the model.
+    """
+    if name not in MODELS:
+        raise unknown_name("model", name, MODELS)
+    if dtype not in DTYPES:
+        raise unknown_name("dtype", dtype, DTYPES)
+    check_init(init)
+    resolve_implementation(conv)
+    check_at_least("num_classes", num_classes, 2)
+    check_positive("width", width)
+    entry = MODELS[name]
+    side = min(image_shape[:2])
+    if side < entry.smallest:
+        fitting = [other for other, e in MODELS.items() if side >= e.smallest]
+        raise InputError(
+            f"Images of {image_shape[0]}x{image_shape[1]} pixels for the model {name!r}",
+            f"{entry.smallest}x{entry.smallest} or more",
+            f"Models for such images: {', '.join(fitting)}"
+            if fitting
+            else "No model of the catalogue takes such small images; enlarge them",
+        )
+    settings: dict[str, Any] = {
+        field: _scaled(getattr(entry.build, field), width) for field in entry.sizes
+    }
+    if entry.convolutional:
+        settings["conv"] = conv
+    return entry.build(num_classes=num_classes, initialiser=init, dtype=dtype, **settings)

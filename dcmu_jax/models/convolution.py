@@ -1,0 +1,116 @@
+"""The one place for convolutions and pooling: two implementations, chosen by platform.
+
+``lax`` is XLA's convolution: best on GPU and TPU. ``dot`` is a matrix product of patches: on CPU
+the gradient of a ``lax`` convolution inside ``lax.scan`` is up to 70 times slower, and ``vmap``
+over weights makes it a grouped convolution on every platform. Both agree in value and gradients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from dcmu_jax.errors import unknown_name
+
+Implementation = Literal["auto", "lax", "dot"]
+IMPLEMENTATIONS: tuple[str, ...] = ("auto", "lax", "dot")
+
+Padding = str | Sequence[tuple[int, int]]
+"""``"SAME"``, ``"VALID"`` or ``((top, bottom), (left, right))``."""
+
+
+def resolve_implementation(impl: str) -> str:
+    """``dot`` or ``lax``; ``auto`` is ``dot`` on CPU and ``lax`` elsewhere.
+
+    Raises:
+        InputError: unknown name.
+    """
+    if impl not in IMPLEMENTATIONS:
+        raise unknown_name("convolution", impl, IMPLEMENTATIONS)
+    if impl == "auto":
+        return "dot" if jax.default_backend() == "cpu" else "lax"
+    return impl
+
+
+def patches(
+    x: Float[Array, "batch height width channels"],
+    size: tuple[int, int],
+    strides: tuple[int, int],
+    pads: Sequence[tuple[int, int]],
+) -> Float[Array, "batch out_height out_width taps"]:
+    """The pixels under a kernel of ``size`` at each of its positions.
+
+    Static slices only, so that its gradient is padding and sums, never a convolution. The last
+    axis runs over kernel rows, then columns, then channels, like a flattened HWIO kernel.
+    """
+    x = jnp.pad(x, ((0, 0), *(tuple(p) for p in pads), (0, 0)))
+    rows, columns = (range(0, x.shape[axis + 1] - size[axis] + 1, strides[axis]) for axis in (0, 1))
+    return jnp.concatenate(
+        [
+            x[:, i : i + rows[-1] + 1 : strides[0], j : j + columns[-1] + 1 : strides[1]]
+            for i in range(size[0])
+            for j in range(size[1])
+        ],
+        axis=-1,
+    )
+
+
+def convolve_dot(
+    x: Float[Array, "batch height width in"],
+    kernel: Float[Array, "kernel_height kernel_width in out"],
+    strides: Sequence[int],
+    padding: Padding,
+    precision: Any = None,
+) -> Float[Array, "batch out_height out_width out"]:
+    """Convolution as one matrix product of patches; NHWC and HWIO, as ``lax`` computes it."""
+    size = (kernel.shape[0], kernel.shape[1])
+    steps = (strides[0], strides[1])
+    if isinstance(padding, str):
+        padding = lax.padtype_to_pads(x.shape[1:3], size, steps, padding)
+    columns = patches(x, size, steps, padding)
+    flat = columns.reshape(-1, columns.shape[-1])
+    product = jnp.matmul(flat, kernel.reshape(-1, kernel.shape[-1]), precision=precision)
+    return product.reshape(*columns.shape[:-1], kernel.shape[-1])
+
+
+def _dot_hook(
+    lhs,
+    rhs,
+    window_strides,
+    padding,
+    lhs_dilation=None,
+    rhs_dilation=None,
+    dimension_numbers=None,
+    feature_group_count=1,
+    precision=None,
+    **others,
+):
+    """``convolve_dot`` with the signature by which ``flax.linen.Conv`` calls a convolution."""
+    dilated = any(d != 1 for d in (*(lhs_dilation or ()), *(rhs_dilation or ())))
+    if dilated or feature_group_count != 1 or others:
+        raise NotImplementedError("The dot convolution has no dilation and no groups")
+    return convolve_dot(lhs, rhs, window_strides, padding, precision)
+
+
+def convolution_hook(impl: str):
+    """What to pass to ``flax.linen.Conv(conv_general_dilated=...)`` for ``impl``."""
+    return _dot_hook if resolve_implementation(impl) == "dot" else lax.conv_general_dilated
+
+
+def max_pool(
+    x: Float[Array, "batch height width channels"],
+) -> Float[Array, "batch half_height half_width channels"]:
+    """2x2 maximum with stride 2; an odd last row or column is dropped, as PyTorch does.
+
+    By reshape, because the gradient of ``reduce_window`` is slow on CPU. Where several of the
+    four are the maximum they share the gradient equally (PyTorch gives it all to the first).
+    """
+    batch, height, width, channels = x.shape
+    height, width = height // 2, width // 2
+    x = x[:, : 2 * height, : 2 * width]
+    return x.reshape(batch, height, 2, width, 2, channels).max((2, 4))
