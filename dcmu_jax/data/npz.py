@@ -45,11 +45,11 @@ def _read(
     path: Path, required: tuple[str, ...], optional: tuple[str, ...]
 ) -> dict[str, np.ndarray]:
     _check_is_archive(path)
-    try:
-        archive = np.load(path, allow_pickle=False)
-    except Exception as error:  # whatever numpy or zipfile say of a damaged file
-        raise _damaged(path, error) from error
-    with archive:
+    with path.open("rb") as file:  # opened here: numpy leaves a damaged archive open
+        try:
+            archive = np.load(file, allow_pickle=False)
+        except Exception as error:  # whatever numpy or zipfile say of a damaged file
+            raise _damaged(path, error) from error
         for name in required:
             if name not in archive.files:
                 raise _missing(path, name, archive.files)

@@ -81,4 +81,6 @@ def _load_digits(test_fraction: float) -> Splits:
 
     pixels, labels = load_digits(return_X_y=True)  # grey values 0..16
     images = np.rint(np.asarray(pixels) * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8)
-    return splits_from_arrays(images, labels, name="digits", test_fraction=test_fraction)
+    return splits_from_arrays(
+        images, np.asarray(labels), name="digits", test_fraction=test_fraction
+    )

@@ -91,30 +91,31 @@ def _builder(tfds: Any, name: str, data_dir: str | os.PathLike[str] | None) -> A
             f"{', '.join(SHORT_NAMES)}, and the image classification sets of TFDS",
             f"Did you mean {near[0]!r}?" if near else "Look the name up in the catalogue of TFDS",
         ) from error
-    except ValueError as error:
-        if "format" not in str(error).lower():
-            raise InputError(
-                f"TFDS cannot open {name!r} ({error})",
-                "a name as TFDS writes it: set, set/config or set:version",
-                "Check the configuration and the version",
+    except Exception as error:  # the set's own code: a wrong version, a package it lacks, ...
+        if "File format is already set" in str(error):
+            raise _absent(
+                name, data_dir, f"{name} is prepared, but not as {_FILE_FORMAT}"
             ) from error
-        raise _absent(name, data_dir, f"{name} is prepared, but not as {_FILE_FORMAT}") from error
+        raise InputError(
+            f"TFDS cannot open {name!r} ({_brief(error)})",
+            "an image classification set, named as TFDS does: set, set/config or set:version",
+            "Check the name, the configuration and the version",
+        ) from error
 
 
 def _check_features(tfds: Any, name: str, features: Any) -> None:
     """Raise unless the set is one of images of one size with one label each."""
-    is_classification = (
-        isinstance(features, tfds.features.FeaturesDict)
-        and isinstance(features.get("image"), tfds.features.Image)
-        and isinstance(features.get("label"), tfds.features.ClassLabel)
-    )
-    if not is_classification:
+    parts = dict(features) if isinstance(features, tfds.features.FeaturesDict) else {}
+    if not (
+        isinstance(parts.get("image"), tfds.features.Image)
+        and isinstance(parts.get("label"), tfds.features.ClassLabel)
+    ):
         raise InputError(
             f"The TFDS set {name!r} has no features image and label of one image and one class",
             "sets for image classification",
             "Save its images and labels as an archive and load npz:PATH",
         )
-    if None in features["image"].shape:
+    if None in parts["image"].shape:
         raise InputError(
             f"The images of the TFDS set {name!r} differ in size",
             "images of one size",
@@ -137,30 +138,28 @@ def _download(tfds: Any, builder: Any, name: str, data_dir: str | os.PathLike[st
     try:
         builder.download_and_prepare(download_config=config, file_format=_FILE_FORMAT)
     except Exception as error:  # the network, the disk, the set's own code
-        raise _absent(name, data_dir, f"Downloading {name} failed ({_first_line(error)})") from (
-            error
-        )
+        raise _absent(name, data_dir, f"Downloading {name} failed ({_brief(error)})") from (error)
 
 
 def _has_tensorflow() -> bool:
     return importlib.util.find_spec("tensorflow") is not None
 
 
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}".split("\n", 1)[0]
+def _brief(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error)[:300]}".replace("\n", " ")
 
 
 def _absent(name: str, data_dir: str | os.PathLike[str] | None, given: str) -> InputError:
     where = "" if data_dir is None else f", data_dir={os.fspath(data_dir)!r}"
     return InputError(
         given,
-        f"a set prepared by TFDS as {_FILE_FORMAT}; preparing needs TensorFlow once, reading it "
-        "does not",
-        "Run, where there is a network: pip install tensorflow, then either repeat the command "
-        "with --download (in Python: download=True), or anywhere, copying the folder here: "
+        f"a set that TFDS has prepared as {_FILE_FORMAT}, which needs TensorFlow once; reading "
+        "it does not",
+        "Where there is a network, run: pip install tensorflow; then repeat with --download (in "
+        "Python: download=True). Or prepare it on any machine and copy its folder, by: "
         f'python -c "import tensorflow_datasets as tfds; tfds.builder({name!r}, '
-        f'file_format={_FILE_FORMAT!r}{where}).download_and_prepare()". A set that is there in '
-        "another format must be removed first, or another data_dir given",
+        f'file_format={_FILE_FORMAT!r}{where}).download_and_prepare()". If it is there in another '
+        "format, give another data_dir",
     )
 
 
