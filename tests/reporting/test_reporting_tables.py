@@ -1,0 +1,117 @@
+import dataclasses
+import io
+import re
+
+import pytest
+from rich.console import Console
+
+from dcmu_jax.errors import InputError
+from dcmu_jax.metrics.measurement import METRICS, Measurement
+from dcmu_jax.reporting import cost_table, read_csv, terminal_table, write_csv
+from dcmu_jax.reporting.cells import COST_METRICS, cell
+from dcmu_jax.reporting.files import written_aside
+
+BY_NAME = {metric.name: metric for metric in METRICS}
+
+
+def printed(table, width=100):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table)
+    return console.file.getvalue()
+
+
+def row(text, method):
+    return next(line for line in text.splitlines() if line.strip().startswith(method))
+
+
+def test_numbers_stand_beside_those_of_the_retrained_model(measurements):
+    text = printed(terminal_table(measurements, "digits"))
+    assert re.search(r"97\.3 +\(-1\.2\) +1\.5 +\(\+0\.5\)", row(text, "recommended"))
+    assert "(" not in row(text, "retrain")
+    assert "98.5" in row(text, "retrain")
+    cost = printed(cost_table(measurements, "digits"))
+    assert "2.00 (0.25x)" in row(cost, "recommended")
+    assert "250 G (0.20x)" in row(cost, "recommended")
+    assert "1.25 T" in row(cost, "retrain")
+    assert row(cost, "original").split() == ["original", "-", "-", "-", "-", "-"]
+
+
+def test_headings_show_the_better_direction(measurements):
+    lines = printed(terminal_table(measurements, "t")).splitlines()
+    heading = next(n for n, line in enumerate(lines) if "RA (%)" in line)
+    assert lines[heading].split() == "RA (%) FA (%) TrA (%) TeA (%) MIA (%) UM gap ToW".split()
+    assert lines[heading + 1].split() == "method → R → R → R → R → R ↓ ↑".split()
+    cost = printed(cost_table(measurements, "t")).splitlines()
+    heading = next(n for n, line in enumerate(cost) if "eta" in line)
+    assert cost[heading + 1].split() == "method ↓ ↓ ↓ ↓".split()
+
+
+def test_both_tables_fit_a_terminal_and_hold_every_metric(measurements):
+    headings = ""
+    for table in (terminal_table(measurements, "t"), cost_table(measurements, "t")):
+        text = printed(table)
+        rules = [line for line in text.splitlines() if "──" in line]
+        assert len(rules) == 1 and len(rules[0].rstrip()) <= 100
+        # One line per method: nothing was folded.
+        body = text.split(rules[0])[1].split("in brackets")[0]
+        assert len([line for line in body.splitlines() if line.strip()]) == len(measurements)
+        headings += text
+    assert all(metric.title in headings for metric in METRICS)
+
+
+def test_names_are_no_markup_and_a_missing_reference_is_said(measurements):
+    text = printed(terminal_table(measurements[2:], "of [bold]digits"))
+    assert "[red]paper" in text and "of [bold]digits" in text
+    assert "retrained model (R) is missing" in text and "(+" not in text
+    assert "R" in printed(terminal_table([], "empty"))
+
+
+def test_csv_gives_back_the_same_values(measurements, tmp_path):
+    third = dataclasses.replace(measurements[2], retain_accuracy=100.0 / 3.0, online_flops=1e300)
+    given = [*measurements, third]
+    path = tmp_path / "made" / "table.csv"
+    write_csv(given, path)
+    assert read_csv(path) == given
+    lines = path.read_text().splitlines()
+    assert lines[0].split(",") == [f.name for f in dataclasses.fields(Measurement)]
+    assert len(lines) == 1 + len(given)
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "No table"),
+        ("", "none"),
+        ("method,colour\na,1\n", "colour"),
+        ("method,{numbers}\na,1,2,3,4,5,six\n", "'six'"),
+        ("method,{numbers}\na,1,2,3,4,5,\n", "row 1: unlearning_metric"),
+    ],
+)
+def test_a_table_that_is_none_is_refused(text, said, tmp_path):
+    numbers = "retain_accuracy,forget_accuracy,train_accuracy,test_accuracy,mia,unlearning_metric"
+    path = tmp_path / "t.csv"
+    if text is not None:
+        path.write_text(text.replace("{numbers}", numbers))
+    with pytest.raises(InputError, match=said):
+        read_csv(path)
+
+
+def test_a_failed_write_leaves_what_was_there(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("before")
+    with pytest.raises(RuntimeError), written_aside(path) as aside:
+        aside.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
+
+
+def test_cells(method, retrained):
+    assert cell(BY_NAME["mia"], method("m", mia=50.5001), retrained) == ("50.50", "+0.00")
+    # Never a negative zero, which would read as a difference.
+    assert cell(BY_NAME["mia"], method("m", mia=50.4999), retrained).beside == "+0.00"
+    assert cell(BY_NAME["mia"], method("m", mia=float("nan")), retrained) == ("-", "")
+    assert cell(BY_NAME["online_s"], method("m", online_s=None), retrained) == ("-", "")
+    stopped = dataclasses.replace(retrained, online_s=0.0)
+    assert cell(BY_NAME["online_s"], method("m", online_s=1.0), stopped).beside == ""
+    assert set(COST_METRICS) <= set(BY_NAME)
