@@ -1,0 +1,145 @@
+"""Clusters of each class in feature space, by k-means, compiled k-means or in balance."""
+
+from __future__ import annotations
+
+import dataclasses
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal, get_args
+
+import numpy as np
+from jaxtyping import Float, Int
+from sklearn.cluster import KMeans
+from threadpoolctl import threadpool_limits
+
+from dcmu_jax.condensation.balanced import balanced_kmeans
+from dcmu_jax.condensation.lloyd import compiled_kmeans
+from dcmu_jax.errors import InputError, check_at_least, unknown_name
+
+ClusterMethod = Literal["kmeans", "compiled", "balanced"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Clusters:
+    """A division of the training set into clusters, none of which mixes classes or is empty.
+
+    Clusters are numbered class after class, so those of a class are adjacent.
+
+    Attributes:
+        assignment: int32 ``(N,)``, the cluster of every sample.
+        labels: int32 ``(B,)``, the class of every cluster, ascending.
+        sizes: int32 ``(B,)``, samples in every cluster, at least 1.
+        short_classes: classes with fewer samples than clusters were asked for; each of their
+            samples is a cluster of its own.
+    """
+
+    assignment: np.ndarray
+    labels: np.ndarray
+    sizes: np.ndarray
+    short_classes: tuple[int, ...]
+
+
+def cluster_classes(
+    features: Float[np.ndarray, "samples dim"],
+    labels: Int[np.ndarray, " labels"],
+    clusters_per_class: int,
+    *,
+    method: str = "kmeans",
+    seed: int = 0,
+) -> Clusters:
+    """Divide each class into ``clusters_per_class`` clusters of near features (paper, §IV-A).
+
+    The methods are
+
+    * ``kmeans``: scikit-learn's, k-means++ start, one start (``n_init="auto"``);
+    * ``compiled``: the same algorithm compiled, all classes at once;
+    * ``balanced``: sizes within a class differ by one at most; see ``balanced_kmeans``.
+
+    Guarantees: no cluster is empty or mixes classes; the same inputs and seed give the same
+    clusters, however many threads there are. A cluster left empty (equal features) takes the
+    sample that lies farthest from its centroid out of the largest cluster.
+
+    Args:
+        features: float ``(N, D)``, finite.
+        labels: integer ``(N,)``. A class without samples gets no clusters.
+        clusters_per_class: ``K``, at least 1. A class of fewer samples is divided into single
+            samples and named in ``short_classes``.
+        method: see above.
+        seed: of the random starts. Each class has its own stream.
+
+    Raises:
+        InputError: features that are not finite, lengths that differ, no samples, ``K`` below 1,
+            or an unknown method.
+    """
+    if method not in get_args(ClusterMethod):
+        raise unknown_name("clustering method", method, get_args(ClusterMethod))
+    check_at_least("clusters_per_class", clusters_per_class, 1)
+    if len(features) != len(labels) or len(labels) == 0:
+        raise InputError(
+            f"{len(features)} features and {len(labels)} labels",
+            "one row of features per label, at least one",
+            "Pass the features and the labels of the same samples",
+        )
+    bad = int(np.count_nonzero(~np.isfinite(features).all(axis=1)))
+    if bad:
+        raise InputError(
+            f"Features of {bad} of {len(features)} samples are NaN or infinite",
+            "finite features",
+            "Check that the model's training did not diverge",
+        )
+    classes, counts = np.unique(labels, return_counts=True)
+    short = tuple(classes[counts < clusters_per_class].tolist())
+    members = {c: np.flatnonzero(labels == c) for c in classes.tolist()}
+    divided = [c for c, at in members.items() if len(at) > clusters_per_class]
+    divide = compiled_kmeans if method == "compiled" else _each_in_a_thread(method)
+    parts = divide(
+        [np.ascontiguousarray(features[members[c]], np.float32) for c in divided],
+        clusters_per_class,
+        [int(np.random.SeedSequence([seed, c]).generate_state(1)[0]) for c in divided],
+    )
+    local = {c: np.arange(len(at)) for c, at in members.items()}
+    for c, part in zip(divided, parts, strict=True):
+        local[c] = _fill_empty(features[members[c]], part, clusters_per_class)
+    assignment = np.empty(len(labels), np.int32)
+    cluster_labels: list[int] = []
+    for c, at in members.items():
+        assignment[at] = local[c] + len(cluster_labels)
+        cluster_labels += [c] * (int(local[c].max()) + 1)
+    sizes = np.bincount(assignment, minlength=len(cluster_labels)).astype(np.int32)
+    return Clusters(assignment, np.array(cluster_labels, np.int32), sizes, short)
+
+
+Divide = Callable[[list[np.ndarray], int, list[int]], list[np.ndarray]]
+"""Features of each class, ``K``, a seed for each class -> cluster 0..K-1 of each sample."""
+
+
+def _each_in_a_thread(method: str) -> Divide:
+    """One class per thread. Each is single-threaded: sums split over threads change their bits."""
+    one_class = {"kmeans": _kmeans, "balanced": balanced_kmeans}[method]
+
+    def divide(features, clusters, seeds):
+        with threadpool_limits(1), warnings.catch_warnings(), ThreadPoolExecutor() as pool:
+            # Fewer distinct points than clusters; the clusters left empty are filled afterwards.
+            warnings.filterwarnings("ignore", message="Number of distinct clusters")
+            return list(pool.map(one_class, features, [clusters] * len(features), seeds))
+
+    return divide
+
+
+def _kmeans(features: np.ndarray, clusters: int, seed: int) -> np.ndarray:
+    return KMeans(clusters, n_init="auto", random_state=seed).fit_predict(features)
+
+
+def _fill_empty(features: np.ndarray, assignment: np.ndarray, clusters: int) -> np.ndarray:
+    """Give every empty cluster the outermost sample of the cluster that is largest by then."""
+    assignment = np.array(assignment)
+    sizes = np.bincount(assignment, minlength=clusters)
+    for empty in np.flatnonzero(sizes == 0):
+        largest = int(np.argmax(sizes))
+        at = np.flatnonzero(assignment == largest)
+        away = np.sum((features[at] - features[at].mean(axis=0)[None]) ** 2, axis=1)
+        assignment[at[np.argmax(away)]] = empty
+        sizes[largest] -= 1
+        sizes[empty] = 1
+    return assignment

@@ -1,0 +1,97 @@
+import numpy as np
+import pytest
+
+from dcmu_jax.errors import InputError
+from dcmu_jax.theory import (
+    best_clusters_per_class,
+    class_reduction,
+    expected_reduced_size,
+    expected_reduction,
+    expected_reduction_equal,
+    untouched_probability,
+)
+
+
+def draw_reduced_size(rng, sizes, num_forgotten):
+    """The collection protocol by its letter, on one random request."""
+    cluster = np.repeat(np.arange(len(sizes)), sizes)
+    forgotten = rng.permutation(len(cluster))[:num_forgotten]
+    touched = set(cluster[forgotten].tolist())
+    kept = set(range(len(cluster))) - set(forgotten.tolist())
+    return sum(cluster[i] in touched for i in kept) + len(sizes) - len(touched)
+
+
+@pytest.mark.parametrize("num_forgotten", [1, 9, 40, 119])
+def test_exact_mean_is_the_mean_of_draws(num_forgotten):
+    sizes = np.array([1, 1, 1, 2, 3, 5, 7, 10, 20, 30, 40])
+    rng = np.random.default_rng(0)
+    draws = np.array([draw_reduced_size(rng, sizes, num_forgotten) for _ in range(1500)])
+    error = draws.std() / np.sqrt(len(draws))
+    assert abs(draws.mean() - expected_reduced_size(sizes, num_forgotten)) < 4 * error + 1e-9
+
+
+def test_no_binomial_shortcut():
+    # One cluster of 2 among 3 samples, one forgotten: untouched only if the third one goes.
+    np.testing.assert_allclose(untouched_probability(np.array([2, 1]), 3, 1), [1 / 3, 2 / 3])
+    np.testing.assert_allclose(expected_reduced_size(np.array([2, 1]), 1), 2 - 1 / 3)
+    # More forgotten samples than there are outside the cluster: it cannot stay untouched.
+    assert untouched_probability(np.array([4]), 5, 2)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("clusters", "fraction", "eta", "monte_carlo"),
+    [  # 50,000 samples in 10 classes; the last column is the mean of 60 draws
+        (50, 0.01, 0.6343, 0.6350),
+        (50, 0.1, 1.0000, 1.0000),
+        (50, 0.5, 1.0000, 1.0000),
+        (500, 0.01, 0.1778, 0.1779),
+        (500, 0.1, 0.6514, 0.6509),
+        (500, 0.5, 0.9982, 0.9983),
+        (1000, 0.01, 0.2315, 0.2315),
+        (1000, 0.1, 0.4751, 0.4750),
+        (1000, 0.5, 0.9500, 0.9495),
+    ],
+)
+def test_known_reductions(clusters, fraction, eta, monte_carlo):
+    forgotten = round(50_000 * fraction)
+    value = expected_reduction_equal(50_000, 10 * clusters, forgotten)
+    assert value == pytest.approx(eta, abs=5.1e-5)
+    assert value == pytest.approx(monte_carlo, abs=1e-3)
+    sizes = np.full(10 * clusters, 5000 // clusters)
+    assert expected_reduction(sizes, forgotten) == pytest.approx(value, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("fraction", "clusters"),
+    [(0.001, 156), (0.01, 477), (0.05, 1011), (0.1, 1381), (0.2, 1869), (0.5, 2776)],
+)
+def test_known_best_cluster_counts(fraction, clusters):
+    assert best_clusters_per_class(5000, fraction) == clusters
+
+
+@pytest.mark.parametrize("fraction", [0.01, 0.1, 0.5])
+def test_best_cluster_count_beats_every_other(fraction):
+    def eta(k):
+        return expected_reduction_equal(5000, 10 * k, round(5000 * fraction))
+
+    best = best_clusters_per_class(500, fraction)
+    assert eta(best) <= min(eta(k) for k in range(1, 501)) + 2e-4
+
+
+def test_edges():
+    assert best_clusters_per_class(1, 0.5) == 1
+    assert best_clusters_per_class(10, 1e-9) == 1
+    assert best_clusters_per_class(10, 0.999999) == 10 - 1
+    assert class_reduction(450, 5000) == 0.09
+    for bad in (lambda: best_clusters_per_class(10, 1.0), lambda: best_clusters_per_class(0, 0.1)):
+        with pytest.raises(InputError):
+            bad()
+    for sizes, forgotten in ([[3, 0], 1], [[], 1], [[3], 3], [[3], 0]):
+        with pytest.raises(InputError):
+            expected_reduced_size(np.array(sizes), forgotten)
+
+
+def test_unequal_sizes_cost():
+    equal = expected_reduction(np.full(50, 10), 50)
+    unequal = expected_reduction(np.array([1] * 25 + [19] * 25), 50)
+    assert unequal > equal + 0.1
