@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Array
 
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_fraction, unknown_name
@@ -85,7 +86,7 @@ def parse_request(text: str, train: Dataset, seed: int) -> ForgetRequest:
     return _request(text, "+".join(slugs), np.union1d(named, drawn), train)
 
 
-def request_for_ids(ids: Iterable[int], train: Dataset) -> ForgetRequest:
+def request_for_ids(ids: Iterable[int] | np.ndarray | Array, train: Dataset) -> ForgetRequest:
     """A request for the samples with these ids, from a list, a tuple or an array of integers.
 
     Raises:

@@ -1,0 +1,264 @@
+"""Forget requests: what each form selects, and that every bad one is refused by its message."""
+
+import json
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from dcmu_jax.data import Dataset, parse_request, request_for_ids
+from dcmu_jax.errors import InputError
+
+IDS = np.random.default_rng(1).permutation(1000)[:60].astype(np.int64)
+
+
+def _train() -> Dataset:
+    """60 samples, 4 classes of which the last has none (a subset may lack some)."""
+    labels = np.arange(60, dtype=np.int32) % 3
+    return Dataset(np.zeros((60, 8, 8, 1), np.uint8), labels, IDS, 4)
+
+
+def _write(path, content: str):
+    path.write_text(content)
+    return f"ids:{path}"
+
+
+def test_a_class_is_all_its_samples():
+    request = parse_request("class:2", _train(), seed=0)
+    np.testing.assert_array_equal(request.ids, np.sort(IDS[2::3]))
+    assert request.ids.dtype == np.int64
+    assert (request.text, request.slug) == ("class:2", "class-2")
+    assert request.forgotten_classes == (2,)
+    assert len(request) == 20
+
+
+@pytest.mark.parametrize(
+    ("fraction", "count"), [("0.1", 6), ("0.05", 3), ("0.99", 59), ("5e-2", 3)]
+)
+def test_random_draws_the_floor_of_the_fraction(fraction, count):
+    request = parse_request(f"random:{fraction}", _train(), seed=3)
+    assert len(request) == len(np.unique(request.ids)) == count
+    assert np.all(np.diff(request.ids) > 0) and np.isin(request.ids, IDS).all()
+
+
+def test_random_is_drawn_by_seed_and_not_by_order():
+    train = _train()
+    shuffled = train.take(np.random.default_rng(5).permutation(60))
+    first = parse_request("random:0.3", train, seed=3).ids
+    np.testing.assert_array_equal(first, parse_request("random:0.3", train, seed=3).ids)
+    np.testing.assert_array_equal(first, parse_request("random:0.3", shuffled, seed=3).ids)
+    assert not np.array_equal(first, parse_request("random:0.3", train, seed=4).ids)
+    assert np.isin(first, parse_request("random:0.5", train, seed=3).ids).all()
+
+
+def test_random_forgets_no_sample_more_often():
+    counts = np.zeros(60)
+    for seed in range(400):
+        counts += np.isin(IDS, parse_request("random:0.25", _train(), seed).ids)
+    # 400 draws of probability 1/4: mean 100, deviation 8.7.
+    assert counts.sum() == 400 * 15 and 60 < counts.min() and counts.max() < 140
+
+
+@pytest.mark.parametrize("separator", ["\n", ",", " ", ", ", "\r\n", "\t"])
+def test_ids_from_text(tmp_path, separator):
+    chosen = IDS[[7, 3, 11]]
+    text = _write(tmp_path / "mine.txt", separator.join(map(str, chosen)) + "\n")
+    request = parse_request(text, _train(), seed=0)
+    np.testing.assert_array_equal(request.ids, np.sort(chosen))
+    assert (request.slug, request.forgotten_classes) == ("ids-mine", ())
+
+
+def test_ids_from_json_and_npy(tmp_path):
+    chosen = IDS[[7, 3, 11]]
+    (tmp_path / "a.json").write_text(json.dumps(chosen.tolist()))
+    np.save(tmp_path / "a.npy", chosen.astype(np.uint16))
+    for name in ("a.json", "a.npy"):
+        request = parse_request(f"ids:{tmp_path / name}", _train(), seed=0)
+        np.testing.assert_array_equal(request.ids, np.sort(chosen))
+        assert request.ids.dtype == np.int64
+
+
+def test_terms_join_and_random_draws_from_what_they_leave(tmp_path):
+    text = _write(tmp_path / "a+b.txt", " ".join(map(str, IDS[[0, 1, 2]])))  # a + in the name
+    request = parse_request(f"class:2 + {text}+random:0.5", _train(), seed=0)
+    named = np.union1d(IDS[2::3], IDS[:3])
+    assert np.isin(named, request.ids).all()
+    assert len(request) == 22 + 30  # id 2 of the file is of class 2: counted once
+    assert request.forgotten_classes == (2,)
+    assert request.slug == "class-2+ids-a+b+random-0.5"
+
+
+def test_two_random_terms_do_not_overlap():
+    assert len(parse_request("random:0.2+random:0.3", _train(), seed=0)) == 30
+
+
+def test_a_class_forgotten_sample_by_sample_counts_as_forgotten():
+    request = request_for_ids(IDS[1::3].tolist(), _train())
+    assert request.forgotten_classes == (1,)
+    assert request_for_ids(IDS[1:58:3], _train()).forgotten_classes == ()
+
+
+@pytest.mark.parametrize("kind", [list, tuple, set, np.array, jnp.array, iter])
+def test_ids_from_python(kind):
+    chosen = IDS[[7, 3, 11]]
+    request = request_for_ids(kind(chosen.tolist()), _train())
+    np.testing.assert_array_equal(request.ids, np.sort(chosen))
+    assert request.text.startswith("3 ids (") and request.slug.startswith("ids-")
+    assert request.slug == request_for_ids(chosen[::-1], _train()).slug
+    assert request.slug != request_for_ids(chosen[:2], _train()).slug
+
+
+def test_a_slug_is_fit_for_a_folder(tmp_path):
+    text = _write(tmp_path / ("a b$;\N{SNOWMAN}" + "x" * 90 + ".txt"), str(IDS[0]))
+    slug = parse_request(text, _train(), seed=0).slug
+    assert slug.startswith("ids-a-b-x") and len(slug) <= 60
+
+
+BAD_REQUESTS = {
+    "": r"Forget request '' is empty",
+    "  ": r"is empty",
+    "class:3": r"There is no class '3'\. Allowed: one of the 3 classes.*: 0, 1, 2\.",
+    "class:-1": r"There is no class '-1'",
+    "class:one": r"There is no class 'one'",
+    "class:": r"There is no class ''",
+    "class:2+": r"There is no class '2\+'",
+    "class:0+class:1+class:2": r"asks for all 60 training samples",
+    "random:0.5+random:0.5": r"asks for all 60",
+    "random:0": r"fraction of random = 0\.0\. Allowed: a number strictly between 0 and 1",
+    "random:1": r"fraction of random = 1\.0",
+    "random:-0.1": r"fraction of random = -0\.1",
+    "random:nan": r"fraction of random = nan",
+    "random:10%": r"random:10%\. Allowed: a number strictly between 0 and 1",
+    "random:": r"random:\. Allowed: a number",
+    "random:0.01": r"random:0\.01 of 60 samples is no sample\. Allowed: a fraction of 0\.0167",
+    "class:0+random:0.7": r"draws 42 samples at random\. Allowed: at most the 40",
+    "clas:2": r"Unknown kind of forget request 'clas'.*Did you mean 'class'\?",
+    "class:2+rndom:0.1": r"Unknown kind of forget request 'rndom'.*Did you mean 'random'\?",
+    "2": r"Unknown kind of forget request '2'\. Allowed: class, ids, random",
+    "ids:": r"There is no file of ids ''",
+    "ids:nowhere.txt": r"There is no file of ids 'nowhere\.txt'",
+}
+
+
+@pytest.mark.parametrize("text", BAD_REQUESTS)
+def test_bad_request(text):
+    with pytest.raises(InputError, match=BAD_REQUESTS[text]):
+        parse_request(text, _train(), seed=0)
+
+
+KNOWN = str(IDS[0])
+BAD_FILES = {
+    "unknown": ("a.txt", f"{KNOWN} 5000 -3", r"Unknown id\(s\): -3, 5000\."),
+    "duplicates": ("a.txt", f"{KNOWN} {IDS[1]} {KNOWN}", rf"duplicates: {KNOWN}\."),
+    "empty": ("a.txt", " \n", r"a\.txt holds no id: the request is empty"),
+    "fraction": ("a.txt", f"{KNOWN} 1.5", r"something other than ids: '1\.5'"),
+    "words": ("a.txt", "id\n1", r"something other than ids: 'id'"),
+    "underscore": ("a.txt", "1_0", r"something other than ids: '1_0'"),
+    "too long": ("a.txt", "9" * 5000, r"something other than ids: '9{39}"),
+    "beyond int64": ("a.txt", "9" * 19, r"something other than ids: 9{19}"),
+    "json object": ("a.json", '{"ids": [1]}', r"something other than ids: dict"),
+    "json empty": ("a.json", "[]", r"holds no id: the request is empty"),
+    "json float": ("a.json", "[1.0]", r"something other than ids: 1\.0"),
+    "json boolean": ("a.json", "[true]", r"something other than ids: True"),
+    "json nested": ("a.json", "[[1]]", r"something other than ids: \[1\]"),
+    "json deep": ("a.json", "[" * 100_000, r"something other than ids: "),
+    "json broken": ("a.json", "[1, 2", r"something other than ids: JSONDecodeError"),
+    "json unknown": ("a.json", "[5000]", r"Unknown id\(s\): 5000"),
+    "npy of text": ("a.npy", "1 2 3", r"something other than ids: ValueError"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_bad_file_of_ids(tmp_path, kind):
+    name, content, message = BAD_FILES[kind]
+    with pytest.raises(InputError, match=message):
+        parse_request(_write(tmp_path / name, content), _train(), seed=0)
+
+
+BAD_NPY = {
+    "floats": (np.array([1.0]), r"something other than ids: an array of float64"),
+    "rank 2": (IDS[:4].reshape(2, 2), r"an array of int64, shape \(2, 2\)"),
+    "rank 0": (np.array(IDS[0]), r"an array of int64, shape \(\)"),
+    "booleans": (np.ones(60, bool), r"an array of bool"),
+    "empty": (np.zeros(0, np.int64), r"holds no id"),
+    "unknown": (np.array([2**63 + 1], np.uint64), r"Unknown id\(s\): 9223372036854775809"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_NPY)
+def test_bad_array_of_ids(tmp_path, kind):
+    array, message = BAD_NPY[kind]
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(InputError, match=message):
+        parse_request(f"ids:{tmp_path / 'a.npy'}", _train(), seed=0)
+    with pytest.raises(InputError, match=message):
+        request_for_ids(array, _train())
+
+
+def test_objects_are_not_unpickled(tmp_path):
+    from bad_archives import Trap
+
+    np.save(tmp_path / "a.npy", np.array([Trap()], dtype=object), allow_pickle=True)
+    with pytest.raises(InputError, match="something other than ids: ValueError"):
+        parse_request(f"ids:{tmp_path / 'a.npy'}", _train(), seed=0)
+
+
+def test_a_file_that_is_not_text(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\xff\xfe1\x00")
+    with pytest.raises(InputError, match="UnicodeDecodeError"):
+        parse_request(f"ids:{tmp_path / 'a.txt'}", _train(), seed=0)
+    with pytest.raises(InputError, match="There is no file"):
+        parse_request(f"ids:{tmp_path}", _train(), seed=0)
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([], "ids holds no id"),
+        ([int(IDS[0])] * 2, "ids holds duplicates"),
+        ([5000], "Unknown id"),
+        (IDS, "asks for all 60"),
+        (set(map(float, IDS[:3])), "something other than ids"),
+        ([2**63], "something other than ids: 9223372036854775808"),
+        ([-(2**63), int(IDS[0])], "Unknown id"),
+    ],
+)
+def test_bad_ids_from_python(ids, message):
+    with pytest.raises(InputError, match=message):
+        # A generator: the test run checks the items of lists before the library does.
+        request_for_ids(ids if isinstance(ids, np.ndarray) else (i for i in ids), _train())
+
+
+@settings(
+    max_examples=80,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    suffix=st.sampled_from([".txt", ".json", ".npy"]),
+    content=st.one_of(
+        st.binary(max_size=200),
+        st.text(alphabet='0123456789-, \n[]{}:e."', max_size=60).map(str.encode),
+        st.binary(max_size=100).map(lambda tail: b"\x93NUMPY\x01\x00" + tail),
+    ),
+)
+def test_arbitrary_files_of_ids_raise_only_input_errors(tmp_path, suffix, content):
+    path = tmp_path / f"any{suffix}"
+    path.write_bytes(content)
+    try:
+        request = parse_request(f"ids:{path}", _train(), seed=0)
+    except InputError:
+        return
+    assert np.isin(request.ids, IDS).all()
+
+
+@settings(max_examples=80, deadline=None, database=None)
+@given(st.one_of(st.text(max_size=30), st.text(alphabet="clasrndomi:+0.129 ", max_size=30)))
+def test_arbitrary_requests_raise_only_input_errors(text):
+    try:
+        parse_request(text, _train(), seed=0)
+    except InputError:
+        pass
