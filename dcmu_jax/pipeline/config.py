@@ -215,9 +215,7 @@ class RunConfig:
         check_at_least("method.remembrance.per_class", self.method.remembrance.per_class, 1)
         check_at_least("devices", self.devices, 1)
         condensation = self.method.condensation
-        check_fraction(
-            "method.condensation.expected_fraction", condensation.expected_fraction
-        )
+        check_fraction("method.condensation.expected_fraction", condensation.expected_fraction)
         if condensation.clusters_per_class is not None:
             check_at_least(
                 "method.condensation.clusters_per_class", condensation.clusters_per_class, 1

@@ -172,9 +172,7 @@ class Run:
 
                 def both(epoch: int, loss: float, accuracy: float) -> None:
                     show(epoch, loss, accuracy)
-                    self.log(
-                        stage=stage, phase=name, epoch=epoch, loss=loss, accuracy=accuracy
-                    )
+                    self.log(stage=stage, phase=name, epoch=epoch, loss=loss, accuracy=accuracy)
 
                 yield both
 
@@ -203,9 +201,7 @@ class Run:
         )
         save_classifier(path, fitted.classifier)
         checkpoint.discard()
-        self.log(
-            stage="train", run_s=fitted.run_s, compile_s=fitted.compile_s, flops=fitted.flops
-        )
+        self.log(stage="train", run_s=fitted.run_s, compile_s=fitted.compile_s, flops=fitted.flops)
         return fitted.classifier
 
     def prepare(self, name: str | None = None) -> Prepared:
@@ -256,21 +252,19 @@ class Run:
         done = folder / "result.json"
         if done.exists():
             saved = _read_json(done)
-            trajectory = {
-                key: value if key == "method" else tuple(value)
-                for key, value in saved["trajectory"].items()
-            }
+            points = dict(saved["trajectory"])
+            trajectory = Trajectory(
+                method=points.pop("method"), **{name: tuple(v) for name, v in points.items()}
+            )
             unlearned = Unlearned(
                 self._load(folder / "network"),
                 trained_ids=np.asarray(saved["trained_ids"], np.int64),
                 **saved["cost"],
             )
-            return Served(unlearned, Trajectory(**trajectory))
+            return Served(unlearned, trajectory)
         original = self.train()
         prepared = self.prepare(name) if name in PRESETS else None
-        recorder = TrajectoryRecorder(
-            name, self.splits, request, self.usable_tests(), original
-        )
+        recorder = TrajectoryRecorder(name, self.splits, request, self.usable_tests(), original)
         unlearned = stages.unlearn(
             name,
             self.config,

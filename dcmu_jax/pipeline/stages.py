@@ -262,8 +262,7 @@ def measure_network(
         reduction=unlearned and unlearned.reduction,
         online_s=unlearned and unlearned.online_s,
         offline_s=prepared.offline_s if prepared else (unlearned and 0.0),
-        compile_s=unlearned
-        and unlearned.compile_s + (prepared.compile_s if prepared else 0.0),
+        compile_s=unlearned and unlearned.compile_s + (prepared.compile_s if prepared else 0.0),
         online_flops=unlearned and unlearned.flops,
     )
     return Measured(measurement, on_train, on_test)

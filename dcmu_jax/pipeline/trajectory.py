@@ -35,7 +35,11 @@ class TrajectoryRecorder:
     """
 
     def __init__(
-        self, method: str, splits: Splits, request: ForgetRequest, usable: np.ndarray,
+        self,
+        method: str,
+        splits: Splits,
+        request: ForgetRequest,
+        usable: np.ndarray,
         original: Classifier,
     ):
         rng = np.random.default_rng(0)

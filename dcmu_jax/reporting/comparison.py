@@ -22,8 +22,8 @@ from dcmu_jax.reporting.figures import (
     loss_histogram_figure,
     trajectory_figure,
 )
-from dcmu_jax.reporting.style import save_figure
 from dcmu_jax.reporting.html import write_report
+from dcmu_jax.reporting.style import save_figure
 from dcmu_jax.reporting.tables import write_csv
 from dcmu_jax.reporting.verdict import summarise
 

@@ -63,7 +63,9 @@ def _part_item(variables: dict[str, Any], part: str) -> dict[str, Any]:
 def save_classifier(path: str | Path, classifier: Classifier) -> None:
     """Save a network under ``path``: one Orbax item per part, one for the normalisation."""
     items = {part: _part_item(classifier.variables, part) for part in PARTS}
-    items["normalisation"] = {k: np.asarray(v) for k, v in classifier.normalisation._asdict().items()}
+    items["normalisation"] = {
+        k: np.asarray(v) for k, v in classifier.normalisation._asdict().items()
+    }
     about = {
         "model": repr(classifier.model),
         "fingerprint": classifier.fingerprint(),
@@ -86,7 +88,8 @@ def load_classifier(path: str | Path, model: nn.Module, like: Classifier) -> Cla
     path = Path(path)
     if not path.is_dir():
         raise InputError(
-            f"No checkpoint at {str(path)!r}", "a directory written by save_classifier",
+            f"No checkpoint at {str(path)!r}",
+            "a directory written by save_classifier",
             "Check the path, or train first",
         )
     items = {part: _part_item(like.variables, part) for part in PARTS}
@@ -164,9 +167,7 @@ class FitCheckpoint:
             }
             _write(self.path, _drop_empty(items), about)
 
-    def restore(
-        self, state: TrainState
-    ) -> tuple[TrainState, list[tuple[float, float]], float]:
+    def restore(self, state: TrainState) -> tuple[TrainState, list[tuple[float, float]], float]:
         """The saved state, history and seconds; or ``state``, none and 0 if nothing was saved."""
         if not self.path.is_dir():
             return state, [], 0.0

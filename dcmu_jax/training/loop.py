@@ -47,7 +47,7 @@ class Examples(NamedTuple):
         weights: float32 ``(N,)``, how much each example counts in the loss.
     """
 
-    inputs: Num[Array | np.ndarray, "n *shape"]
+    inputs: Num[Array | np.ndarray, n * shape]
     labels: Int[Array | np.ndarray, " n"]
     weights: Float[Array | np.ndarray, " n"]
 
@@ -172,9 +172,7 @@ def train_epoch(settings: _Settings, state: TrainState, frozen, normalisation, e
             examples.weights[index] * real,
         )
         if settings.mesh is not None:
-            batch = jax.lax.with_sharding_constraint(
-                batch, NamedSharding(settings.mesh, P("data"))
-            )
+            batch = jax.lax.with_sharding_constraint(batch, NamedSharding(settings.mesh, P("data")))
         return _step(
             settings, frozen, normalisation, state, batch, jax.random.fold_in(step_key, step)
         )
@@ -250,7 +248,7 @@ def fit(
         classifier: where training starts; it is not changed.
         examples: what is trained on.
 
-    Other args:
+    Other Args:
         epochs: passes over ``examples``; 0 returns the classifier as it is.
         key: typed key; shuffling, augmentation and dropout of epoch ``e`` depend on it and ``e``.
         optimizer: see ``Optimizer``.
@@ -279,7 +277,9 @@ def fit(
     trainable = check_parts(parts)
     n = len(examples.labels)
     if n == 0:
-        raise InputError("No examples to train on", "at least one", "Check what is left to train on")
+        raise InputError(
+            "No examples to train on", "at least one", "Check what is left to train on"
+        )
     below = trainable & set(PARTS[: PARTS.index(start)])
     if not trainable or below:
         raise InputError(

@@ -12,10 +12,10 @@ import jax.monitoring
 _compiling: list[tuple[float, float]] = []
 
 
-def _note_compilation(event: str, duration: float, **_: object) -> None:
+def _note_compilation(event: str, duration_secs: float, **_: str | int) -> None:
     if event.startswith("/jax/core/compile/"):
         now = time.monotonic()
-        _compiling.append((now - duration, now))
+        _compiling.append((now - duration_secs, now))
 
 
 jax.monitoring.register_event_duration_secs_listener(_note_compilation)

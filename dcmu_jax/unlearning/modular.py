@@ -231,15 +231,17 @@ class ModularUnlearning:
         )
 
     def _collect(self, task: UnlearningTask) -> ReducedRetainSet:
-        options = {
-            "weigh_by_size": self.collecting.weigh_by_size,
-            "real_per_cluster": self.collecting.real_per_cluster,
-            "seed": named_seed(task.seed, "collection"),
-        }
-        bank = need_prepared(task).bank
-        if self.collecting.touched == "members":
-            return collect(bank, task.train, task.forget_ids, **options)
-        # Condensed again, no cluster of what is left is touched any more.
-        matching = self.collecting.matching
-        bank = recondense(bank, task.train, task.original, task.forget_ids, matching)
-        return collect(bank, task.retain(), np.empty(0, np.int64), **options)
+        options, bank = self.collecting, need_prepared(task).bank
+        again = None
+        if options.touched == "recondense":
+            again = recondense(bank, task.train, task.original, task.forget_ids, options.matching)
+        return collect(
+            bank,
+            task.train,
+            task.forget_ids,
+            touched=options.touched,
+            recondensed=again,
+            weigh_by_size=options.weigh_by_size,
+            real_per_cluster=options.real_per_cluster,
+            seed=named_seed(task.seed, "collection"),
+        )

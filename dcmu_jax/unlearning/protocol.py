@@ -265,9 +265,12 @@ def collect(
 
     ids = bank.ids[real]
     at = dataset.positions(ids)
+    # Filled in place: a retain set of float32 images is large, and this is on the online clock.
+    pixels = np.empty((len(at) + len(images), *images.shape[1:]), np.float32)
+    pixels[: len(at)], pixels[len(at) :] = dataset.images[at], images
     shares = sizes if weigh_by_size else np.ones(len(clusters))
     return ReducedRetainSet(
-        pixels=np.concatenate([dataset.images[at].astype(np.float32), images], dtype=np.float32),
+        pixels=pixels,
         labels=np.concatenate([dataset.labels[at], bank.labels[clusters]], dtype=np.int32),
         weights=np.concatenate([np.ones(len(at)), shares], dtype=np.float32),
         ids=ids,

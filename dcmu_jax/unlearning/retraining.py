@@ -28,9 +28,7 @@ class Retraining:
                 retain,
                 task.training,
                 task.seed,
-                normalisation=(
-                    task.original.normalisation if task.statistics == "given" else None
-                ),
+                normalisation=(task.original.normalisation if task.statistics == "given" else None),
                 mesh=task.mesh,
                 progress=progress,
                 observe=observer(hooks, watch),

@@ -41,8 +41,11 @@ class Step:
         """Raise ``InputError`` where a field makes no sense."""
         check_parts(self.parts)
         if not self.parts:
-            raise InputError("A step that trains no part", f"one or more of {', '.join(PARTS)}",
-                             "Name a part or leave the step out")
+            raise InputError(
+                "A step that trains no part",
+                f"one or more of {', '.join(PARTS)}",
+                "Name a part or leave the step out",
+            )
         if self.on not in ("reduced", "remembrance"):
             raise unknown_name("set to train on", self.on, ("reduced", "remembrance"))
         check_at_least("epochs", self.epochs, 1)
@@ -66,7 +69,9 @@ class Reset:
         """Raise ``InputError`` where a field makes no sense."""
         check_parts((self.part,))
         if not 0 <= self.keep <= 1:
-            raise InputError(f"keep = {self.keep}", "a number from 0 to 1", "Set keep within [0, 1]")
+            raise InputError(
+                f"keep = {self.keep}", "a number from 0 to 1", "Set keep within [0, 1]"
+            )
 
 
 def reset_parts(classifier: Classifier, resets: tuple[Reset, ...], key: Array) -> Classifier:
@@ -77,15 +82,17 @@ def reset_parts(classifier: Classifier, resets: tuple[Reset, ...], key: Array) -
         reset.check()
     fresh = initialise(classifier.model, key, classifier.image_shape)
     keep = {reset.part: reset.keep for reset in resets}
+
+    def shrunk(collection: str, part: str, tree: Any) -> Any:
+        if part not in keep:
+            return tree
+        share = keep[part]
+        return jax.tree.map(
+            lambda old, new: share * old + (1 - share) * new, tree, fresh[collection][part]
+        )
+
     variables = {
-        collection: {
-            part: (
-                jax.tree.map(lambda a, b, k=keep[part]: k * a + (1 - k) * b, tree, fresh[collection][part])
-                if part in keep
-                else tree
-            )
-            for part, tree in trees.items()
-        }
+        collection: {part: shrunk(collection, part, tree) for part, tree in trees.items()}
         for collection, trees in classifier.variables.items()
     }
     return dataclasses.replace(classifier, variables=variables)
@@ -109,7 +116,9 @@ def train_step(
     """
     lowest = min(step.parts, key=PARTS.index)
     if lowest != PARTS[0]:
-        examples = examples._replace(inputs=classifier.inputs_of(lowest, np.asarray(examples.inputs)))
+        examples = examples._replace(
+            inputs=classifier.inputs_of(lowest, np.asarray(examples.inputs))
+        )
     return fit(
         classifier,
         examples,

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import jax
 import numpy as np
@@ -153,7 +153,7 @@ class Method(Protocol):
             declares it does not gives the same result whatever those pixels are.
     """
 
-    sees_forget_set: bool
+    sees_forget_set: ClassVar[bool]
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
         """Forget ``task.forget_ids``."""
@@ -204,7 +204,8 @@ def need_prepared(task: UnlearningTask) -> Prepared:
     """The offline phase's result, or ``InputError`` if there is none."""
     if task.prepared is None:
         raise InputError(
-            "Modular unlearning without an offline phase", "a task with prepared set",
+            "Modular unlearning without an offline phase",
+            "a task with prepared set",
             "Run prepare first",
         )
     return task.prepared
