@@ -1,2 +1,3 @@
 """Dataset-condensation-driven machine unlearning."""
+
 __version__ = "0.1.0"

@@ -103,7 +103,7 @@ def load_classifier(path: str | Path, model: nn.Module, like: Classifier) -> Cla
         raise InputError(
             f"The checkpoint {str(path)!r} is of another model",
             "a checkpoint of the model that is asked for",
-            f"Saved from {' '.join(saved_model.split())[:160]!r}; choose that model, or train again",
+            f"Saved from {' '.join(saved_model.split())[:160]!r}; take that model, or train again",
         )
     try:
         restored = _read(path, items)

@@ -47,7 +47,7 @@ class Examples(NamedTuple):
         weights: float32 ``(N,)``, how much each example counts in the loss.
     """
 
-    inputs: Num[Array | np.ndarray, n * shape]
+    inputs: Num[Array | np.ndarray, "n *shape"]
     labels: Int[Array | np.ndarray, " n"]
     weights: Float[Array | np.ndarray, " n"]
 
