@@ -1,0 +1,68 @@
+"""Datasets: samples keep their ids through every selection; statistics and normalisation."""
+
+import jax
+import numpy as np
+import pytest
+
+from dcmu_jax.data import Dataset, Normalisation, channel_statistics
+from dcmu_jax.errors import InputError
+
+
+def _dataset() -> Dataset:
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (20, 8, 8, 3), np.uint8)
+    ids = rng.permutation(100)[:20].astype(np.int64)
+    return Dataset(images, (np.arange(20) % 4).astype(np.int32), ids, 4)
+
+
+def test_positions_find_every_id():
+    data = _dataset()
+    for wanted in (data.ids, data.ids[[4, 1, 9]], data.ids[:0]):
+        np.testing.assert_array_equal(data.ids[data.positions(wanted)], wanted)
+
+
+def test_unknown_ids_are_named():
+    with pytest.raises(InputError, match=r"Unknown id\(s\): 500, -1\. Allowed: ids of the 20"):
+        _dataset().positions(np.array([500, _dataset().ids[0], -1]))
+
+
+def test_take_and_without_keep_samples_whole():
+    data = _dataset()
+    rest = data.without(data.ids[[3, 8]])
+    assert len(rest) == 18 and not np.isin(data.ids[[3, 8]], rest.ids).any()
+    for part in (rest, data.take(np.array([5, 0, 7])), data.take(data.labels == 2)):
+        at = data.positions(part.ids)
+        np.testing.assert_array_equal(part.images, data.images[at])
+        np.testing.assert_array_equal(part.labels, data.labels[at])
+        assert part.num_classes == 4
+
+
+def test_fingerprint_tells_data_apart():
+    data = _dataset()
+    images = data.images.copy()
+    images[3, 2, 1, 0] ^= 1
+    others = [
+        Dataset(images, data.labels, data.ids, 4),
+        Dataset(data.images, data.labels[::-1], data.ids, 4),
+        Dataset(data.images, data.labels, data.ids + 1, 4),
+    ]
+    prints = {data.fingerprint(), *(other.fingerprint() for other in others)}
+    assert len(prints) == 4 and _dataset().fingerprint() == data.fingerprint()
+
+
+def test_channel_statistics_are_the_mean_and_deviation():
+    images = _dataset().images
+    statistics = channel_statistics(images)
+    np.testing.assert_allclose(statistics.mean, (images / 255).mean((0, 1, 2)), rtol=1e-5)
+    np.testing.assert_allclose(statistics.std, (images / 255).std((0, 1, 2)), rtol=1e-5)
+    assert channel_statistics(np.full((3, 8, 8, 1), 7, np.uint8)).std.tolist() == [1.0]
+
+
+def test_normalisation_and_back():
+    images = _dataset().images
+    normalisation = channel_statistics(images)
+    seen = jax.jit(Normalisation.apply)(normalisation, images)
+    assert seen.dtype == np.float32
+    np.testing.assert_allclose(np.asarray(seen).mean((0, 1, 2)), 0, atol=1e-5)
+    np.testing.assert_allclose(np.asarray(seen).std((0, 1, 2)), 1, atol=1e-5)
+    np.testing.assert_allclose(normalisation.invert(seen), images, atol=1e-3)
