@@ -227,6 +227,9 @@ def test_option_refusals():
         collect(bank, dataset, forget_ids, recondensed=again["recondensed"])
     with pytest.raises(InputError, match="made for another request"):
         collect(bank, dataset, forget_ids[1:], **again)
+    others = dataclasses.replace(again["recondensed"], ids=again["recondensed"].ids[::-1])
+    with pytest.raises(InputError, match="made for another request"):
+        collect(bank, dataset, forget_ids, touched="recondense", recondensed=others)
     fewer = dataclasses.replace(again["recondensed"], images=again["recondensed"].images[1:])
     with pytest.raises(InputError, match="made for another request"):
         collect(bank, dataset, forget_ids, touched="recondense", recondensed=fewer)
