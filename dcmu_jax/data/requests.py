@@ -174,7 +174,7 @@ def _count(value: str, total: int) -> int:
             f"random:{value}", "a number strictly between 0 and 1", "Write random:0.1, say"
         ) from error
     check_fraction("fraction of random", fraction)
-    count = int(fraction * total + 1e-9)  # 0.1 of 30 is 3, not the 2 of rounding errors
+    count = int(fraction * total + 1e-9)  # 0.7 of 90 is 63, not 62.99999999999999
     if count == 0:
         raise InputError(
             f"random:{value} of {total} samples is no sample",

@@ -44,10 +44,14 @@ def test_ids_are_kept_and_test_ids_follow_the_largest(tmp_path):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_floats_are_rounded_to_8_bits(tmp_path, dtype):
     arrays = good_arrays()
-    exact = {name: (arrays[name] / 255).astype(dtype) for name in ("x_train", "x_test")}
-    splits = _load(tmp_path, {**arrays, **exact})
-    np.testing.assert_array_equal(splits.train.images, arrays["x_train"])
-    np.testing.assert_array_equal(splits.test.images, arrays["x_test"])
+    for offset in (-0.3, 0, 0.3):  # to the nearest of the 256 values
+        floats = {
+            name: np.clip((arrays[name] + offset) / 255, 0, 1).astype(dtype)
+            for name in ("x_train", "x_test")
+        }
+        splits = _load(tmp_path, {**arrays, **floats})
+        np.testing.assert_array_equal(splits.train.images, arrays["x_train"])
+        np.testing.assert_array_equal(splits.test.images, arrays["x_test"])
 
 
 def test_grey_images_without_a_channel_axis(tmp_path):

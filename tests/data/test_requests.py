@@ -43,6 +43,13 @@ def test_random_draws_the_floor_of_the_fraction(fraction, count):
     assert np.all(np.diff(request.ids) > 0) and np.isin(request.ids, IDS).all()
 
 
+def test_rounding_errors_lose_no_sample():
+    labels = np.arange(90, dtype=np.int32) % 3
+    train = Dataset(np.zeros((90, 8, 8, 1), np.uint8), labels, np.arange(90), 3)
+    assert int(0.7 * 90) == 62  # of 62.99999999999999
+    assert len(parse_request("random:0.7", train, seed=0)) == 63
+
+
 def test_random_is_drawn_by_seed_and_not_by_order():
     train = _train()
     shuffled = train.take(np.random.default_rng(5).permutation(60))

@@ -55,6 +55,7 @@ def test_synthetic_options():
     assert not np.all(np.diff(splits.train.labels) >= 0)  # not sorted by class
     other = load("synthetic:classes=3,per_class=12,size=9,channels=1,seed=6")
     assert not np.array_equal(splits.train.images, other.train.images)
+    assert not np.array_equal(splits.train.labels, other.train.labels)
 
 
 def test_synthetic_training_images_do_not_depend_on_the_test_fraction():
