@@ -49,7 +49,7 @@ def cluster_figure(
         raise InputError(f"Images of {channels} channels", "1 or 3 channels", "Select channels")
 
     # Two at least: the headings need the room.
-    columns = min(MEMBERS_SHOWN, max(2, *(len(images) for images in members), 2))
+    columns = min(MEMBERS_SHOWN, max([2, *(len(images) for images in members)]))
     space = max(1, width // 8)
     step = width + space
     hidden = any(len(images) > columns for images in members)

@@ -62,7 +62,7 @@ def measurements(method):
         forget_accuracy=1.5,
         reduction=0.125,
         online_s=2.0,
-        offline_s=12.0,
+        offline_s=13.0,
         online_flops=2.5e11,
         gap=0.75,
         tug_of_war=0.97,

@@ -51,10 +51,10 @@ def test_clusters_of_any_size_and_colour(shape, tmp_path):
     condensed = np.full((4, *shape), 300.0, np.float32)
     condensed[1] = -20.0
     condensed[2] = np.nan
-    figure = cluster_figure(members, condensed, ["a $ sign", "gone", "x" * 60, "d"])
+    figure = cluster_figure(members, condensed, [r"a $\no$ formula", "gone", "x" * 60, "d"])
     saved(figure, tmp_path)
     shown = texts(figure)
-    assert "+4 more" in shown and "no members" in shown and "a $ sign" in shown
+    assert "+4 more" in shown and "no members" in shown and r"a $\no$ formula" in shown
     assert sum("more" in text for text in shown) == 1
     canvas = figure.axes[0].images[0].get_array()
     height, width, _ = shape
@@ -98,7 +98,7 @@ def trajectory(method, end, points=5, forget=20.0):
 
 
 def test_trajectories_with_the_retrained_model_as_target(retrained, tmp_path):
-    figure = trajectory_figure([trajectory("cf", 2.0), trajectory("_a$b", 1.0)], retrained)
+    figure = trajectory_figure([trajectory("cf", 2.0), trajectory(r"_a$\no$", 1.0)], retrained)
     saved(figure, tmp_path)
     assert [axes.get_title() for axes in figure.axes] == [
         "retain accuracy",
@@ -112,7 +112,7 @@ def test_trajectories_with_the_retrained_model_as_target(retrained, tmp_path):
         assert set(dashed.get_ydata()) == {target} and dashed.is_dashed()
         low, high = axes.get_ylim()
         assert all(low < y < high for line in axes.lines for y in line.get_ydata())
-    assert {"cf", "_a$b", "retrained model"} <= set(texts(figure))
+    assert {"cf", r"_a$\no$", "retrained model"} <= set(texts(figure))
 
 
 def test_time_is_logarithmic_when_durations_differ_much(tmp_path):
@@ -139,14 +139,14 @@ def test_loss_histograms_show_shares_on_common_bins(tmp_path):
     rng = np.random.default_rng(0)
     losses = {
         "original": (np.zeros(7), rng.exponential(size=50)),
-        "$retrain_": (rng.exponential(size=7).astype(np.float32), rng.exponential(size=50)),
+        r"$\no$_": (rng.exponential(size=7).astype(np.float32), rng.exponential(size=50)),
         "diverged": (np.array([np.nan, np.inf, 1.0]), np.full(4, 1e30)),
         "empty": (np.zeros(0), np.ones(3)),
     }
     figure = loss_histogram_figure(losses, {"original": 71.25})
     saved(figure, tmp_path)
     titles = [axes.get_title() for axes in figure.axes]
-    assert titles == ["original  (MIA 71.2 %)", "$retrain_", "diverged", "empty"]
+    assert titles == ["original  (MIA 71.2 %)", r"$\no$_", "diverged", "empty"]
     edges = None
     for axes, name in zip(figure.axes, losses, strict=True):
         for patch, values in zip(axes.patches[:2], reversed(losses[name]), strict=True):

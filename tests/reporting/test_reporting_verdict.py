@@ -15,9 +15,9 @@ def test_what_came_out_in_plain_sentences(measurements):
     )
     assert "recommended 97.3 % and 88.0 %" in second
     assert "the retrained model 98.5 % and 88.0 %" in second
-    assert "retraining 8.00 s: recommended 0.25x that (2.00 s, after 12.00 s" in third
-    # 12 s of preparation, 6 s saved at each request.
-    assert "repaid at request 2)" in third
+    assert "retraining 8.00 s: recommended 0.25x that (2.00 s, after 13.00 s" in third
+    # 13 s of preparation, 6 s saved at each request.
+    assert "preparation made once, repaid at request 3); [red]paper" in third
     assert last.startswith("Warning: [red]paper did not forget (63.0 %")
     assert "recommended" not in last
 
