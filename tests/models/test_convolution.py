@@ -1,0 +1,108 @@
+"""The two convolutions and the pooling: equal values, equal gradients, plain-NumPy twins."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dcmu_jax.errors import InputError
+from dcmu_jax.models.convolution import convolution_hook, max_pool, resolve_implementation
+
+EXPLICIT = ((1, 1), (1, 1))
+NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+def draw(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def convolved(impl, x, w, strides, padding):
+    hook = convolution_hook(impl)
+    return hook(x, w, (strides, strides), padding, dimension_numbers=NHWC)
+
+
+@pytest.mark.parametrize(
+    ("image", "kernel", "strides", "padding"),
+    [
+        ((8, 8), 3, 1, EXPLICIT),
+        ((7, 5), 3, 1, EXPLICIT),
+        ((8, 8), 3, 2, EXPLICIT),
+        ((7, 9), 3, 2, EXPLICIT),
+        ((7, 9), 3, 2, "SAME"),
+        ((8, 6), 3, 2, "SAME"),
+        ((7, 8), 3, 1, "VALID"),
+        ((6, 7), 1, 1, "VALID"),
+        ((7, 6), 1, 2, ((0, 0), (0, 0))),
+        ((8, 7), 4, 2, EXPLICIT),
+        ((9, 8), 4, 1, "SAME"),
+        ((6, 6), 3, 1, ((2, 0), (1, 3))),
+        ((2, 2), 3, 1, EXPLICIT),
+        ((1, 1), 3, 1, EXPLICIT),
+    ],
+)
+def test_dot_equals_lax_in_value_and_both_gradients(image, kernel, strides, padding):
+    x, w = draw(0, 3, *image, 4), draw(1, kernel, kernel, 4, 5)
+
+    def run(impl):
+        y, back = jax.vjp(lambda x, w: convolved(impl, x, w, strides, padding), x, w)
+        return (y, *back(jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape)))
+
+    with jax.default_matmul_precision("highest"):
+        ours, theirs = jax.jit(lambda: (run("dot"), run("lax")))()
+    for mine, reference in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, reference, rtol=1e-4, atol=1e-4)
+
+
+def test_dot_keeps_the_compute_dtype():
+    x, w = draw(0, 2, 6, 6, 3).astype(jnp.bfloat16), draw(1, 3, 3, 3, 4).astype(jnp.bfloat16)
+    y, back = jax.vjp(lambda x, w: convolved("dot", x, w, 1, EXPLICIT), x, w)
+    assert {y.dtype, *(g.dtype for g in back(y))} == {jnp.dtype(jnp.bfloat16)}
+
+
+def test_dot_under_vmap_over_weights_equals_one_after_another():
+    x, w = draw(0, 2, 6, 6, 3), draw(1, 5, 3, 3, 3, 4)
+
+    def loss(w):
+        return jnp.sin(convolved("dot", x, w, 1, EXPLICIT)).sum()
+
+    together = jax.vmap(jax.grad(loss))(w)
+    apart = jnp.stack([jax.grad(loss)(member) for member in w])
+    np.testing.assert_allclose(together, apart, rtol=1e-4, atol=1e-4)
+
+
+def test_dot_makes_no_convolution():
+    x, w = draw(0, 2, 6, 6, 3), draw(1, 3, 3, 3, 4)
+    program = jax.jit(jax.grad(lambda w: convolved("dot", x, w, 1, EXPLICIT).sum())).lower(w)
+    assert "convolution" not in program.as_text()
+
+
+def test_dot_refuses_what_it_cannot_do():
+    x, w = draw(0, 2, 6, 6, 4), draw(1, 3, 3, 2, 4)
+    with pytest.raises(NotImplementedError, match="groups"):
+        convolution_hook("dot")(x, w, (1, 1), EXPLICIT, feature_group_count=2)
+
+
+def test_implementations_by_name():
+    assert resolve_implementation("auto") == ("dot" if jax.default_backend() == "cpu" else "lax")
+    with pytest.raises(InputError, match="Did you mean 'lax'"):
+        resolve_implementation("lux")
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 6), (5, 7), (2, 3)])
+def test_pooling_equals_a_loop_and_drops_the_odd_edge(height, width):
+    x = np.random.default_rng(0).normal(size=(2, height, width, 3)).astype(np.float32)
+    expected = np.zeros((2, height // 2, width // 2, 3), np.float32)
+    gradient = np.zeros_like(x)
+    for n, i, j, c in np.ndindex(expected.shape):
+        window = x[n, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2, c]
+        expected[n, i, j, c] = window.max()
+        gradient[n, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2, c] = window == window.max()
+    pooled, back = jax.vjp(max_pool, jnp.asarray(x))
+    np.testing.assert_array_equal(pooled, expected)
+    np.testing.assert_array_equal(back(jnp.ones_like(pooled))[0], gradient)
+
+
+def test_pooling_of_ties_neither_loses_nor_makes_gradient():
+    gradient = jax.grad(lambda x: max_pool(x).sum())(jnp.zeros((1, 4, 4, 2)))
+    windows = gradient.reshape(2, 2, 2, 2, 2).sum((1, 3))
+    np.testing.assert_array_equal(windows, np.ones((2, 2, 2), np.float32))
