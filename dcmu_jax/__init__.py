@@ -1,3 +1,83 @@
-"""Dataset-condensation-driven machine unlearning."""
+"""Dataset-condensation-driven machine unlearning: the names that most uses begin with.
+
+Each is loaded from its own module when first asked for, so that ``import dcmu_jax`` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dcmu_jax.data import (
+        Dataset,
+        ForgetRequest,
+        Splits,
+        load,
+        parse_request,
+        splits_from_arrays,
+    )
+    from dcmu_jax.errors import InputError
+    from dcmu_jax.metrics.measurement import Measurement
+    from dcmu_jax.pipeline.config import MethodOptions, RunConfig, preset
+    from dcmu_jax.pipeline.run import Run
+    from dcmu_jax.reporting.comparison import Comparison, compare
+    from dcmu_jax.reporting.tables import cost_table, terminal_table
+    from dcmu_jax.training.classifier import Classifier
+    from dcmu_jax.unlearning.task import Training
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Classifier",
+    "Comparison",
+    "Dataset",
+    "ForgetRequest",
+    "InputError",
+    "Measurement",
+    "MethodOptions",
+    "Run",
+    "RunConfig",
+    "Splits",
+    "Training",
+    "__version__",
+    "compare",
+    "cost_table",
+    "load",
+    "parse_request",
+    "preset",
+    "splits_from_arrays",
+    "terminal_table",
+]
+
+_HOMES = {
+    "dcmu_jax.data": (
+        "Dataset",
+        "ForgetRequest",
+        "Splits",
+        "load",
+        "parse_request",
+        "splits_from_arrays",
+    ),
+    "dcmu_jax.errors": ("InputError",),
+    "dcmu_jax.metrics.measurement": ("Measurement",),
+    "dcmu_jax.pipeline.config": ("MethodOptions", "RunConfig", "preset"),
+    "dcmu_jax.pipeline.run": ("Run",),
+    "dcmu_jax.reporting.comparison": ("Comparison", "compare"),
+    "dcmu_jax.reporting.tables": ("cost_table", "terminal_table"),
+    "dcmu_jax.training.classifier": ("Classifier",),
+    "dcmu_jax.unlearning.task": ("Training",),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
