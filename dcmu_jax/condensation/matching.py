@@ -74,7 +74,8 @@ class Matched:
     Attributes:
         weights: float32 ``(N,)``, one per sample.
         images: float32 ``(B, H, W, C)``, pixels on the scale 0..255, not clipped.
-        initial_loss: float32 ``(B,)``, squared feature distance at the starting weights.
+        initial_loss: float32 ``(B,)``, squared feature distance at the starting weights; 0 for a
+            cluster of one sample.
         final_loss: float32 ``(B,)``, the same at the final weights.
     """
 
@@ -92,16 +93,20 @@ def combine(
 ) -> Float[Array, "clusters height width channels"]:
     """The condensed images: the weighted sum of the samples of each cluster.
 
-    ``cluster`` is ascending; samples whose number is ``num_clusters`` or more enter nowhere.
+    Samples whose number is ``num_clusters`` or more enter nowhere. Computed as the product of a
+    matrix with one weight per column: on CPU that beats ``segment_sum`` by a fifth of the whole
+    step, and it adds in a fixed order on every platform. Its cost grows with ``num_clusters``
+    squared, which is why clusters come in chunks.
     """
-    rows = weights[:, None] * x.reshape(x.shape[0], -1)
-    images = jax.ops.segment_sum(rows, cluster, num_clusters, indices_are_sorted=True)
-    return images.reshape(num_clusters, *x.shape[1:])
+    own = cluster[None] == jnp.arange(num_clusters)[:, None]
+    matrix = jnp.where(own, weights[None], 0.0)
+    rows = jnp.matmul(matrix, x.reshape(x.shape[0], -1), precision=jax.lax.Precision.HIGHEST)
+    return rows.reshape(num_clusters, *x.shape[1:])
 
 
 def default_chunk() -> int:
     """Clusters optimised together when the configuration leaves it open."""
-    return 64 if jax.default_backend() == "cpu" else 1024
+    return 16 if jax.default_backend() == "cpu" else 256
 
 
 def match_clusters(
@@ -144,7 +149,9 @@ def match_clusters(
         weights = (1.0 / sizes)[cluster].astype(np.float32)
     out_weights = np.ones(len(cluster), np.float32)
     images = np.empty((len(sizes), *pixels.shape[1:]), np.float32)
-    losses = np.empty((2, len(sizes)), np.float32)
+    losses = np.zeros((2, len(sizes)), np.float32)
+    alone = np.flatnonzero(sizes[cluster] == 1)
+    images[cluster[alone]] = pixels[alone]
     for chunk in _chunks(pixels, features, cluster, weights, config):
         w, inputs, before, after = _match_chunk(
             feature_fn, config, variables, normalisation, chunk.arrays
@@ -153,9 +160,6 @@ def match_clusters(
         out_weights[chunk.samples] = np.asarray(w)[:count]
         images[numbers] = np.asarray(normalisation.invert(inputs))[: len(numbers)]
         losses[:, numbers] = np.stack([before, after])[:, : len(numbers)]
-    alone = np.flatnonzero(sizes[cluster] == 1)
-    # Through the network's scale and back a pixel would lose its last bits.
-    images[cluster[alone]] = pixels[alone]
     return Matched(out_weights, images, losses[0], losses[1])
 
 
@@ -166,7 +170,6 @@ class _Arrays(NamedTuple):
     cluster: np.ndarray
     start: np.ndarray
     scale: np.ndarray
-    held: np.ndarray
     targets: np.ndarray
     real: np.ndarray
 
@@ -182,13 +185,17 @@ class _Chunk(NamedTuple):
 def _chunks(pixels, features, cluster, weights, config: MatchingConfig) -> Iterator[_Chunk]:
     """Deal the clusters, large to small and back, into chunks of nearly equal numbers of samples.
 
+    Clusters of one sample stay out: their image is the sample, and their loss is 0 at weight 1.
     Shapes are rounded up so that a slightly different set of clusters is not compiled anew.
     """
     sizes = np.bincount(cluster)
-    width = min(config.chunk or default_chunk(), 1 << (len(sizes) - 1).bit_length())
-    num_chunks = -(-len(sizes) // width)
+    several = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes > 1)]
+    if len(several) == 0:
+        return
+    width = min(config.chunk or default_chunk(), 1 << (len(several) - 1).bit_length())
+    num_chunks = -(-len(several) // width)
     dealt = np.full(num_chunks * width, -1)
-    dealt[: len(sizes)] = np.argsort(-sizes, kind="stable")
+    dealt[: len(several)] = several
     dealt = dealt.reshape(width, num_chunks)
     dealt[1::2] = dealt[1::2, ::-1]
     groups = [np.sort(column[column >= 0]) for column in dealt.T]
@@ -211,7 +218,6 @@ def _chunks(pixels, features, cluster, weights, config: MatchingConfig) -> Itera
             cluster=np.pad(local, pad, constant_values=width).astype(np.int32),
             start=np.pad(weights[samples] / scale, pad).astype(np.float32),
             scale=np.pad(scale, pad).astype(np.float32),
-            held=np.pad(own == 1, pad, constant_values=True),
             targets=targets,
             real=np.arange(width) < len(group),
         )
@@ -246,14 +252,10 @@ def _match_chunk(feature_fn, config: MatchingConfig, variables, normalisation, a
 _normalise = jax.jit(lambda normalisation, pixels: normalisation.apply(pixels))
 
 
-def _weights(free, arrays: _Arrays):
-    """Weights from what is optimised; those of a cluster of one are 1 and get no gradient."""
-    return jnp.where(arrays.held, 1.0, free * arrays.scale)
-
-
 def _losses(free, feature_fn, variables, x, arrays: _Arrays):
     """Condensed inputs and the loss of each cluster (0 for padding)."""
-    inputs = combine(_weights(free, arrays), x, jnp.asarray(arrays.cluster), len(arrays.real))
+    weights = free * arrays.scale
+    inputs = combine(weights, x, jnp.asarray(arrays.cluster), len(arrays.real))
     distance = jnp.sum((feature_fn(variables, inputs) - arrays.targets) ** 2, axis=1)
     return inputs, jnp.where(arrays.real, distance, 0.0)
 
@@ -261,7 +263,7 @@ def _losses(free, feature_fn, variables, x, arrays: _Arrays):
 @functools.partial(jax.jit, static_argnames=("feature_fn",))
 def _evaluate(feature_fn, free, variables, x, arrays: _Arrays):
     """Weights, condensed inputs and the loss of each cluster."""
-    return _weights(free, arrays), *_losses(free, feature_fn, variables, x, arrays)
+    return free * arrays.scale, *_losses(free, feature_fn, variables, x, arrays)
 
 
 @functools.partial(jax.jit, static_argnames=("feature_fn", "steps"))

@@ -90,7 +90,7 @@ def test_oracle_under_vmap(case):
 @pytest.mark.parametrize("tolerance", [None, 0.05])
 def test_chunks_change_nothing(case, tolerance):
     whole = case.run(MatchingConfig(steps=25, learning_rate=0.01, tolerance=tolerance, chunk=16))
-    for chunk in (1, 3, 4):
+    for chunk in (1, 4):
         config = MatchingConfig(steps=25, learning_rate=0.01, tolerance=tolerance, chunk=chunk)
         parts = case.run(config)
         np.testing.assert_allclose(parts.weights, whole.weights, atol=1e-5)
