@@ -45,7 +45,7 @@ MODELS: dict[str, ModelEntry] = {
 """The catalogue. ``smallest``: the CNN halves an image 4 times, VGG16 5 times."""
 
 
-def _scaled(size: int | tuple[int, ...], width: float) -> int | tuple[int, ...]:
+def _scaled(size: int | tuple[int, ...], width: float | int) -> int | tuple[int, ...]:
     if isinstance(size, tuple):
         return tuple(max(1, round(s * width)) for s in size)
     return max(1, round(size * width))
@@ -59,7 +59,7 @@ def create(
     init: str = "torch",
     dtype: str = "float32",
     conv: str = "auto",
-    width: float = 1.0,
+    width: float | int = 1.0,
 ) -> nn.Module:
     """A model of the catalogue; hashable, so it can be a static argument of ``jax.jit``.
 

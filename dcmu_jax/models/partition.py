@@ -8,9 +8,10 @@ does not take ``train`` (``nn.Dense``, ``nn.Sequential`` of such layers, ...).
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Collection, Mapping
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import flax.linen as nn
 import jax
@@ -19,7 +20,8 @@ from jaxtyping import Array
 
 from dcmu_jax.errors import InputError, unknown_name
 
-PARTS = ("beginning", "intermediate", "final")
+Part = Literal["beginning", "intermediate", "final"]
+PARTS: tuple[Part, ...] = ("beginning", "intermediate", "final")
 
 Variables = Mapping[str, Any]
 """``{"params": {part: ...}, "batch_stats": {part: ...}}``; the second may be absent or partial."""
@@ -95,6 +97,30 @@ def apply_features(model: nn.Module, variables: Variables, x: Array) -> Array:
     return y.reshape(y.shape[0], -1).astype(jax.numpy.float32)
 
 
+def _wrong_parts(params: Mapping[str, Any], missing: str | None = None) -> InputError:
+    return InputError(
+        f"A model with the parts {sorted(params) or 'none'}"
+        + (f", without {missing!r}" if missing else ""),
+        "a Linen module whose setup() defines exactly beginning, intermediate and final",
+        "Group the layers of the model under those three names",
+    )
+
+
+@functools.partial(jax.jit, static_argnames=("model", "image_shape"))
+def _compiled_init(model, key, image_shape):
+    """The variables that ``model.init`` gives; compiled once for a model and a shape."""
+
+    def run(module: nn.Module, x: Array) -> Array:
+        for name in PARTS:
+            part = getattr(module, name, None)
+            if not isinstance(part, nn.Module):
+                raise _wrong_parts(module.variables.get("params", {}), name)
+            x = _run_part(part, x, False)
+        return x
+
+    return model.init(key, jax.numpy.zeros((1, *image_shape), jax.numpy.float32), method=run)
+
+
 def initialise(model: nn.Module, key: Array, image_shape: tuple[int, int, int]) -> dict[str, Any]:
     """Fresh parameters and statistics of ``model`` for images ``(height, width, channels)``.
 
@@ -102,27 +128,10 @@ def initialise(model: nn.Module, key: Array, image_shape: tuple[int, int, int]) 
         InputError: the model lacks one of the three parts, has others beside them, or cannot
             take images of this shape.
     """
-    missing = []
-
-    def run(module: nn.Module, x: Array) -> Array:
-        for name in PARTS:
-            part = getattr(module, name, None)
-            if not isinstance(part, nn.Module):
-                missing.append(name)
-                return x
-            x = _run_part(part, x, False)
-        return x
-
-    x = jax.numpy.zeros((1, *image_shape), jax.numpy.float32)
-    variables = jax.jit(lambda k: model.init(k, x, method=run))(key)
+    variables = _compiled_init(model, key, image_shape)
     params = variables.get("params", {})
-    if missing or not set(params) <= set(PARTS):
-        raise InputError(
-            f"A model with the parts {sorted(params) or 'none'}"
-            + (f", without {missing[0]!r}" if missing else ""),
-            "a Linen module whose setup() defines exactly beginning, intermediate and final",
-            "Group the layers of the model under those three names",
-        )
+    if not set(params) <= set(PARTS):
+        raise _wrong_parts(params)
     return {
         "params": {name: params.get(name, {}) for name in PARTS},
         "batch_stats": dict(variables.get("batch_stats", {})),
@@ -154,8 +163,9 @@ def part_optimizer(
 ) -> optax.GradientTransformation:
     """The optax view of modular training: ``optimizer`` on ``parts``, nothing elsewhere.
 
-    Equal, to the bit, to differentiating only the sub-tree of ``parts`` as ``training.fit`` does
-    (held by a test); for users who bring a training loop of their own.
+    Frozen parts keep their bits; the others train as when only the sub-tree of ``parts`` is
+    differentiated, as ``training.fit`` does, up to the rounding of another compiled program (held
+    by a test). For users who bring a training loop of their own.
     """
     return optax.selective_transform(optimizer, freeze_mask=freeze_mask(params, parts))
 

@@ -16,6 +16,11 @@ def draw(seed, *shape):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
 
 
+def counted(program):
+    """Matrix products in a lowered program."""
+    return program.as_text().count("dot_general")
+
+
 def convolved(impl, x, w, strides, padding):
     hook = convolution_hook(impl)
     return hook(x, w, (strides, strides), padding, dimension_numbers=NHWC)
@@ -51,6 +56,38 @@ def test_dot_equals_lax_in_value_and_both_gradients(image, kernel, strides, padd
         ours, theirs = jax.jit(lambda: (run("dot"), run("lax")))()
     for mine, reference in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(mine, reference, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("image", "padding"),
+    [((8, 8), EXPLICIT), ((5, 7), EXPLICIT), ((6, 5), "VALID"), ((1, 2), ((2, 0), (1, 3)))],
+)
+def test_winograd_equals_lax_in_value_and_both_gradients(image, padding):
+    x, w = draw(0, 2, *image, 32), draw(1, 3, 3, 32, 33)
+    program = jax.jit(lambda x, w: convolved("dot", x, w, 1, padding)).lower(x, w)
+    assert counted(program) == (16 if jax.default_backend() == "cpu" else 1)
+
+    def run(impl):
+        y, back = jax.vjp(lambda x, w: convolved(impl, x, w, 1, padding), x, w)
+        return (y, *back(jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape)))
+
+    with jax.default_matmul_precision("highest"):
+        ours, theirs = jax.jit(lambda: (run("dot"), run("lax")))()
+    for mine, reference in zip(ours, theirs, strict=True):
+        scale = np.abs(reference).max()
+        np.testing.assert_allclose(mine, reference, rtol=0, atol=3e-6 * scale)
+
+
+def test_winograd_has_forward_mode_and_second_derivatives():
+    x, w = draw(0, 1, 4, 4, 32), draw(1, 3, 3, 32, 32)
+
+    def product(impl):
+        def loss(w):
+            return jnp.tanh(0.1 * convolved(impl, x, w, 1, EXPLICIT)).sum()
+
+        return jax.jit(lambda: jax.jvp(jax.grad(loss), (w,), (jnp.ones_like(w),))[1])()
+
+    np.testing.assert_allclose(product("dot"), product("lax"), rtol=1e-3, atol=1e-3)
 
 
 def test_dot_keeps_the_compute_dtype():
