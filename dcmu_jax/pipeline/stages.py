@@ -127,6 +127,26 @@ def remembrance_of(config: RunConfig, name: str, splits: Splits) -> Dataset:
     )
 
 
+def short_classes(config: RunConfig, name: str, splits: Splits) -> str | None:
+    """What is done about classes with fewer samples than clusters; ``None`` if there are none."""
+    counts = np.bincount(splits.train.labels, minlength=splits.num_classes)
+    clusters = _clusters_per_class(config, name, splits.train)
+    short = np.flatnonzero((counts > 0) & (counts < clusters))
+    if not len(short):
+        return None
+    shown = ", ".join(f"{splits.class_names[c]} ({counts[c]})" for c in short[:5])
+    return (
+        f"{name}: {len(short)} class(es) have fewer samples than the {clusters} clusters per "
+        f"class: {shown}{', ...' if len(short) > 5 else ''}. Each of their samples is a cluster "
+        "of its own and stands for itself."
+    )
+
+
+def _clusters_per_class(config: RunConfig, name: str, train: Dataset) -> int:
+    condensation = method_options(config, name).condensation
+    return clusters_per_class(condensation, len(train) / train.num_classes)
+
+
 def prepare(
     config: RunConfig,
     original: Classifier,
@@ -154,7 +174,7 @@ def prepare(
         bank = build_bank(
             train,
             original,
-            clusters_per_class=clusters_per_class(condensation, len(train) / train.num_classes),
+            clusters_per_class=_clusters_per_class(config, name, train),
             method=condensation.clustering,
             matching=condensation.matching,
             seed=named_seed(seed, "clusters"),
@@ -193,7 +213,13 @@ def unlearn(
         prepared: the offline phase's result for that preset.
         hooks: see ``Hooks``.
     """
-    method = method_options(config, name).online if name in PRESETS else method_class(name)()
+    if name in PRESETS:
+        options = method_options(config, name)
+        forgotten = splits.train.labels[splits.train.positions(request.ids)]
+        whole = bool(np.isin(forgotten, request.forgotten_classes).all())
+        method = options.online_classes if whole else options.online
+    else:
+        method = method_class(name)()
     task = UnlearningTask(
         original=original,
         train=splits.train,
@@ -217,11 +243,23 @@ class Measured:
 
 
 def usable_tests(config: RunConfig, splits: Splits, names: tuple[str, ...]) -> np.ndarray:
-    """Which test samples may be evaluated on: none that a method in ``names`` remembers."""
+    """Which test samples may be evaluated on: none that a method in ``names`` remembers.
+
+    Raises:
+        InputError: together they remember all test samples of a class.
+    """
     usable = np.ones(len(splits.test), bool)
     for name in names:
         if name in PRESETS:
             usable &= ~np.isin(splits.test.ids, remembrance_of(config, name, splits).ids)
+    gone = np.setdiff1d(splits.test.labels, splits.test.labels[usable])
+    if len(gone):
+        raise InputError(
+            f"Remembrance samples of {' and '.join(names)} that are together all test samples of "
+            f"class {gone[0]}",
+            "remembrance samples that leave one of each class to evaluate on",
+            "Take fewer remembrance samples per class, or add test samples",
+        )
     return usable
 
 

@@ -1,0 +1,153 @@
+"""The main job on real images: random and class forgetting, both presets, three seeds.
+
+Command:   python -m experiments.main_job --dataset npz:cifar10_small.npz --model cnn
+Data:      a subset of CIFAR-10, 500 training and 200 test images per class
+Hardware:  2 CPU cores, 24 GiB; about 25 minutes a seed, offline phase of the paper included
+Expected:  class forgetting: `paper` keeps the class, `recommended` leaves 0 % of it at retain
+           accuracy near the retrained model's; random forgetting: see the table it writes
+
+Each seed is a run directory under --out, so that an interrupted experiment goes on where it
+stopped. Writes experiments/results/main_job_DATASET_MODEL.{csv,json}. To vary it: any dataset and
+model of the catalogue, other requests, fewer rivals.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import itertools
+from pathlib import Path
+
+import numpy as np
+import tyro
+from scipy import stats
+
+from dcmu_jax.pipeline.config import RunConfig, preset
+from dcmu_jax.pipeline.run import Run
+from dcmu_jax.reporting.comparison import compare
+from dcmu_jax.reporting.progress import training_progress
+from experiments.benchmarks.record import RESULTS, write_result
+
+_AVERAGED = (
+    "retain_accuracy",
+    "forget_accuracy",
+    "train_accuracy",
+    "test_accuracy",
+    "mia",
+    "unlearning_metric",
+    "reduction",
+    "online_s",
+    "offline_s",
+    "compile_s",
+    "online_flops",
+    "gap",
+    "tug_of_war",
+    "online_over_retraining",
+    "flops_over_retraining",
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is run.
+
+    Attributes:
+        dataset: as for `dcmu run`.
+        model: as for `dcmu run`.
+        requests: what must go.
+        rivals: compared with the recommended preset, besides retraining.
+        seeds: of the original; the forget set has the same seed, unlearning the seed + 100.
+        out: where the run directories lie.
+    """
+
+    dataset: str
+    model: str = "cnn"
+    requests: tuple[str, ...] = ("random:0.1", "class:2")
+    rivals: tuple[str, ...] = ("catastrophic_forgetting", "paper")
+    seeds: tuple[int, ...] = (0, 1, 2)
+    out: Path = Path("runs/main_job")
+
+
+def _key(row: dict) -> tuple:
+    return row["request"], int(row["seed"]), row["method"]
+
+
+def _numbers(row: dict) -> dict:
+    """A row of the table as it was before it was written."""
+    kept = ("request", "method")
+    return {k: v if k in kept else (float(v) if v else None) for k, v in row.items()}
+
+
+def run_cell(settings: Settings, seed: int, text: str) -> list[dict]:
+    """The rows of one seed and request, every method."""
+    config = RunConfig(
+        dataset=settings.dataset,
+        model=settings.model,
+        forget=settings.requests[0],
+        rivals=settings.rivals,
+        seed=seed,
+        forget_seed=seed,
+        unlearning_seed=seed + 100,
+        method=preset("recommended", settings.model),
+    )
+    directory = settings.out / f"{settings.model}-seed{seed}"
+    start = Run.open if directory.exists() else lambda path, **kw: Run.create(path, config, **kw)
+    run = start(directory, progress=training_progress)
+    rows = []
+    measurements = compare(run, run.request(text)).measurements
+    reference = next(m for m in measurements if m.method == "retrain")
+    for m in measurements:
+        row = {"request": text, "seed": seed, **dataclasses.asdict(m)}
+        row["online_over_retraining"] = _ratio(m.online_s, reference.online_s)
+        row["flops_over_retraining"] = _ratio(m.online_flops, reference.online_flops)
+        rows.append(row)
+    return rows
+
+
+def _ratio(value: float | None, reference: float | None) -> float | None:
+    return None if value is None or not reference else value / reference
+
+
+def summarise(rows: list[dict]) -> dict:
+    """Mean and half-width of the 95 % interval (Student's t) over seeds, by request and method."""
+    summary: dict = {}
+    for request, method in dict.fromkeys((row["request"], row["method"]) for row in rows):
+        chosen = [r for r in rows if (r["request"], r["method"]) == (request, method)]
+        entry: dict = {"seeds": len(chosen)}
+        for name in _AVERAGED:
+            values = np.array([r[name] for r in chosen if r[name] is not None], float)
+            if len(values):
+                entry[name] = {"mean": round(float(values.mean()), 4)}
+            if len(values) > 1:
+                error = values.std(ddof=1) / np.sqrt(len(values))
+                half = float(error * stats.t.ppf(0.975, len(values) - 1))
+                entry[name]["ci95"] = round(half, 4)
+        summary.setdefault(request, {})[method] = entry
+    return summary
+
+
+def main() -> None:
+    """Run all seeds; what has run is written after each."""
+    settings = tyro.cli(Settings, description=__doc__)
+    name = f"main_job_{Path(settings.dataset.split(':')[-1]).stem}_{settings.model}"
+    rows: dict[tuple, dict] = {}
+    table = RESULTS / f"{name}.csv"
+    if table.exists():  # what another command measured stays, unless it is measured again
+        with table.open(newline="") as file:
+            rows = {_key(row): _numbers(row) for row in csv.DictReader(file)}
+    for seed, text in itertools.product(settings.seeds, settings.requests):
+        rows |= {_key(row): row for row in run_cell(settings, seed, text)}
+        with table.open("w", newline="") as file:
+            writer = csv.DictWriter(file, fieldnames=list(next(iter(rows.values()))))
+            writer.writeheader()
+            writer.writerows(rows.values())
+        write_result(
+            name,
+            {"summary": summarise(list(rows.values()))},
+            f"python -m experiments.main_job --dataset npz:{name.split('_', 2)[2]} "
+            f"--model {settings.model}",
+        )
+
+
+if __name__ == "__main__":
+    main()
