@@ -223,6 +223,32 @@ def _assembled(classifier: Classifier, state: TrainState) -> Classifier:
     return dataclasses.replace(classifier, variables=variables)
 
 
+def _check_examples(examples: Examples) -> None:
+    """Raise unless there are some, as many inputs as labels and weights."""
+    counts = [len(array) for array in examples]
+    if len(set(counts)) > 1:  # indexing beyond the end would go unnoticed in a compiled step
+        raise InputError(
+            "Examples of {} inputs, {} labels and {} weights".format(*counts),
+            "as many of each",
+            "Pass one label and one weight for each input",
+        )
+    if counts[0] == 0:
+        raise InputError(
+            "No examples to train on", "at least one", "Check what is left to train on"
+        )
+
+
+def _devices(mesh: Mesh) -> int:
+    """The devices that a batch is sharded over."""
+    if "data" not in mesh.shape:
+        raise InputError(
+            f"A mesh with the axes {', '.join(map(repr, mesh.shape))}",
+            "a mesh with an axis 'data'",
+            "Name the axis that batches are sharded over 'data'",
+        )
+    return mesh.shape["data"]
+
+
 def fit(
     classifier: Classifier,
     examples: Examples,
@@ -271,15 +297,15 @@ def fit(
         The trained classifier, with what it cost. Same arguments, same bits on one machine.
 
     Raises:
-        InputError: no examples, a part that is not one, a part below ``start`` among those that
-            train, a batch that does not divide over the mesh.
+        InputError: no examples, or arrays of unequal length; a part that is not one, a part below
+            ``start`` among those that train; augmentation of what is not pixels; an ``opt_state``
+            to go on from with a schedule, which is laid out for one call; a batch that does not
+            divide over the mesh.
     """
     trainable = check_parts(parts)
+    check_parts((start,))
+    _check_examples(examples)
     n = len(examples.labels)
-    if n == 0:
-        raise InputError(
-            "No examples to train on", "at least one", "Check what is left to train on"
-        )
     below = trainable & set(PARTS[: PARTS.index(start)])
     if not trainable or below:
         raise InputError(
@@ -291,8 +317,20 @@ def fit(
     if batch_size is not None:
         check_at_least("batch_size", batch_size, 1)
     optimizer.check()
+    if augmentation is not None and start != PARTS[0]:
+        raise InputError(
+            f"Augmentation of the inputs of {start!r}",
+            "augmentation of pixels, the inputs of 'beginning'",
+            "Leave augmentation out, or start at 'beginning'",
+        )
+    if opt_state is not None and optimizer.schedule != "constant":
+        raise InputError(
+            f"An optimizer state to go on from with the schedule {optimizer.schedule!r}",
+            "the schedule 'constant' where a call goes on from another",
+            "Take the schedule 'constant', or leave opt_state out",
+        )
 
-    devices = 1 if mesh is None else mesh.shape["data"]
+    devices = 1 if mesh is None else _devices(mesh)
     size = min(batch_size or n, math.ceil(n / devices) * devices)
     if size % devices:
         raise InputError(
@@ -306,6 +344,7 @@ def fit(
         start=start,
         loss=loss,
         optimizer=optimizer,
+        # Constant rates do without, so that calls of any length share one program.
         total_steps=epochs * math.ceil(n / size) if optimizer.schedule != "constant" else 0,
         augmentation=augmentation,
         batch_size=size,

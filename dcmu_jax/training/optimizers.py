@@ -45,7 +45,7 @@ class Optimizer:
         rate = (
             self.learning_rate
             if self.schedule == "constant"
-            else optax.cosine_decay_schedule(self.learning_rate, steps)
+            else optax.cosine_decay_schedule(self.learning_rate, max(steps, 1))
         )
         if self.name == "adam":
             return optax.adam(rate)
