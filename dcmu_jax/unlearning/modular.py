@@ -157,7 +157,26 @@ class ModularUnlearning:
         """Raise ``InputError`` where the schedule makes no sense."""
         for piece in (*self.resets, *self.round_steps, *self.closing_steps):
             piece.check()
+        parts = [reset.part for reset in self.resets]
+        for part in parts:
+            if parts.count(part) > 1:
+                raise InputError(
+                    f"The part {part!r} is reset twice", "one reset for each part", "Leave one out"
+                )
         check_at_least("rounds", self.rounds, 0)
+        for step in self.round_steps:
+            if self.rounds > 1 and step.optimizer.schedule != "constant":
+                raise InputError(
+                    f"The schedule {step.optimizer.schedule!r} in a step of {self.rounds} rounds",
+                    "'constant', since a round goes on from the last one's optimizer state",
+                    "Take 'constant', or a closing step of several epochs",
+                )
+        if not (self.rounds and self.round_steps) and not self.closing_steps:
+            raise InputError(
+                "A schedule that trains nothing",
+                "rounds with round_steps, or closing_steps",
+                "Start from a preset, whose schedule does something",
+            )
         remembers = any(step.on == "remembrance" for step in self.round_steps)
         if self.rounds and remembers and not 0 < self.tail < self.rounds:
             raise InputError(
