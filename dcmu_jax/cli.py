@@ -17,6 +17,7 @@ import dcmu_jax
 from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.pipeline.config import RunConfig, preset
 from dcmu_jax.pipeline.run import Run
+from dcmu_jax.pipeline.stages import short_classes
 from dcmu_jax.reporting.comparison import Comparison, compare
 from dcmu_jax.reporting.progress import training_progress
 from dcmu_jax.reporting.tables import cost_table, terminal_table
@@ -87,6 +88,11 @@ class _Compare(_SavedRun):
     forget: str | None = None
 
 
+def _say(console: Console, text: str) -> None:
+    """Print as it is: a path in it can be copied, however narrow the terminal."""
+    console.print(Text(text), soft_wrap=True)
+
+
 def _progress(quiet: bool) -> Callable[[str, int], Any]:
     return lambda name, epochs: training_progress(name, epochs, enabled=not quiet)
 
@@ -107,22 +113,30 @@ def _start(args: _NewRun, console: Console) -> Run:
     else:
         out = args.out
     run = Run.create(out, config, progress=progress)
-    console.print(Text(f"Run directory: {out}"))
+    _say(console, f"Run directory: {out}")
     return run
+
+
+def _say_short_classes(run: Run, preset: str, console: Console) -> None:
+    notice = short_classes(run.config, preset, run.splits)
+    if notice:
+        _say(console, notice)
 
 
 def _show(comparison: Comparison, title: str, console: Console) -> None:
     console.print(terminal_table(comparison.measurements, title))
     console.print(cost_table(comparison.measurements, "What it cost"))
     for sentence in comparison.summary:
-        console.print(Text(sentence))
-    console.print(Text(f"Report: {comparison.directory / 'report.html'}"))
+        _say(console, sentence)
+    _say(console, f"Report: {comparison.directory / 'report.html'}")
 
 
 def _run(args: _NewRun, console: Console) -> None:
     """Train a model, prepare, forget, and compare with retraining: the whole main job."""
     run = _start(args, console)
     request = run.request(run.config.forget)
+    for name in run.presets:
+        _say_short_classes(run, name, console)
     _show(compare(run, request), f"Forgetting {request.text} from {run.splits.name}", console)
 
 
@@ -131,7 +145,7 @@ def _train(args: _NewRun, console: Console) -> None:
     run = _start(args, console)
     network = run.train()
     accuracy = 100 * network.evaluate(run.splits.test).correct.mean()
-    console.print(Text(f"Original in {run.directory}; accuracy on the test split {accuracy:.2f} %"))
+    _say(console, f"Original in {run.directory}; accuracy on the test split {accuracy:.2f} %")
 
 
 def _prepare(args: _Prepare, console: Console) -> None:
@@ -139,14 +153,14 @@ def _prepare(args: _Prepare, console: Console) -> None:
     run = Run.open(args.directory, progress=_progress(args.quiet))
     if args.preset is not None and args.preset not in run.presets:
         raise unknown_name("preset of this run", args.preset, run.presets)
+    _say_short_classes(run, args.preset or run.config.preset, console)
     prepared = run.prepare(args.preset)
     bank = prepared.bank
-    console.print(
-        Text(
-            f"{len(bank.labels)} condensed images of {len(bank.ids)} samples, matching loss "
-            f"{bank.initial_loss.mean():.4g} -> {bank.final_loss.mean():.4g}, "
-            f"{prepared.offline_s:.1f} s"
-        )
+    _say(
+        console,
+        f"{len(bank.labels)} condensed images of {len(bank.ids)} samples, matching loss "
+        f"{bank.initial_loss.mean():.4g} -> {bank.final_loss.mean():.4g}, "
+        f"{prepared.offline_s:.1f} s",
     )
 
 
@@ -157,12 +171,11 @@ def _forget(args: _Forget, console: Console) -> None:
         raise unknown_name("method of this run", args.method, run.methods)
     request = run.request(args.forget or run.config.forget)
     served = run.unlearn(request, args.method).unlearned
-    console.print(
-        Text(
-            f"{len(request.ids)} samples forgotten in {served.online_s:.2f} s, trained on "
-            f"{served.reduction:.3f} of the retain set; new model in "
-            f"{run.request_directory(request) / (args.method or run.config.preset) / 'network'}"
-        )
+    _say(
+        console,
+        f"{len(request.ids)} samples forgotten in {served.online_s:.2f} s, trained on "
+        f"{served.reduction:.3f} of the retain set; new model in "
+        f"{run.request_directory(request) / (args.method or run.config.preset) / 'network'}",
     )
 
 
@@ -234,7 +247,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         handler = _COMMANDS[argv[0]][0]
         handler(_parse(argv[0], argv[1:]), console)
     except InputError as error:
-        Console(stderr=True).print(Text(f"dcmu: {error}"))
+        print(f"dcmu: {error}", file=sys.stderr)
         return 2
     return 0
 

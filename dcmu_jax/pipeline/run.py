@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +33,7 @@ from dcmu_jax.training.checkpoints import (
 )
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 from dcmu_jax.training.loop import Progress
+from dcmu_jax.unlearning.modular import ModularUnlearning
 from dcmu_jax.unlearning.registry import method_class
 from dcmu_jax.unlearning.task import Hooks, Prepared, Unlearned
 
@@ -47,11 +50,15 @@ def _read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise InputError(
-            f"{str(path)!r} cannot be read ({error})",
-            "the file as the stage wrote it",
-            "Delete it and run the stage again",
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> InputError:
+    return InputError(
+        f"{str(path)!r} cannot be read ({error})",
+        "the file as the stage wrote it",
+        "Delete it and run the stage again",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,8 +94,12 @@ class Run:
     ):
         config.check()
         for name in config.rivals:
-            if name not in PRESETS:
-                method_class(name)
+            if name not in PRESETS and method_class(name) is ModularUnlearning:
+                raise InputError(
+                    f"The rival {name!r}, whose schedule is not said",
+                    f"a preset ({', '.join(PRESETS)}) or another method",
+                    "Name the preset that it shall follow",
+                )
         self.directory, self.config = directory, config
         self.splits = splits or load(
             config.dataset,
@@ -99,8 +110,7 @@ class Run:
         self.model = model or stages.build_model(config.model, self.splits, config.network)
         stages.device_mesh(config.devices)
         stages.given_normalisation(config, self.splits)
-        for name in self.presets:
-            stages.remembrance_of(config, name, self.splits)
+        self.usable_tests()
         self._progress = progress
 
     @classmethod
@@ -114,10 +124,19 @@ class Run:
             )
         run = cls(directory, config, **rest)
         run.request(config.forget)
-        directory.mkdir(parents=True)
-        (directory / ".config.json.part").write_text(to_json(config) + "\n")
-        os.replace(directory / ".config.json.part", directory / "config.json")
-        _write_json(directory / "data.json", {"fingerprint": run._data_fingerprint()})
+        aside = directory.with_name(f".{directory.name}.{os.getpid()}")
+        try:
+            aside.mkdir(parents=True)
+            (aside / "config.json").write_text(to_json(config) + "\n")
+            _write_json(aside / "data.json", {"fingerprint": run._data_fingerprint()})
+            aside.rename(directory)
+        except OSError as error:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise InputError(
+                f"The run directory {str(directory)!r} cannot be made ({error.strerror})",
+                "a directory in a folder that can be written to",
+                "Choose another --out",
+            ) from error
         return run
 
     @classmethod
@@ -130,9 +149,9 @@ class Run:
                 "a directory made by dcmu run or dcmu train",
                 "Check the path, or start a run there with --out",
             )
-        run = cls(directory, from_json(file.read_text(), str(file)), **rest)
-        saved = directory / "data.json"
-        if saved.exists() and _read_json(saved).get("fingerprint") != run._data_fingerprint():
+        text = file.read_bytes().decode(errors="replace")  # from_json says what is wrong with it
+        run = cls(directory, from_json(text, str(file)), **rest)
+        if _read_json(directory / "data.json") != {"fingerprint": run._data_fingerprint()}:
             raise InputError(
                 f"The data of {run.config.dataset!r} is not what the run {str(directory)!r} "
                 "was started with",
@@ -211,11 +230,15 @@ class Run:
         done = folder / "cost.json"
         if done.exists():
             cost = _read_json(done)
+            try:
+                trained, seconds = cost["trained"], (cost["offline_s"], cost["compile_s"])
+            except (KeyError, TypeError) as error:
+                raise _damaged(done, error) from error
             bank = CondensedBank.load(folder / "bank.npz")
             bank.check(self.splits.train)
             remembrance = stages.remembrance_of(self.config, name, self.splits)
-            network = self._load(folder / "network") if cost["trained"] else self.train()
-            return Prepared(bank, network, remembrance, cost["offline_s"], cost["compile_s"])
+            network = self._load(folder / "network") if trained else self.train()
+            return Prepared(bank, network, remembrance, *seconds)
         original = self.train()
         prepared = stages.prepare(
             self.config, original, self.splits, name=name, hooks=self._hooks(f"prepare {name}")
@@ -238,12 +261,27 @@ class Run:
         return prepared
 
     def request_directory(self, request: ForgetRequest) -> Path:
-        """Where what belongs to one request lies."""
-        return self.directory / "requests" / request.slug
+        """Where what belongs to one request lies; another request has another folder."""
+        slug = request.slug
+        if "ids-" in slug or len(slug) == 60:
+            # A file of ids may hold others another time, and a long slug was cut.
+            slug += f"-{hashlib.sha256(request.ids.tobytes()).hexdigest()[:8]}"
+        return self.directory / "requests" / slug
 
     def usable_tests(self) -> np.ndarray:
         """Which test samples the table of this run may use."""
         return stages.usable_tests(self.config, self.splits, self.presets)
+
+    def _served(self, folder: Path, saved: Any) -> Served:
+        try:
+            points = dict(saved["trajectory"])
+            method = points.pop("method")
+            trajectory = Trajectory(method=method, **{k: tuple(v) for k, v in points.items()})
+            trained_ids, cost = np.asarray(saved["trained_ids"], np.int64), dict(saved["cost"])
+            network = self._load(folder / "network")
+            return Served(Unlearned(network, trained_ids=trained_ids, **cost), trajectory)
+        except (KeyError, TypeError) as error:
+            raise _damaged(folder / "result.json", error) from error
 
     def unlearn(self, request: ForgetRequest, name: str | None = None) -> Served:
         """Serve a request with a method (the run's own preset if not named), or find it served."""
@@ -251,17 +289,7 @@ class Run:
         folder = self.request_directory(request) / name
         done = folder / "result.json"
         if done.exists():
-            saved = _read_json(done)
-            points = dict(saved["trajectory"])
-            trajectory = Trajectory(
-                method=points.pop("method"), **{name: tuple(v) for name, v in points.items()}
-            )
-            unlearned = Unlearned(
-                self._load(folder / "network"),
-                trained_ids=np.asarray(saved["trained_ids"], np.int64),
-                **saved["cost"],
-            )
-            return Served(unlearned, trajectory)
+            return self._served(folder, _read_json(done))
         original = self.train()
         prepared = self.prepare(name) if name in PRESETS else None
         recorder = TrajectoryRecorder(name, self.splits, request, self.usable_tests(), original)

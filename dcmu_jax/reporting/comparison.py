@@ -73,8 +73,9 @@ def compare(run: Run, request: ForgetRequest) -> Comparison:
     for m in measurements:
         run.log(stage=f"compare {request.slug}", **dataclasses.asdict(m))
 
-    own = request.slug == run.request(run.config.forget).slug
-    directory = run.directory if own else run.request_directory(request)
+    directory = run.request_directory(request)
+    if directory == run.request_directory(run.request(run.config.forget)):
+        directory = run.directory
     write_csv(measurements, directory / "table.csv")
 
     forget = np.isin(run.splits.train.ids, request.ids)
@@ -146,6 +147,7 @@ def _clusters(run: Run, shown: int = 8) -> Figure:
 
 def _notes(run: Run, request: ForgetRequest) -> list[str]:
     splits = run.splits
+    short = (stages.short_classes(run.config, name, splits) for name in run.presets)
     return [
         f"{len(request.ids)} of {len(splits.train)} training images are forgotten; "
         f"{int(run.usable_tests().sum())} of {len(splits.test)} test images are evaluated on, the "
@@ -156,4 +158,5 @@ def _notes(run: Run, request: ForgetRequest) -> list[str]:
         "offline time is spent once, before any request; compilation is in neither.",
         "Membership inference compares losses by one logistic regression. That it finds nothing "
         "does not show that a stronger attack would not.",
+        *filter(None, short),
     ]
