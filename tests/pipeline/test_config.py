@@ -1,0 +1,147 @@
+"""Settings as values: to JSON and back, checked at the door, presets without privileges."""
+
+import ast
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+import dcmu_jax
+from dcmu_jax.condensation.matching import MatchingConfig
+from dcmu_jax.errors import InputError
+from dcmu_jax.pipeline.config import (
+    PRESETS,
+    CondensationOptions,
+    DataOptions,
+    MethodOptions,
+    RemembranceOptions,
+    RunConfig,
+    clusters_per_class,
+    from_json,
+    preset,
+    to_json,
+)
+from dcmu_jax.theory import best_clusters_per_class
+from dcmu_jax.training.optimizers import Optimizer
+from dcmu_jax.unlearning.modular import ModularUnlearning
+from dcmu_jax.unlearning.task import Training
+
+PACKAGE = Path(dcmu_jax.__file__).parent
+
+CONFIGS = {
+    "default": RunConfig(),
+    "paper": RunConfig(model="vgg16", preset="paper", method=preset("paper", "vgg16")),
+    "all else": RunConfig(
+        rivals=("catastrophic_forgetting", "paper"),
+        data=DataOptions(mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0), directory="somewhere"),
+        training=Training(epochs=3, optimizer=Optimizer(name="sgd", learning_rate=1e-5), flip=True),
+        method=MethodOptions(
+            condensation=CondensationOptions(
+                clusters_per_class=3, matching=MatchingConfig(tolerance=1e-3, chunk=7)
+            )
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_json_round_trip(name):
+    config = CONFIGS[name]
+    text = to_json(config)
+    assert from_json(text, "config.json") == config
+    assert to_json(from_json(text, "config.json")) == text
+
+
+DAMAGED = {
+    "empty": "",
+    "no object": "[]",
+    "cut off": to_json(RunConfig())[:-40],
+    "unknown field": to_json(RunConfig()).replace('"model"', '"modle"', 1),
+    "text for a number": to_json(RunConfig()).replace('"seed": 0', '"seed": "0"', 1),
+    "unknown value": to_json(RunConfig()).replace('"choice": "random"', '"choice": "best"', 1),
+    "bad number": to_json(RunConfig()).replace('"steps": 100', '"steps": -1', 1),
+    "binary": "\ufffd\x00\x01",
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_damaged_json_is_refused(kind):
+    assert DAMAGED[kind] != to_json(RunConfig())
+    message = r"'x/config\.json' cannot be read as the settings of a run \(.*Restore the file"
+    with pytest.raises(InputError, match=message):
+        from_json(DAMAGED[kind], "x/config.json")
+
+
+@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("model", ["mlp", "cnn", "vgg16", "resnet18", "a module of one's own"])
+def test_presets_are_plain_values(name, model):
+    options = preset(name, model)
+    assert type(options) is MethodOptions and type(options.online) is ModularUnlearning
+    assert options == preset(name, model)
+    RunConfig(preset=name, method=options).check()
+
+
+def test_an_unknown_preset():
+    with pytest.raises(InputError, match=r"preset 'recomended'.*Did you mean 'recommended'"):
+        preset("recomended", "mlp")
+
+
+def _compared_constants(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            for part in ast.walk(node):
+                if isinstance(part, ast.Constant):
+                    yield part.value
+        if isinstance(node, ast.MatchValue) and isinstance(node.value, ast.Constant):
+            yield node.value.value
+
+
+def test_no_code_asks_which_preset_it_is_in():
+    for file in sorted(PACKAGE.rglob("*.py")):
+        compared = set(_compared_constants(ast.parse(file.read_text())))
+        assert not compared & set(PRESETS), file
+
+
+def _with(**changes):
+    return dataclasses.replace(RunConfig(), **changes)
+
+
+def _condensation(**changes):
+    return _with(method=MethodOptions(condensation=CondensationOptions(**changes)))
+
+
+BAD = {
+    "preset": (_with(preset="papr"), r"preset 'papr'.*Did you mean 'paper'"),
+    "epochs": (_with(training=Training(epochs=0)), r"training\.epochs = 0"),
+    "batch": (_with(training=Training(batch_size=0)), r"training\.batch_size = 0"),
+    "rate": (_with(training=Training(optimizer=Optimizer(learning_rate=-1.0))), r"learning_rate ="),
+    "test fraction": (_with(data=DataOptions(test_fraction=1.0)), r"data\.test_fraction = 1"),
+    "mean alone": (_with(data=DataOptions(mean=(0.5,))), r"Only one of data\.mean and data\.std"),
+    "devices": (_with(devices=0), r"devices = 0"),
+    "fraction": (_condensation(expected_fraction=0.0), r"expected_fraction = 0"),
+    "K": (_condensation(clusters_per_class=0), r"clusters_per_class = 0"),
+    "size": (_condensation(cluster_size=0.5), r"cluster_size = 0\.5"),
+    "M": (
+        _with(method=MethodOptions(remembrance=RemembranceOptions(per_class=0))),
+        r"remembrance\.per_class = 0",
+    ),
+    "rounds": (_with(method=MethodOptions(online=ModularUnlearning(rounds=-1))), r"rounds = -1"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_settings_without_sense_are_refused(kind):
+    config, message = BAD[kind]
+    with pytest.raises(InputError, match=message):
+        config.check()
+
+
+def test_clusters_per_class_by_the_first_way_that_is_set():
+    both = CondensationOptions(clusters_per_class=7, cluster_size=10.0)
+    assert clusters_per_class(both, 1000.0) == 7
+    assert clusters_per_class(CondensationOptions(cluster_size=10.0), 1004.0) == 100
+    assert clusters_per_class(CondensationOptions(cluster_size=10.0), 3.0) == 1
+    left_open = CondensationOptions(expected_fraction=0.05)
+    assert clusters_per_class(left_open, 500.7) == best_clusters_per_class(500, 0.05)
+    # The paper's 450 clusters of 5,000 images, and in proportion.
+    assert clusters_per_class(preset("paper", "cnn").condensation, 5000.0) == 450

@@ -1,0 +1,48 @@
+"""The one style of error: three parts, nearest names, numbers shown."""
+
+import pickle
+
+import pytest
+
+from dcmu_jax.errors import (
+    InputError,
+    check_at_least,
+    check_fraction,
+    check_positive,
+    unknown_name,
+)
+
+
+def test_message_has_three_parts_and_survives_pickling():
+    error = InputError("x = 3", "1 or 2", "Set x to 1")
+    assert str(error) == "x = 3. Allowed: 1 or 2. Set x to 1"
+    copy = pickle.loads(pickle.dumps(error))
+    assert (copy.given, copy.allowed, copy.remedy) == ("x = 3", "1 or 2", "Set x to 1")
+    assert isinstance(error, ValueError) and str(copy) == str(error)
+
+
+def test_unknown_names():
+    assert "Did you mean 'resnet18'?" in str(unknown_name("model", "resnet", ["mlp", "resnet18"]))
+    far = str(unknown_name("model", "zzzzzz", ["mlp", "resnet18"]))
+    assert "Did you mean" not in far and "mlp, resnet18" in far
+
+
+@pytest.mark.parametrize("value", [0, 1, 0.0, 1.0, -0.1, 1.5, float("nan"), float("inf")])
+def test_fractions(value):
+    with pytest.raises(InputError, match=r"f = .*strictly between 0 and 1"):
+        check_fraction("f", value)
+    check_fraction("f", 0.5)
+
+
+@pytest.mark.parametrize("value", [2, 2.9, float("nan"), float("inf"), float("-inf")])
+def test_at_least(value):
+    with pytest.raises(InputError, match=r"n = .*3 or more.*Raise n to 3"):
+        check_at_least("n", value, 3)
+    check_at_least("n", 3, 3)
+
+
+@pytest.mark.parametrize("value", [0, -1e-9, float("nan"), float("inf")])
+def test_positive(value):
+    with pytest.raises(InputError, match=r"r = .*above 0"):
+        check_positive("r", value)
+    check_positive("r", 1e-9)

@@ -1,0 +1,102 @@
+"""Networks and data small enough for tests, and comparisons to the bit."""
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from dcmu_jax.data.sources import load
+from dcmu_jax.training.classifier import Classifier, fresh_classifier
+from dcmu_jax.training.loop import Examples
+
+TRACES: list[str] = []
+"""One entry for every time that JAX traces a ``Plain`` network."""
+
+
+def _flat(x):
+    return x.reshape(x.shape[0], -1)
+
+
+class Counted(nn.Module):
+    """A dense layer that notes every trace of itself."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x):
+        TRACES.append("trace")
+        return nn.relu(nn.Dense(self.width)(_flat(x)))
+
+
+class Plain(nn.Module):
+    """What a user may bring: parts that do not take ``train``, no statistics, no dropout."""
+
+    classes: int = 3
+    width: int = 16
+
+    def setup(self):
+        self.beginning = Counted(self.width)
+        self.intermediate = nn.Sequential([nn.Dense(self.width), nn.relu])
+        self.final = nn.Dense(self.classes)
+
+
+class Block(nn.Module):
+    """Dense layer, BatchNorm, ReLU, dropout; then another dense layer if ``out`` is given."""
+
+    width: int
+    dropout: float
+    out: int = 0
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.Dense(self.width, use_bias=False)(_flat(x))  # BatchNorm would take a bias out again
+        x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9)(x))
+        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.out)(x) if self.out else x
+
+
+class Noisy(nn.Module):
+    """BatchNorm and dropout in each of the three parts."""
+
+    classes: int = 3
+    dropout: float = 0.25
+
+    def setup(self):
+        self.beginning = Block(16, self.dropout)
+        self.intermediate = Block(12, self.dropout)
+        self.final = Block(10, self.dropout, self.classes)
+
+
+def toy_splits(classes: int = 3, per_class: int = 8, seed: int = 0):
+    """Separable images of 8x8 grey pixels."""
+    return load(f"synthetic:classes={classes},per_class={per_class},size=8,channels=1,seed={seed}")
+
+
+def fresh(model: nn.Module, dataset, seed: int = 0) -> Classifier:
+    """An untrained network."""
+    return fresh_classifier(model, dataset, seed)
+
+
+def examples_of(dataset, weights=None) -> Examples:
+    """A dataset as examples."""
+    return Examples.of(dataset.images, dataset.labels, weights)
+
+
+def same_bits(a, b) -> bool:
+    """Whether two trees have the same structure, dtypes, shapes and bits."""
+    if jax.tree.structure(a) != jax.tree.structure(b):
+        return False
+    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    arrays = ((np.asarray(x), np.asarray(y)) for x, y in pairs)
+    return all(x.dtype == y.dtype and np.array_equal(x, y, equal_nan=True) for x, y in arrays)
+
+
+def assert_close(a, b, **tolerance) -> None:
+    """Two trees are alike up to ``rtol`` and ``atol``."""
+    jax.tree.map(
+        lambda x, y: np.testing.assert_allclose(np.asarray(x), np.asarray(y), **tolerance), a, b
+    )
+
+
+def part_of(classifier: Classifier, part: str):
+    """Parameters and statistics of one part."""
+    return {name: trees.get(part, {}) for name, trees in classifier.variables.items()}
