@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import time
 from collections.abc import Callable
 
@@ -168,6 +169,7 @@ def main() -> None:
             loop(groups[:1])  # compiles
             ways[name] = functools.partial(loop, groups)
     at_once()
+    load = os.getloadavg()[0]  # ours alone makes about the number of cores
     least = {name: (np.inf, np.inf) for name in ways}
     for _ in range(args.rounds):
         for name, run in ways.items():
@@ -190,12 +192,14 @@ def main() -> None:
         "loops_scaled_by": len(several) / len(groups),
         "steps": STEPS,
         "rounds": args.rounds,
+        "load_average_before": round(load, 1),
         "least_of_rounds": rows,
     }
     for name, row in rows.items():
         print(f"{name:42s} {row}")
     if not args.dry:
         command = "python -m experiments.benchmarks.distribution_matching --data cifar10_small.npz"
+        command += f" --sample {args.sample} --rounds {args.rounds}"
         print(write_result("distribution_matching", figures, command))
 
 
