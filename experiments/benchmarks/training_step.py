@@ -1,0 +1,165 @@
+"""Benchmark: a training step of the CNN on 32x32x3 images, beside PyTorch on the same cores.
+
+Command:  python -m experiments.benchmarks.training_step   (from the root of the repository)
+Needs:    the extra ``bench`` (PyTorch); 2 CPU cores, 4 GB, about three minutes; no data set.
+Holds:    wall time no more than 1.3 times that of PyTorch, aim 1.0, for batches of 128 and 256.
+
+The step is that of an epoch of ``dcmu_jax.training.fit``: gather uint8 images, normalise, forward,
+backward, Adam. The same work in eager PyTorch, in both memory layouts, the faster of which counts.
+Runs are interleaved and the least time of each is kept, because other work on the machine can only
+add. Processor time (both cores together) is noted too: it suffers less from such work, but
+PyTorch's threads burn it while they wait unless ``--waiting passive`` is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import itertools
+import os
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+LAYOUTS = ("channels_last", "contiguous")
+STEPS, LAX_STEPS = 16, 1
+
+
+def jax_epoch(images: np.ndarray, labels: np.ndarray, batch: int, conv: str) -> Callable[[], None]:
+    """One epoch by the library's loop, from the same start each time."""
+    import jax
+
+    from dcmu_jax.data.dataset import Dataset
+    from dcmu_jax.models import create
+    from dcmu_jax.training.classifier import fresh_classifier
+    from dcmu_jax.training.loop import Examples, fit
+    from dcmu_jax.training.optimizers import Optimizer
+
+    dataset = Dataset(images, labels, np.arange(len(labels)), 10)
+    model = create("cnn", image_shape=(32, 32, 3), num_classes=10, conv=conv)
+    classifier = fresh_classifier(model, dataset, seed=0)
+    return functools.partial(
+        fit,
+        classifier,
+        Examples.of(images, labels),
+        epochs=1,
+        key=jax.random.key(0),
+        optimizer=Optimizer(),
+        batch_size=batch,
+        count_flops=False,
+    )
+
+
+def torch_epoch(
+    images: np.ndarray, labels: np.ndarray, batch: int, layout: str
+) -> Callable[[], None]:
+    """One epoch of the same network and the same work in eager PyTorch."""
+    import torch
+    from torch import nn
+
+    channels = (3, 32, 64, 128, 256)
+    layers: list[nn.Module] = []
+    for before, after in itertools.pairwise(channels):
+        layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after)]
+        layers += [nn.ReLU(), nn.MaxPool2d(2)]
+    layers += [nn.Flatten(), nn.Linear(1024, 1024), nn.ReLU(), nn.Dropout(0.5)]
+    layers += [nn.Linear(1024, 10)]
+    memory_format = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+    network = nn.Sequential(*layers).to(memory_format=memory_format)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
+    x = torch.from_numpy(images.transpose(0, 3, 1, 2)).contiguous(memory_format=memory_format)
+    y = torch.from_numpy(labels.astype(np.int64))
+    mean = torch.full((1, 3, 1, 1), 0.5)
+    std = torch.full((1, 3, 1, 1), 0.25)
+
+    def epoch() -> None:
+        for index in torch.randperm(len(y)).split(batch):
+            optimizer.zero_grad()
+            inputs = (x[index].float() / 255 - mean) / std
+            nn.functional.cross_entropy(network(inputs), y[index]).backward()
+            optimizer.step()
+
+    return epoch
+
+
+def least_ms(epochs: dict[str, Callable[[], None]], steps: int, rounds: int) -> dict[str, dict]:
+    """Least wall and processor time of a step (ms) of each epoch, rounds interleaved."""
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in epochs}
+    for epoch in epochs.values():
+        epoch()
+    for _ in range(rounds):
+        for name, epoch in epochs.items():
+            wall, processor = time.perf_counter(), time.process_time()
+            epoch()
+            times[name].append((time.perf_counter() - wall, time.process_time() - processor))
+    return {
+        name: {
+            "wall_ms": round(1000 * min(wall for wall, _ in pairs) / steps, 1),
+            "processor_ms": round(1000 * min(cpu for _, cpu in pairs) / steps, 1),
+        }
+        for name, pairs in times.items()
+    }
+
+
+def measure(batch: int, rounds: int, with_lax: bool) -> dict:
+    """Every implementation at one batch size, and the ratios to the faster PyTorch."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (STEPS * batch, 32, 32, 3), dtype=np.uint8)
+    labels = rng.integers(0, 10, STEPS * batch).astype(np.int32)
+    epochs: dict[str, Callable[[], None]] = {
+        "dcmu_jax dot": jax_epoch(images, labels, batch, "dot")
+    }
+    for layout in LAYOUTS:
+        epochs[f"torch {layout}"] = torch_epoch(images, labels, batch, layout)
+    figures = least_ms(epochs, STEPS, rounds)
+    if with_lax:
+        few = LAX_STEPS * batch
+        lax = {"dcmu_jax lax": jax_epoch(images[:few], labels[:few], batch, "lax")}
+        figures |= least_ms(lax, LAX_STEPS, 1)
+    for kind in ("wall", "processor"):
+        best = min(figures[f"torch {layout}"][f"{kind}_ms"] for layout in LAYOUTS)
+        ratio = figures["dcmu_jax dot"][f"{kind}_ms"] / best
+        figures[f"ratio_{kind}"] = round(ratio, 2)
+    return figures
+
+
+def main() -> None:
+    """Measure, print and write ``experiments/results/training_step_cpu.json``."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7, help="timed epochs of each")
+    parser.add_argument(
+        "--waiting",
+        choices=("active", "passive"),
+        default="active",
+        help="how PyTorch's idle threads wait; passive on a machine busy with other work",
+    )
+    options = parser.parse_args()
+    # Read once, when PyTorch is first imported; hence the imports inside the functions above.
+    os.environ["OMP_WAIT_POLICY"] = options.waiting.upper()
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+    import torch
+
+    from experiments.benchmarks.record import write_result
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    figures: dict = {
+        "load_average_before": round(os.getloadavg()[0], 1),
+        "torch_threads": torch.get_num_threads(),
+        "steps_per_epoch": STEPS,
+        "rounds": options.rounds,
+    }
+    for batch in (128, 256):
+        figures[f"batch_{batch}"] = measure(batch, options.rounds, with_lax=batch == 128)
+        print(f"batch {batch}: {figures[f'batch_{batch}']}", flush=True)
+    command = "python -m experiments.benchmarks.training_step"
+    if options.waiting == "passive":
+        command += " --waiting passive"
+    if options.rounds != parser.get_default("rounds"):
+        command += f" --rounds {options.rounds}"
+    print(f"written: {write_result('training_step_cpu', figures, command).name}")
+
+
+if __name__ == "__main__":
+    main()
