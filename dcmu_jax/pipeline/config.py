@@ -219,6 +219,9 @@ class RunConfig:
         """Raise ``InputError`` for settings that are wrong whatever the data is."""
         if self.preset not in PRESETS:
             raise unknown_name("preset", self.preset, PRESETS)
+        for name in ("seed", "forget_seed", "unlearning_seed"):
+            check_at_least(name, getattr(self, name), 0)
+        self.training.augmentation()  # checks itself
         check_at_least("training.epochs", self.training.epochs, 1)
         check_at_least("training.batch_size", self.training.batch_size, 1)
         self.training.optimizer.check()
@@ -240,6 +243,18 @@ class RunConfig:
         check_at_least("method.offline.rounds", self.method.offline.rounds, 0)
         self.method.online.check()
         self.method.online_classes.check()
+
+    def check_batches(self) -> None:
+        """Raise ``InputError`` for a batch that does not divide over the devices."""
+        online = (self.method.online, self.method.online_classes)
+        steps = [step for o in online for step in (*o.round_steps, *o.closing_steps)]
+        for size in (self.training.batch_size, *(step.batch_size for step in steps)):
+            if size % self.devices:
+                raise InputError(
+                    f"A batch of {size} over {self.devices} devices",
+                    "batch sizes that are multiples of devices",
+                    f"Take {math.ceil(size / self.devices) * self.devices}, or other devices",
+                )
 
 
 def clusters_per_class(options: CondensationOptions, samples_per_class: float) -> int:

@@ -109,7 +109,9 @@ class Run:
         )
         self.model = model or stages.build_model(config.model, self.splits, config.network)
         stages.device_mesh(config.devices)
+        config.check_batches()
         stages.given_normalisation(config, self.splits)
+        stages.check_crop(config, self.splits)
         self.usable_tests()
         self._progress = progress
 
@@ -123,7 +125,7 @@ class Run:
                 "Choose another --out, or add --resume to go on with that run",
             )
         run = cls(directory, config, **rest)
-        run.request(config.forget)
+        run.check_comparable(run.request(config.forget))
         aside = directory.with_name(f".{directory.name}.{os.getpid()}")
         try:
             aside.mkdir(parents=True)
@@ -177,6 +179,10 @@ class Run:
     def request(self, text: str) -> ForgetRequest:
         """The request ``text`` names in this run's training set."""
         return parse_request(text, self.splits.train, self.config.forget_seed)
+
+    def check_comparable(self, request: ForgetRequest) -> None:
+        """Raise ``InputError`` unless methods can be compared on ``request``."""
+        stages.check_comparable(self.config, self.splits, request, self.usable_tests())
 
     def log(self, **entry: Any) -> None:
         """Append a line to metrics.jsonl."""

@@ -88,6 +88,39 @@ def given_normalisation(config: RunConfig, splits: Splits) -> Normalisation | No
     )
 
 
+def check_crop(config: RunConfig, splits: Splits) -> None:
+    """Raise unless the images are larger than what they are shifted by."""
+    side = min(splits.image_shape[:2])
+    if config.training.crop >= side:
+        raise InputError(
+            f"training.crop = {config.training.crop} on images of {side} pixels",
+            f"0..{side - 1}",
+            "Lower training.crop",
+        )
+
+
+def check_comparable(
+    config: RunConfig, splits: Splits, request: ForgetRequest, usable: np.ndarray
+) -> None:
+    """Raise unless there are samples enough to measure what a comparison shows.
+
+    Raises:
+        InputError: fewer than two forgotten samples, or test samples to hold them against.
+    """
+    labels = splits.train.labels[splits.train.positions(request.ids)]
+    control = usable
+    if config.method.control == "same_class":
+        control = usable & np.isin(splits.test.labels, labels)
+    if min(len(request.ids), int(control.sum())) < 2:
+        raise InputError(
+            f"A comparison on {len(request.ids)} forgotten samples and {int(control.sum())} test "
+            "samples to tell them from",
+            "2 or more of each, for the membership attack",
+            "Ask for more, bring more test samples, or set method.control to all; dcmu forget "
+            "serves any request",
+        )
+
+
 def train_original(
     config: RunConfig,
     model: nn.Module,

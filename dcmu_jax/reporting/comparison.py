@@ -49,6 +49,7 @@ def compare(run: Run, request: ForgetRequest) -> Comparison:
     The run's own request is reported in its directory, any other in its folder under
     ``requests``.
     """
+    run.check_comparable(request)  # before any training, not after it
     original = run.train()
     served = {name: run.unlearn(request, name) for name in run.methods}
     usable = run.usable_tests()
