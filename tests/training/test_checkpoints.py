@@ -1,0 +1,94 @@
+"""Networks on disk: the three parts apart, and nothing else taken for one."""
+
+import gc
+
+import numpy as np
+import pytest
+from toys import Noisy, Plain, fresh, same_bits, toy_splits
+
+from dcmu_jax.errors import InputError
+from dcmu_jax.training.checkpoints import load_classifier, save_classifier
+
+TRAIN = toy_splits().train
+
+orbax_gives_up = pytest.mark.filterwarnings(
+    # Orbax leaves the coroutines of a failed reading unawaited; collected within the test.
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture(scope="module")
+def networks():
+    return {
+        "noisy": fresh(Noisy(), TRAIN, seed=3),
+        "plain": fresh(Plain(), TRAIN, seed=3),
+        "wide": fresh(Plain(width=17), TRAIN, seed=3),
+        "twin": fresh(Noisy(), TRAIN, seed=4),
+    }
+
+
+@pytest.mark.parametrize("name", ["noisy", "plain"])
+def test_round_trip(tmp_path, networks, name):
+    saved = networks[name]
+    save_classifier(tmp_path / "network", saved)
+    loaded = load_classifier(tmp_path / "network", saved.model, fresh(saved.model, TRAIN))
+    assert same_bits(loaded.variables, saved.variables)
+    assert same_bits(loaded.normalisation, saved.normalisation)
+    assert (loaded.image_shape, loaded.fingerprint()) == (saved.image_shape, saved.fingerprint())
+    np.testing.assert_array_equal(loaded.logits(TRAIN.images), saved.logits(TRAIN.images))
+
+
+def test_each_part_is_an_item_of_its_own(tmp_path, networks):
+    save_classifier(tmp_path / "network", networks["noisy"])
+    items = {path.name for path in (tmp_path / "network").iterdir() if path.is_dir()}
+    assert {"beginning", "intermediate", "final", "normalisation"} <= items
+    assert [path.name for path in tmp_path.iterdir()] == ["network"]  # nothing left aside
+
+
+def test_saved_over_an_older_one(tmp_path, networks):
+    save_classifier(tmp_path / "network", networks["twin"])
+    save_classifier(tmp_path / "network", networks["noisy"])
+    loaded = load_classifier(tmp_path / "network", Noisy(), networks["twin"])
+    assert same_bits(loaded.variables, networks["noisy"].variables)
+
+
+@pytest.mark.parametrize("other", ["noisy", "wide"])
+def test_of_another_model(tmp_path, networks, other):
+    save_classifier(tmp_path / "network", networks["plain"])
+    like = networks[other]
+    with pytest.raises(InputError, match=r"is of another model.*Saved from 'Plain\("):
+        load_classifier(tmp_path / "network", like.model, like)
+
+
+def test_missing(tmp_path, networks):
+    with pytest.raises(InputError, match=r"No checkpoint at .*train first"):
+        load_classifier(tmp_path / "none", Plain(), networks["plain"])
+
+
+def test_a_folder_of_something_else(tmp_path, networks):
+    (tmp_path / "notes.txt").write_text("nothing")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_classifier(tmp_path, Plain(), networks["plain"])
+
+
+@orbax_gives_up
+@pytest.mark.parametrize("part", ["intermediate", "normalisation"])
+@pytest.mark.parametrize("damage", ["overwritten", "gone"])
+def test_damaged(tmp_path, networks, part, damage):
+    save_classifier(tmp_path / "network", networks["noisy"])
+    for file in sorted((tmp_path / "network" / part).rglob("*")):
+        if file.is_file():
+            file.unlink() if damage == "gone" else file.write_bytes(b"damaged")
+    with pytest.raises(InputError, match=r"cannot be read.*Delete it and run the stage again"):
+        load_classifier(tmp_path / "network", Noisy(), networks["noisy"])
+    gc.collect()
+
+
+def test_exchanged_parts_are_noticed(tmp_path, networks):
+    save_classifier(tmp_path / "network", networks["noisy"])
+    save_classifier(tmp_path / "twin", networks["twin"])
+    part = tmp_path / "network" / "final"
+    part.rename(tmp_path / "aside")
+    (tmp_path / "twin" / "final").rename(part)
+    with pytest.raises(InputError, match="do not match its fingerprint"):
+        load_classifier(tmp_path / "network", Noisy(), networks["noisy"])
