@@ -1,0 +1,272 @@
+"""The command line: the main job in one and by stages, and every bad input by its message."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data.bad_archives import BAD_ARCHIVES, good_arrays
+
+from dcmu_jax.cli import main
+from dcmu_jax.pipeline.run import Run
+
+DATA = "synthetic:classes=3,per_class=24,size=8,channels=1"
+TINY = [
+    "--network.width=0.05",
+    "--training.epochs=2",
+    "--training.batch-size=24",
+    "--method.remembrance.per-class=2",
+    "--method.condensation.matching.steps=2",
+    "--method.condensation.clusters-per-class=6",
+    "--rivals",
+    "--quiet",
+]
+
+
+def _dcmu(*arguments):
+    """The exit status; argument errors of the parser leave by SystemExit."""
+    try:
+        return main([str(argument) for argument in arguments])
+    except SystemExit as stop:
+        return stop.code
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A run with its original trained and nothing more."""
+    out = tmp_path_factory.mktemp("runs") / "saved"
+    assert _dcmu("train", "--dataset", DATA, "--out", out, "--forget", "class:1", *TINY) == 0
+    return out
+
+
+def test_the_stages_of_a_saved_run(saved, capsys):
+    assert _dcmu("prepare", saved, "--quiet") == 0
+    assert "18 condensed images of 72 samples" in capsys.readouterr().out
+    assert _dcmu("forget", saved, "--forget", "random:0.1", "--quiet") == 0
+    out = capsys.readouterr().out
+    assert "7 samples forgotten in " in out
+    network = re.search(r"new model in (.*)", out)
+    assert network and Path(network[1]).is_dir()
+    assert _dcmu("forget", saved, "--method", "retrain", "--quiet") == 0
+    assert "24 samples forgotten in " in capsys.readouterr().out
+    assert not (saved / "report.html").exists()
+    assert _dcmu("compare", saved, "--quiet") == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in ("original", "retrain", "recommended", "report.html"))
+    assert (saved / "report.html").is_file() and (saved / "table.csv").is_file()
+
+
+def test_the_whole_job_in_a_process_of_its_own(tmp_path):
+    command = [sys.executable, "-m", "dcmu_jax.cli", "run", "--dataset", DATA, *TINY]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    (out,) = (tmp_path / "runs").iterdir()  # the default directory
+    assert re.fullmatch(r"\d{8}-\d{6}-synthetic-mlp-recommended", out.name)
+    assert f"Run directory: runs/{out.name}" in done.stdout
+    for file in ("config.json", "metrics.jsonl", "table.csv", "report.html"):
+        assert (out / file).stat().st_size > 0
+    again = subprocess.run(
+        [*command, "--forget", "class:7", "--out", "runs/other"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 2
+    assert again.stderr.startswith("dcmu: There is no class '7'. Allowed: one of the 3 classes")
+    assert "Traceback" not in again.stderr
+    assert not (tmp_path / "runs" / "other").exists()
+
+
+def test_resume_goes_on_with_the_saved_settings(saved, capsys):
+    before = (saved / "config.json").read_text()
+    assert _dcmu("train", "--resume", "--out", saved, "--quiet") == 0
+    assert "accuracy on the test split" in capsys.readouterr().out
+    assert (saved / "config.json").read_text() == before
+
+
+def test_help_and_version(capsys):
+    assert _dcmu("--version") == 0
+    assert re.fullmatch(r"\d+\.\d+\.\d+\n", capsys.readouterr().out)
+    assert _dcmu("--help") == 0
+    assert "compare" in capsys.readouterr().out
+    assert _dcmu() == 2
+    capsys.readouterr()
+    assert _dcmu("run", "--model", "cnn", "--preset", "paper", "--help") == 0
+    shown = capsys.readouterr().out
+    for flag in ("--dataset", "--model", "--forget", "--preset", "--seed", "--out"):
+        assert flag in shown
+    # The defaults shown are those of the preset and the model: S = 30, tau = 25 for the CNN.
+    assert "(default: 30)" in shown and "(default: 25)" in shown
+
+
+def _refused(capsys, message, *arguments):
+    """Exit status 2, one message in three parts, no traceback."""
+    capsys.readouterr()
+    assert _dcmu(*arguments) == 2
+    printed = capsys.readouterr().err
+    assert "Traceback" not in printed
+    assert re.search(message, printed), printed
+    assert re.match(r"dcmu: .+\. Allowed: .+\. .+\n$", printed, re.DOTALL), printed
+
+
+@pytest.mark.parametrize("kind", BAD_ARCHIVES)
+def test_bad_archives(tmp_path, capsys, kind):
+    write, message = BAD_ARCHIVES[kind]
+    archive = tmp_path / "bad.npz"
+    write(archive)
+    out = tmp_path / "runs" / "run"
+    _refused(capsys, message, "train", "--dataset", f"npz:{archive}", "--out", out, *TINY)
+    assert not out.parent.exists()
+
+
+_FILES = {
+    "text.txt": "1 2 three",
+    "empty.txt": "",
+    "one.txt": "1",
+    "twice.txt": "1 2 2",
+    "unknown.txt": "1 2 999999",
+    "all.txt": "\n".join(map(str, range(96))),
+}
+
+BAD_NEW_RUNS = {
+    "unknown dataset": (["--dataset", "sintetic"], r"source 'sintetic'.*Did you mean 'synthetic'"),
+    "npz without prefix": (["--dataset", "mine.npz"], r"Unknown source 'mine\.npz'.*npz:mine\.npz"),
+    "unknown model": (["--model", "resnet"], r"Unknown model 'resnet'.*Did you mean 'resnet18'"),
+    "unknown preset": (["--preset", "papper"], r"Unknown preset 'papper'.*Did you mean 'paper'"),
+    "unknown rival": (["--rivals", "retrane"], r"method 'retrane'.*Did you mean 'retrain'"),
+    "small images": (["--model", "vgg16"], r"Images of 8x8 pixels for the model 'vgg16'.*32x32"),
+    "unknown class": (["--forget", "class:3"], r"There is no class '3'.*0, 1, 2"),
+    "unknown term": (["--forget", "klass:1"], r"request 'klass'.*Did you mean 'class'"),
+    "empty request": (["--forget", ""], r"Forget request '' is empty"),
+    "fraction 0": (["--forget", "random:0"], r"fraction of random = 0\.0.*strictly between"),
+    "fraction 1": (["--forget", "random:1"], r"fraction of random = 1\.0.*strictly between"),
+    "fraction of no sample": (["--forget", "random:0.001"], r"is no sample"),
+    "no fraction": (["--forget", "random:some"], r"random:some.*Write random:0\.1"),
+    "all classes": (["--forget", "class:0+class:1+class:2"], r"asks for all 72 training samples"),
+    "ids missing": (["--forget", "ids:none.txt"], r"There is no file of ids 'none\.txt'"),
+    "ids as text": (["--forget", "ids:text.txt"], r"text\.txt holds something other than ids"),
+    "no ids": (["--forget", "ids:empty.txt"], r"empty\.txt holds no id"),
+    "one id": (["--forget", "ids:one.txt"], r"A comparison on 1 forgotten samples"),
+    "duplicate ids": (["--forget", "ids:twice.txt"], r"twice\.txt holds duplicates: 2"),
+    "unknown ids": (["--forget", "ids:unknown.txt"], r"Unknown id\(s\): 999999"),
+    "test fraction": (["--data.test-fraction", "1.5"], r"test_fraction = 1\.5"),
+    "K of 0": (["--method.condensation.clusters-per-class", "0"], r"clusters_per_class = 0"),
+    "expected fraction": (
+        ["--method.condensation.expected-fraction", "2"],
+        r"expected_fraction = 2",
+    ),
+    "crop": (["--training.crop", "-1"], r"crop_padding = -1"),
+    "large crop": (["--training.crop", "8"], r"training\.crop = 8 on images of 8 pixels"),
+    "no epochs": (["--training.epochs", "0"], r"training\.epochs = 0"),
+    "width": (["--network.width", "0"], r"width = 0"),
+    "mean alone": (["--data.mean", "0.5"], r"Only one of data\.mean and data\.std"),
+    "std of two": (["--data.mean", "0.5", "--data.std", "1", "1"], r"1 numbers each"),
+    "devices": (["--devices", "99"], r"devices = 99"),
+    "uneven batch": (
+        ["--devices", "8", "--training.batch-size", "20"],
+        r"A batch of 20 over 8 devices",
+    ),
+    "much remembrance": (
+        ["--method.remembrance.per-class", "6"],
+        r"6 remembrance samples per class, but class 0 has only 6",
+    ),
+    "seed": (["--unlearning-seed", "-1"], r"unlearning_seed = -1"),
+    "tail": (
+        ["--preset", "paper", "--method.online.tail", "30"],
+        r"tail = 30 with rounds = 30",
+    ),
+    "options of digits": (["--dataset", "digits:3"], r"digits takes no options"),
+    "synthetic of one class": (["--dataset", "synthetic:classes=1"], r"classes = 1"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_NEW_RUNS)
+def test_bad_settings_of_a_new_run(tmp_path, capsys, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    for name, text in _FILES.items():
+        Path(name).write_text(text)
+    arguments, message = BAD_NEW_RUNS[kind]
+    _refused(capsys, message, "run", "--dataset", DATA, "--out", "runs/a", *TINY, *arguments)
+    assert not Path("runs").exists()
+
+
+def test_an_existing_run_directory(saved, capsys):
+    before = sorted(path.name for path in saved.iterdir())
+    _refused(capsys, r"exists already.*--resume", "run", "--dataset", DATA, "--out", saved)
+    _refused(capsys, r"--resume without --out", "run", "--resume")
+    _refused(capsys, r"is no run directory", "run", "--resume", "--out", saved / "none")
+    assert sorted(path.name for path in saved.iterdir()) == before
+
+
+BAD_ON_SAVED = {
+    "no run": (["prepare", "{run}/none"], r"is no run directory"),
+    "preset": (["prepare", "{run}", "--preset", "papr"], r"preset of this run 'papr'"),
+    "method": (["forget", "{run}", "--method", "retrian"], r"'retrian'.*Did you mean 'retrain'"),
+    "request": (["forget", "{run}", "--forget", "class:5"], r"There is no class '5'"),
+    "too few": (["compare", "{run}", "--forget", "random:0.02"], r"A comparison on 1 forgotten"),
+    "comparison": (["compare", "{run}", "--forget", "random:7"], r"fraction of random = 7"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_ON_SAVED)
+def test_bad_input_to_a_saved_run(saved, capsys, kind):
+    arguments, message = BAD_ON_SAVED[kind]
+    before = sorted(str(path) for path in saved.rglob("*"))
+    _refused(capsys, message, *(argument.format(run=saved) for argument in arguments))
+    assert sorted(str(path) for path in saved.rglob("*")) == before
+
+
+def test_a_checkpoint_of_another_model(saved, capsys):
+    file = saved / "config.json"
+    whole = file.read_text()
+    settings = json.loads(whole)
+    settings["network"]["width"] = 0.1
+    file.write_text(json.dumps(settings))
+    try:
+        _refused(capsys, r"is of another model", "prepare", saved, "--quiet")
+        file.write_text(whole[:50])
+        _refused(capsys, r"cannot be read as the settings of a run", "prepare", saved)
+    finally:
+        file.write_text(whole)
+
+
+def test_commands_and_flags(capsys):
+    _refused(capsys, r"Unknown command 'comprae'.*Did you mean 'compare'", "comprae")
+    assert _dcmu("run", "--modle", "cnn") == 2
+    assert "--model" in capsys.readouterr().err  # the nearest flag
+    assert _dcmu("forget") == 2
+    assert _dcmu("run", "--seed", "one") == 2
+    capsys.readouterr()
+    assert _dcmu("run", "--method.condensation.matching.steps", "-1") == 2
+    said = " ".join(capsys.readouterr().err.split())  # the parser's own words around the message
+    assert "steps = -1. Allowed: 0 or more. Raise steps to 0" in said
+
+
+def test_a_class_of_fewer_samples_than_clusters(tmp_path, capsys):
+    arrays = good_arrays()
+    labels = np.repeat([0, 1, 2], [11, 11, 2])
+    np.savez(tmp_path / "mine.npz", **{**arrays, "y_train": labels})
+    out = tmp_path / "run"
+    options = [*TINY[:2], "--method.remembrance.per-class=1", "--rivals", "--quiet"]
+    clusters = "--method.condensation.clusters-per-class=4"
+    archive = f"npz:{tmp_path / 'mine.npz'}"
+    assert _dcmu("train", "--dataset", archive, "--out", out, clusters, *options) == 0
+    capsys.readouterr()
+    assert _dcmu("prepare", out, "--quiet") == 0
+    printed = capsys.readouterr().out
+    assert "1 class(es) have fewer samples than the 4 clusters per class: 2 (2)" in printed
+    assert "Each of their samples is a cluster of its own" in printed
+    bank = Run.open(out).prepare().bank
+    assert bank.sizes[bank.labels == 2].tolist() == [1, 1]
+    assert _dcmu("compare", out, "--forget", "class:0", "--quiet") == 0
+    report = next((out / "requests").rglob("report.html")).read_text()
+    assert "have fewer samples than the 4 clusters per class" in report
