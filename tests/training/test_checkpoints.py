@@ -60,6 +60,13 @@ def test_of_another_model(tmp_path, networks, other):
         load_classifier(tmp_path / "network", like.model, like)
 
 
+def test_of_the_same_shapes_with_other_settings(tmp_path, networks):
+    save_classifier(tmp_path / "network", networks["noisy"])
+    like = fresh(Noisy(dropout=0.5), TRAIN)
+    with pytest.raises(InputError, match=r"is of another model.*Saved from 'Noisy\("):
+        load_classifier(tmp_path / "network", like.model, like)
+
+
 def test_missing(tmp_path, networks):
     with pytest.raises(InputError, match=r"No checkpoint at .*train first"):
         load_classifier(tmp_path / "none", Plain(), networks["plain"])
