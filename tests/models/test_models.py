@@ -13,7 +13,6 @@ from dcmu_jax.models import (
     apply_parts,
     count_parameters,
     create,
-    initialise,
 )
 from dcmu_jax.models.layers import Dropout
 
@@ -45,53 +44,83 @@ def test_parameter_counts_and_features_of_the_paper(name, parts, features):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_calling_the_model_is_running_its_parts(name):
-    model = create(name, image_shape=SHAPE, num_classes=7, width=0.04, init="flax")
-    variables = initialise(model, jax.random.key(0), SHAPE)
+def test_calling_the_model_is_running_its_parts(name, random_variables):
+    conv = {} if name == "mlp" else {"conv": "lax"}  # compiles sooner
+    model = create(name, image_shape=SHAPE, num_classes=7, width=0.04, **conv)
+    variables = random_variables(model, SHAPE)
+
+    @jax.jit
+    def run(variables, x):
+        whole = model.apply(variables, x)
+        logits, statistics = apply_parts(model, variables, x)
+        middle, _ = apply_parts(model, variables, x, stop="final")
+        on, _ = apply_parts(model, variables, middle, start="final")
+        return whole, logits, on, statistics
+
     x = jax.random.normal(jax.random.key(1), (2, *SHAPE))
-    logits, statistics = apply_parts(model, variables, x)
-    np.testing.assert_allclose(model.apply(variables, x), logits, rtol=1e-5, atol=1e-5)
-    middle = apply_parts(model, variables, x, stop="final")[0]
-    on = apply_parts(model, variables, middle, start="final")[0]
-    np.testing.assert_allclose(on, logits, rtol=1e-5, atol=1e-5)
-    assert statistics == {} and logits.shape == (2, 7) and hash(model) == hash(model)
+    whole, logits, on, statistics = run(variables, x)
+    assert np.std(logits) > 0 and logits.shape == (2, 7) and statistics == {}
+    np.testing.assert_allclose(whole, logits, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(on, logits, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["cnn", "resnet18"])
-def test_only_parts_in_training_move_their_statistics(name):
-    model = create(name, image_shape=(16, 16, 1), num_classes=3, width=0.04)
-    variables = initialise(model, jax.random.key(0), (16, 16, 1))
-    x = jax.random.normal(jax.random.key(1), (4, 16, 16, 1))
-    keys = {"dropout_key": jax.random.key(2)}
-    _, statistics = apply_parts(model, variables, x, train=["intermediate", "final"], **keys)
+def test_only_parts_in_training_move_their_statistics(name, random_variables):
+    shape = (16, 16, 1)
+    model = create(name, image_shape=shape, num_classes=3, width=0.04, conv="lax")
+    variables = random_variables(model, shape)
+    x = jax.random.normal(jax.random.key(1), (4, *shape))
+
+    @jax.jit
+    def run(x):
+        logits, statistics = apply_parts(
+            model,
+            variables,
+            x,
+            train=["intermediate", "final"],
+            dropout_key=jax.random.key(2),
+        )
+        below, _ = apply_parts(model, variables, x, stop="intermediate", train=["final"])
+        return logits, statistics, below
+
+    _, statistics, beside = run(x)
     assert "beginning" not in statistics
-    for old, new in zip(
-        jax.tree.leaves(variables["batch_stats"]["intermediate"]),
-        jax.tree.leaves(statistics["intermediate"]),
-        strict=True,
-    ):
-        assert not np.array_equal(old, new)
+    old, new = (
+        jax.tree.leaves(stats["intermediate"]) for stats in (variables["batch_stats"], statistics)
+    )
+    assert not any(np.array_equal(a, b) for a, b in zip(old, new, strict=True))
     # The output of a frozen beginning does not depend on the rest of the batch.
-    alone = apply_parts(model, variables, x[:1], stop="intermediate", train=["final"], **keys)[0]
-    beside = apply_parts(model, variables, x, stop="intermediate", train=["final"], **keys)[0]
+    alone = run(x[:1])[2]
     np.testing.assert_allclose(alone, beside[:1], rtol=1e-5, atol=1e-6)
 
 
 def test_bfloat16_keeps_parameters_statistics_and_logits_in_float32():
-    model = create("cnn", image_shape=(16, 16, 3), num_classes=3, width=0.1, dtype="bfloat16")
-    variables = initialise(model, jax.random.key(0), (16, 16, 3))
-    x = jax.random.normal(jax.random.key(1), (4, 16, 16, 3))
-    logits, statistics = apply_parts(
-        model, variables, x, train=PARTS, dropout_key=jax.random.key(2)
-    )
-    leaves = jax.tree.leaves((variables, statistics, logits, apply_features(model, variables, x)))
-    assert {leaf.dtype for leaf in leaves} == {jnp.dtype(jnp.float32)}
-    assert apply_parts(model, variables, x, stop="final")[0].dtype == jnp.bfloat16
+    shape = (16, 16, 3)
+    model = create("cnn", image_shape=shape, num_classes=3, width=0.1, dtype="bfloat16")
+    x = jax.ShapeDtypeStruct((4, *shape), jnp.float32)
+    variables = jax.eval_shape(model.init, jax.random.key(0), x)
+
+    def run(variables, x):
+        key = jax.random.key(2)
+        logits, statistics = apply_parts(model, variables, x, train=PARTS, dropout_key=key)
+        middle, _ = apply_parts(model, variables, x, stop="final")
+        return (logits, statistics, apply_features(model, variables, x)), middle
+
+    kept, middle = jax.eval_shape(run, variables, x)
+    assert {leaf.dtype for leaf in jax.tree.leaves((variables, kept))} == {jnp.dtype("float32")}
+    assert middle.dtype == jnp.bfloat16
+
+
+def initial(model, method, *shape):
+    """Parameters of what ``method`` runs on an input of ``shape``."""
+    x = jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+    return model.lazy_init(jax.random.key(0), x, method=method)["params"]
 
 
 def test_torch_initialisation_is_uniform_within_its_bounds():
-    model = create("cnn", image_shape=SHAPE, num_classes=10)
-    params = initialise(model, jax.random.key(0), SHAPE)["params"]
+    model = paper_model("cnn")
+    params = initial(model, lambda m, x: m.beginning(x), *SHAPE)
+    params |= initial(model, lambda m, x: m.final(x), 1024)
     for layer, fan_in in (
         (params["beginning"]["Conv_0"], 27),
         (params["beginning"]["Conv_1"], 288),
@@ -105,29 +134,31 @@ def test_torch_initialisation_is_uniform_within_its_bounds():
 
 def test_flax_initialisation_has_zero_biases_and_lecun_kernels():
     model = create("cnn", image_shape=SHAPE, num_classes=10, init="flax")
-    dense = initialise(model, jax.random.key(0), SHAPE)["params"]["final"]["Dense_0"]
+    dense = initial(model, lambda m, x: m.final(x), 1024)["final"]["Dense_0"]
     assert not dense["bias"].any()
     assert np.std(dense["kernel"]) == pytest.approx(1 / np.sqrt(1024), rel=0.05)
 
 
-def test_vgg_and_resnet_depart_from_the_default_where_torchvision_does():
-    vgg = create("vgg16", image_shape=SHAPE, num_classes=10, width=0.125)
-    params = initialise(vgg, jax.random.key(0), SHAPE)["params"]
-    first, second = params["beginning"]["Conv_0"], params["beginning"]["Conv_1"]
+def test_vgg_departs_from_the_default_where_torchvision_does():
+    model = create("vgg16", image_shape=SHAPE, num_classes=10, width=0.125)
+    params = initial(model, lambda m, x: m.beginning(x), *SHAPE)["beginning"]
+    first, second = params["Conv_0"], params["Conv_1"]
     assert first["bias"].any() and np.abs(first["kernel"]).max() <= 1 / np.sqrt(27)
     assert not second["bias"].any()
     assert np.std(second["kernel"]) == pytest.approx(np.sqrt(2 / (9 * 8)), rel=0.15)
-    classifier = params["final"]["classifier"]
-    assert np.std(classifier["Dense_1"]["kernel"]) == pytest.approx(0.01, rel=0.05)
-    assert not classifier["Dense_1"]["bias"].any()
-    assert classifier["Dense_0"]["bias"].any() and classifier["Dense_2"]["bias"].any()
+    dense = initial(model, lambda m, x: m.final.classifier(x), 64)["final"]["classifier"]
+    assert np.std(dense["Dense_1"]["kernel"]) == pytest.approx(0.01, rel=0.05)
+    assert not dense["Dense_1"]["bias"].any()
+    assert dense["Dense_0"]["bias"].any() and dense["Dense_2"]["bias"].any()
 
-    resnet = create("resnet18", image_shape=(8, 8, 3), num_classes=10, width=0.125)
-    params = initialise(resnet, jax.random.key(0), (8, 8, 3))["params"]
-    stem = params["beginning"]["Conv_0"]
+
+def test_resnet_departs_from_the_default_where_torchvision_does():
+    model = create("resnet18", image_shape=(8, 8, 3), num_classes=10, width=0.125)
+    stem = initial(model, lambda m, x: m.beginning(x), 8, 8, 3)["beginning"]["Conv_0"]
     assert "bias" not in stem
     assert np.std(stem["kernel"]) == pytest.approx(np.sqrt(2 / (9 * 8)), rel=0.15)
-    assert params["final"]["head"]["Dense_0"]["bias"].any()
+    head = initial(model, lambda m, x: m.final.head(x), 64)["final"]["head"]["Dense_0"]
+    assert head["bias"].any() and np.abs(head["kernel"]).max() <= 1 / 8
 
 
 def test_dropout_drops_half_and_keeps_the_mean():
@@ -139,9 +170,9 @@ def test_dropout_drops_half_and_keeps_the_mean():
     np.testing.assert_array_equal(dropout.apply({}, x, False), x)
 
 
-def test_the_mlp_lets_logits_be_negative():
+def test_the_mlp_lets_logits_be_negative(random_variables):
     model = create("mlp", image_shape=(8, 8, 1), num_classes=10)
-    variables = initialise(model, jax.random.key(0), (8, 8, 1))
+    variables = random_variables(model, (8, 8, 1))
     logits = apply_parts(model, variables, jax.random.normal(jax.random.key(1), (20, 8, 8, 1)))[0]
     assert float(logits.min()) < 0
 

@@ -86,9 +86,11 @@ def test_the_mask_is_true_where_frozen():
 
 
 @pytest.mark.parametrize("parts", [("intermediate",), ("beginning", "final"), PARTS])
-def test_the_optax_view_equals_differentiating_the_sub_tree_to_the_bit(parts):
+def test_the_optax_view_equals_differentiating_the_sub_tree(parts, random_variables):
+    # Not Adam: a bias before BatchNorm has gradient 0, whose rounding Adam would blow up to a step.
+    optimizer = optax.sgd(0.1, momentum=0.9)
     model = create("cnn", image_shape=(16, 16, 1), num_classes=3, width=0.04)
-    variables = initialise(model, jax.random.key(0), (16, 16, 1))
+    variables = random_variables(model, (16, 16, 1))
     x = jax.random.normal(jax.random.key(1), (6, 16, 16, 1))
     y = jnp.arange(6) % 3
 
@@ -104,38 +106,42 @@ def test_the_optax_view_equals_differentiating_the_sub_tree_to_the_bit(parts):
 
     def steps(params, optimizer, gradient):
         stats, state = variables["batch_stats"], optimizer.init(params)
-        for step in range(3):
-            (_, stats), grads = jax.jit(gradient)(params, stats, step)
+
+        @jax.jit
+        def one(params, stats, state, step):
+            (_, stats), grads = gradient(params, stats, step)
             updates, state = optimizer.update(grads, state, params)
-            params = optax.apply_updates(params, updates)
+            return optax.apply_updates(params, updates), stats, state
+
+        for step in range(3):
+            params, stats, state = one(params, stats, state, step)
         return params, stats
 
     params = variables["params"]
     chosen, frozen = partition(params, parts)
     sub_tree, sub_stats = steps(
         chosen,
-        optax.adam(1e-2),
+        optimizer,
         lambda p, s, i: jax.value_and_grad(lambda p: loss({**frozen, **p}, s, i), has_aux=True)(p),
     )
     masked, mask_stats = steps(
         params,
-        part_optimizer(optax.adam(1e-2), params, parts),
+        part_optimizer(optimizer, params, parts),
         lambda p, s, i: jax.value_and_grad(lambda p: loss(p, s, i), has_aux=True)(p),
     )
     for name in PARTS:
-        expected = sub_tree.get(name, params[name])
-        for a, b in zip(jax.tree.leaves(masked[name]), jax.tree.leaves(expected), strict=True):
-            np.testing.assert_array_equal(a, b)
-        for a, b in zip(
-            jax.tree.leaves(mask_stats.get(name, {})),
-            jax.tree.leaves(sub_stats.get(name, {})),
-            strict=True,
-        ):
-            np.testing.assert_array_equal(a, b)
-        moved = [
-            not np.array_equal(a, b)
-            for a, b in zip(
-                jax.tree.leaves(masked[name]), jax.tree.leaves(params[name]), strict=True
-            )
-        ]
-        assert any(moved) == (name in parts)
+        ours, theirs, before = (
+            jax.tree.leaves(tree)
+            for tree in (masked[name], sub_tree.get(name, params[name]), params[name])
+        )
+        for a, b, old in zip(ours, theirs, before, strict=True):
+            if name in parts:
+                np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+            else:
+                np.testing.assert_array_equal(a, old)
+        assert any(not np.array_equal(a, b) for a, b in zip(ours, before, strict=True)) == (
+            name in parts
+        )
+        ours, theirs = (jax.tree.leaves(tree.get(name, {})) for tree in (mask_stats, sub_stats))
+        for a, b in zip(ours, theirs, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from dcmu_jax.models import apply_parts, create, initialise
+from dcmu_jax.models import apply_parts, create
 
 torch = pytest.importorskip(
     "torch", reason="PyTorch is not installed; it comes with the extra 'bench'"
@@ -43,25 +43,19 @@ def _batch_norm(leaf, stats):
     return layer
 
 
-def _perturbed(variables):
-    """Variables whose BatchNorm parameters and statistics are not at their trivial start."""
-    rng = np.random.default_rng(0)
-    return jax.tree.map(lambda a: a * rng.uniform(0.5, 1.5, a.shape).astype(np.float32), variables)
-
-
-def _compare(model, network):
+def _compare(model, variables, network):
     x = np.random.default_rng(1).normal(size=(3, SIDE, SIDE, 3)).astype(np.float32)
     with jax.default_matmul_precision("highest"):
-        ours, _ = apply_parts(*model, x)
+        ours, _ = jax.jit(lambda v, x: apply_parts(model, v, x))(variables, x)
     with torch.no_grad():
         theirs = network.eval()(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
     assert np.std(theirs) > 1e-3
     np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4 * np.abs(theirs).max())
 
 
-def test_cnn():
+def test_cnn(random_variables):
     model = create("cnn", image_shape=(SIDE, SIDE, 3), num_classes=10, width=0.25)
-    variables = _perturbed(initialise(model, jax.random.key(0), (SIDE, SIDE, 3)))
+    variables = random_variables(model, (SIDE, SIDE, 3))
     layers = []
     for part in ("beginning", "intermediate"):
         params, stats = variables["params"][part], variables["batch_stats"][part]
@@ -72,12 +66,13 @@ def test_cnn():
     final = variables["params"]["final"]
     layers += [torch.nn.Flatten(), _dense(final["Dense_0"], (2, 64)), torch.nn.ReLU()]
     layers += [torch.nn.Dropout(0.5), _dense(final["Dense_1"])]
-    _compare((model, variables), torch.nn.Sequential(*layers))
+    _compare(model, variables, torch.nn.Sequential(*layers))
 
 
-def test_vgg16():
-    model = create("vgg16", image_shape=(SIDE, SIDE, 3), num_classes=10, width=0.0625)
-    params = initialise(model, jax.random.key(0), (SIDE, SIDE, 3))["params"]
+def test_vgg16(random_variables):
+    model = create("vgg16", image_shape=(SIDE, SIDE, 3), num_classes=10, width=0.0625, conv="lax")
+    variables = random_variables(model, (SIDE, SIDE, 3))
+    params = variables["params"]
     convs = [params["beginning"][f"Conv_{i}"] for i in range(4)]
     convs += [params["intermediate"][f"Conv_{i}"] for i in range(5)]
     convs += [params["final"]["convolutions"][f"Conv_{i}"] for i in range(4)]
@@ -89,6 +84,4 @@ def test_vgg16():
     layers += [torch.nn.Flatten(), _dense(dense["Dense_0"]), torch.nn.ReLU(), torch.nn.Dropout()]
     layers += [_dense(dense["Dense_1"]), torch.nn.ReLU(), torch.nn.Dropout()]
     layers += [_dense(dense["Dense_2"])]
-    # The second dense layer starts so small that logits would hardly differ.
-    variables = {"params": params, "batch_stats": {}}
-    _compare((model, variables), torch.nn.Sequential(*layers))
+    _compare(model, variables, torch.nn.Sequential(*layers))
