@@ -43,7 +43,7 @@ def test_the_python_of_the_readme_runs_as_printed(tmp_path, monkeypatch, capsys)
     correct = unlearned.classifier.evaluate(train).correct
     known = np.isin(train.ids, forgotten)
     # Of ten classes: that it works at all is tested here, how well is measured elsewhere.
-    assert correct[known].mean() < 0.2 and correct[~known].mean() > 0.5
+    assert correct[known].mean() < 0.2 and correct[~known].mean() > 0.8
 
 
 def test_the_library_example_is_about_fifteen_lines():

@@ -180,7 +180,7 @@ def recommended_preset(model: str) -> MethodOptions:
         online_classes=ModularUnlearning(
             collecting=Collecting(weigh_by_size=True),
             resets=(Reset(part="final"),),
-            closing_steps=(Step(parts=("final",), epochs=60, batch_size=64, optimizer=cosine),),
+            closing_steps=(Step(parts=("final",), epochs=150, batch_size=64, optimizer=cosine),),
         ),
     )
 
