@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.metrics.measurement import Measurement
+from dcmu_jax.metrics.membership import control_losses_for
 from dcmu_jax.metrics.scores import with_scores
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import PRESETS
@@ -80,8 +81,14 @@ def compare(run: Run, request: ForgetRequest) -> Comparison:
     write_csv(measurements, directory / "table.csv")
 
     forget = np.isin(run.splits.train.ids, request.ids)
+    control = run.config.method.control
+    test_labels, train_labels = run.splits.test.labels[usable], run.splits.train.labels[forget]
     losses = {
-        name: (row.train.losses[forget], row.test.losses[usable]) for name, row in rows.items()
+        name: (
+            row.train.losses[forget],
+            control_losses_for(control, row.test.losses[usable], test_labels, train_labels),
+        )
+        for name, row in rows.items()
     }
     figures: list[tuple[Figure, str, str]] = [
         (
@@ -98,7 +105,8 @@ def compare(run: Run, request: ForgetRequest) -> Comparison:
         (
             loss_histogram_figure(losses, {m.method: m.mia for m in measurements}),
             "losses",
-            "Losses of the forgotten images beside those of test images. They should differ as "
+            "Losses of the forgotten images beside those of the test images that the membership "
+            "attack compares them with. They should differ as "
             "much, and no more, as under the retrained model.",
         ),
     ]
