@@ -234,7 +234,8 @@ def _usage() -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status: 0, or 2 for bad input."""
     argv = list(sys.argv[1:] if argv is None else argv)
-    console = Console()
+    # A file or a pipe has no width; the tables need some 105 columns.
+    console = Console() if sys.stdout.isatty() else Console(width=120)
     try:
         if not argv or argv[0] in ("-h", "--help"):
             print(_usage())
