@@ -6,7 +6,7 @@ import numpy as np
 
 from dcmu_jax.data.sources import load
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
-from dcmu_jax.training.loop import Examples
+from dcmu_jax.training.examples import Examples
 
 TRACES: list[str] = []
 """One entry for every time that JAX traces a ``Plain`` network."""

@@ -15,17 +15,18 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array
 
 from dcmu_jax.data.augmentation import Augmentation, augment
 from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.models.partition import PARTS, apply_parts, check_parts, partition
 from dcmu_jax.training.checkpoints import FitCheckpoint
 from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.examples import Examples, Loss, check_examples, cross_entropy
+from dcmu_jax.training.flops import program_flops
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.training.timing import Stopwatch
 
@@ -35,37 +36,6 @@ Progress = Callable[[int, float, float], None]
 Observer = Callable[[int, Classifier], None]
 """Called after each epoch with the epochs done and the network, off the clock. The network is
 valid only during the call: its arrays are given to the next epoch."""
-
-
-class Examples(NamedTuple):
-    """What is trained on; a pytree.
-
-    Attributes:
-        inputs: pixels ``(N, H, W, C)``, uint8 or float32 in 0..255; or, when training starts
-            above ``beginning``, the input of the part it starts from.
-        labels: int32 ``(N,)``.
-        weights: float32 ``(N,)``, how much each example counts in the loss.
-    """
-
-    inputs: Num[Array | np.ndarray, "n *shape"]
-    labels: Int[Array | np.ndarray, " n"]
-    weights: Float[Array | np.ndarray, " n"]
-
-    @classmethod
-    def of(cls, inputs, labels, weights=None) -> Examples:
-        """Examples that count 1 each unless ``weights`` are given."""
-        labels = np.asarray(labels, np.int32)
-        if weights is None:
-            weights = np.ones(len(labels), np.float32)
-        return cls(inputs, labels, np.asarray(weights, np.float32))
-
-
-Loss = Callable[[Float[Array, "batch classes"], Int[Array, " batch"]], Float[Array, " batch"]]
-
-
-def cross_entropy(logits: Array, labels: Array) -> Array:
-    """Softmax cross-entropy of each example, float32 ``(batch,)``."""
-    return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
 
 
 class TrainState(NamedTuple):
@@ -190,30 +160,6 @@ _compiled_epoch = functools.partial(
 )(train_epoch)
 
 
-@functools.lru_cache(maxsize=256)
-def _step_flops(settings: _Settings, shapes: tuple, structure) -> float | None:
-    """Operations of one step, from the lowered program; cached by settings and shapes."""
-    frozen, normalisation, state, batch = jax.tree.unflatten(
-        structure, [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
-    )
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    lowered = jax.jit(functools.partial(_step, settings)).lower(
-        frozen, normalisation, state, batch, key
-    )
-    cost = lowered.cost_analysis()
-    return None if not cost or "flops" not in cost else float(cost["flops"])
-
-
-def _count_flops(settings, frozen, normalisation, state, examples) -> float | None:
-    batch = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct((settings.batch_size, *a.shape[1:]), a.dtype),
-        tuple(examples),
-    )
-    leaves, structure = jax.tree.flatten((frozen, normalisation, state, batch))
-    single = dataclasses.replace(settings, mesh=None)
-    return _step_flops(single, tuple((a.shape, a.dtype) for a in leaves), structure)
-
-
 def _assembled(classifier: Classifier, state: TrainState) -> Classifier:
     """The network with the parts that trained as they are in ``state``."""
     variables = {
@@ -221,21 +167,6 @@ def _assembled(classifier: Classifier, state: TrainState) -> Classifier:
         "batch_stats": {**classifier.variables.get("batch_stats", {}), **state.batch_stats},
     }
     return dataclasses.replace(classifier, variables=variables)
-
-
-def _check_examples(examples: Examples) -> None:
-    """Raise unless there are some, as many inputs as labels and weights."""
-    counts = [len(array) for array in examples]
-    if len(set(counts)) > 1:  # indexing beyond the end would go unnoticed in a compiled step
-        raise InputError(
-            "Examples of {} inputs, {} labels and {} weights".format(*counts),
-            "as many of each",
-            "Pass one label and one weight for each input",
-        )
-    if counts[0] == 0:
-        raise InputError(
-            "No examples to train on", "at least one", "Check what is left to train on"
-        )
 
 
 def _devices(mesh: Mesh) -> int:
@@ -304,7 +235,7 @@ def fit(
     """
     trainable = check_parts(parts)
     check_parts((start,))
-    _check_examples(examples)
+    check_examples(examples)
     n = len(examples.labels)
     below = trainable & set(PARTS[: PARTS.index(start)])
     if not trainable or below:
@@ -389,7 +320,11 @@ def fit(
         jax.block_until_ready(state)
     flops = None
     if count_flops and epochs:
-        per_step = _count_flops(settings, frozen, normalisation, state, examples)
+        batch = jax.tree.map(
+            lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), examples
+        )
+        one_device = dataclasses.replace(settings, mesh=None)
+        per_step = program_flops(_step, one_device, frozen, normalisation, state, tuple(batch), key)
         flops = None if per_step is None else per_step * epochs * math.ceil(n / size)
     return Fitted(
         _assembled(classifier, state),

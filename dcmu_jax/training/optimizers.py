@@ -9,6 +9,9 @@ import optax
 
 from dcmu_jax.errors import check_at_least, check_positive, unknown_name
 
+_NAMES = ("adam", "adamw", "sgd", "sgd_l2")
+_SCHEDULES = ("constant", "cosine", "step")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Optimizer:
@@ -17,38 +20,44 @@ class Optimizer:
     Two equal values are one key of the compilation cache, which two optax closures would not be.
 
     Attributes:
-        name: adam, adamw or sgd.
+        name: adam, adamw, sgd, or sgd_l2: sgd with the decay added to the gradient, as PyTorch
+            has it.
         learning_rate: the (peak) learning rate.
-        schedule: constant, or cosine from ``learning_rate`` to 0 over the steps of the call.
-        momentum: of sgd.
-        weight_decay: of adamw.
+        schedule: constant; cosine from ``learning_rate`` to 0 over the steps of the call; or
+            step, a tenth of it for the second half of them.
+        momentum: of sgd and sgd_l2.
+        weight_decay: of adamw and sgd_l2.
     """
 
-    name: Literal["adam", "adamw", "sgd"] = "adam"
+    name: Literal["adam", "adamw", "sgd", "sgd_l2"] = "adam"
     learning_rate: float = 1e-3
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Literal["constant", "cosine", "step"] = "constant"
     momentum: float = 0.9
     weight_decay: float = 1e-4
 
     def check(self) -> None:
         """Raise ``InputError`` for a name or number that makes no sense."""
-        if self.name not in ("adam", "adamw", "sgd"):
-            raise unknown_name("optimizer", self.name, ("adam", "adamw", "sgd"))
-        if self.schedule not in ("constant", "cosine"):
-            raise unknown_name("schedule", self.schedule, ("constant", "cosine"))
+        if self.name not in _NAMES:
+            raise unknown_name("optimizer", self.name, _NAMES)
+        if self.schedule not in _SCHEDULES:
+            raise unknown_name("schedule", self.schedule, _SCHEDULES)
         check_positive("learning_rate", self.learning_rate)
         check_at_least("momentum", self.momentum, 0)
         check_at_least("weight_decay", self.weight_decay, 0)
 
     def build(self, steps: int) -> optax.GradientTransformation:
         """The optax transformation for a call of ``steps`` steps in all."""
-        rate = (
-            self.learning_rate
-            if self.schedule == "constant"
-            else optax.cosine_decay_schedule(self.learning_rate, max(steps, 1))
-        )
+        rate: float | optax.Schedule = self.learning_rate
+        if self.schedule == "cosine":
+            rate = optax.cosine_decay_schedule(self.learning_rate, max(steps, 1))
+        if self.schedule == "step":
+            # Steps count from 0; of an odd number the middle one is still at the full rate.
+            rate = optax.piecewise_constant_schedule(self.learning_rate, {(steps + 1) // 2: 0.1})
         if self.name == "adam":
             return optax.adam(rate)
         if self.name == "adamw":
             return optax.adamw(rate, weight_decay=self.weight_decay)
-        return optax.sgd(rate, momentum=self.momentum or None)
+        sgd = optax.sgd(rate, momentum=self.momentum or None)
+        if self.name == "sgd_l2":
+            return optax.chain(optax.add_decayed_weights(self.weight_decay), sgd)
+        return sgd

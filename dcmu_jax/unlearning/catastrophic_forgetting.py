@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 from typing import ClassVar
 
+from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key
-from dcmu_jax.training.loop import Examples, fit
+from dcmu_jax.training.loop import fit
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.training.timing import Stopwatch
 from dcmu_jax.unlearning.task import Hooks, Unlearned, UnlearningTask, observer

@@ -12,8 +12,8 @@ from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key, named_seed
-from dcmu_jax.training.loop import Examples
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.training.timing import Stopwatch
 from dcmu_jax.unlearning.protocol import ReducedRetainSet, collect

@@ -13,7 +13,8 @@ from jaxtyping import Array
 from dcmu_jax.errors import InputError, check_at_least, unknown_name
 from dcmu_jax.models.partition import PARTS, Part, check_parts, initialise
 from dcmu_jax.training.classifier import Classifier
-from dcmu_jax.training.loop import Examples, Fitted, Observer, Progress, fit
+from dcmu_jax.training.examples import Examples
+from dcmu_jax.training.loop import Fitted, Observer, Progress, fit
 from dcmu_jax.training.optimizers import Optimizer
 
 

@@ -18,8 +18,9 @@ from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.training.checkpoints import FitCheckpoint
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
+from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key
-from dcmu_jax.training.loop import Examples, Fitted, Observer, Progress, fit
+from dcmu_jax.training.loop import Fitted, Observer, Progress, fit
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.training.timing import Stopwatch
 

@@ -33,7 +33,8 @@ def jax_epoch(images: np.ndarray, labels: np.ndarray, batch: int, conv: str) -> 
     from dcmu_jax.data.dataset import Dataset
     from dcmu_jax.models import create
     from dcmu_jax.training.classifier import fresh_classifier
-    from dcmu_jax.training.loop import Examples, fit
+    from dcmu_jax.training.examples import Examples
+    from dcmu_jax.training.loop import fit
     from dcmu_jax.training.optimizers import Optimizer
 
     dataset = Dataset(images, labels, np.arange(len(labels)), 10)

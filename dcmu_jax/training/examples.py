@@ -1,0 +1,59 @@
+"""What networks are trained on, and the usual loss on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, Num
+
+from dcmu_jax.errors import InputError
+
+
+class Examples(NamedTuple):
+    """What is trained on; a pytree.
+
+    Attributes:
+        inputs: pixels ``(N, H, W, C)``, uint8 or float32 in 0..255; or, when training starts
+            above ``beginning``, the input of the part it starts from.
+        labels: int32 ``(N,)``.
+        weights: float32 ``(N,)``, how much each example counts in the loss.
+    """
+
+    inputs: Num[Array | np.ndarray, "n *shape"]
+    labels: Int[Array | np.ndarray, " n"]
+    weights: Float[Array | np.ndarray, " n"]
+
+    @classmethod
+    def of(cls, inputs, labels, weights=None) -> Examples:
+        """Examples that count 1 each unless ``weights`` are given."""
+        labels = np.asarray(labels, np.int32)
+        if weights is None:
+            weights = np.ones(len(labels), np.float32)
+        return cls(inputs, labels, np.asarray(weights, np.float32))
+
+
+Loss = Callable[[Float[Array, "batch classes"], Int[Array, " batch"]], Float[Array, " batch"]]
+
+
+def cross_entropy(logits: Array, labels: Array) -> Array:
+    """Softmax cross-entropy of each example, float32 ``(batch,)``."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
+
+
+def check_examples(examples: Examples) -> None:
+    """Raise unless there are some, as many inputs as labels and weights."""
+    counts = [len(array) for array in examples]
+    if len(set(counts)) > 1:  # indexing beyond the end would go unnoticed in a compiled step
+        raise InputError(
+            "Examples of {} inputs, {} labels and {} weights".format(*counts),
+            "as many of each",
+            "Pass one label and one weight for each input",
+        )
+    if counts[0] == 0:
+        raise InputError(
+            "No examples to train on", "at least one", "Check what is left to train on"
+        )
