@@ -1,14 +1,17 @@
 """Dataset condensation: clusters of each class, one condensed image per cluster, the bank."""
 
-from dcmu_jax.condensation.bank import CondensedBank, FeatureMap, build_bank, recondense
+from dcmu_jax.condensation.bank import CondensedBank
+from dcmu_jax.condensation.building import build_bank, build_clean_bank, condense
 from dcmu_jax.condensation.clustering import ClusterMethod, Clusters, cluster_classes
+from dcmu_jax.condensation.deletion import recondense
+from dcmu_jax.condensation.features import FeatureMap, extract, layer_names
 from dcmu_jax.condensation.matching import (
     Matched,
     MatchingConfig,
-    combine,
     match_clusters,
     match_one_cluster,
 )
+from dcmu_jax.condensation.statistics import cluster_means
 
 __all__ = [
     "ClusterMethod",
@@ -18,8 +21,12 @@ __all__ = [
     "Matched",
     "MatchingConfig",
     "build_bank",
+    "build_clean_bank",
     "cluster_classes",
-    "combine",
+    "cluster_means",
+    "condense",
+    "extract",
+    "layer_names",
     "match_clusters",
     "match_one_cluster",
     "recondense",

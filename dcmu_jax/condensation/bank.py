@@ -8,15 +8,10 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-import flax.linen as nn
 import numpy as np
-from jaxtyping import Array
 
-from dcmu_jax.condensation.clustering import cluster_classes
-from dcmu_jax.condensation.matching import MatchingConfig, match_clusters
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.partition import Variables, apply_features
 from dcmu_jax.training.classifier import Classifier
 
 _ARRAYS = {
@@ -28,8 +23,9 @@ _ARRAYS = {
     "sizes": ("i4", 1),
     "initial_loss": ("f4", 1),
     "final_loss": ("f4", 1),
+    "feature_sums": ("i8", 2),
 }
-_STRINGS = ("data_fingerprint", "model_fingerprint")
+_STRINGS = ("layer", "lineage", "data_fingerprint", "model_fingerprint")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -45,6 +41,11 @@ class CondensedBank:
         sizes: int32 ``(B,)``, samples in each cluster, at least 1.
         initial_loss: float32 ``(B,)``, squared feature distance before the optimisation.
         final_loss: float32 ``(B,)``, the same after it.
+        feature_sums: int64 ``(B, D)``, the summed features of each cluster's samples in whole
+            numbers (``statistics``): a forgotten sample is subtracted exactly.
+        layer: the layer the features come from, "" for the model's own (``FeatureMap``).
+        lineage: ``trained``: network and clusters have seen the training set; ``clean``: neither
+            has, and the image of a cluster depends on its own samples alone.
         data_fingerprint: ``Dataset.fingerprint()`` of the training set.
         model_fingerprint: ``Classifier.fingerprint()`` of the network that gave the features.
     """
@@ -57,6 +58,9 @@ class CondensedBank:
     sizes: np.ndarray
     initial_loss: np.ndarray
     final_loss: np.ndarray
+    feature_sums: np.ndarray
+    layer: str
+    lineage: str
     data_fingerprint: str
     model_fingerprint: str
 
@@ -131,7 +135,7 @@ def _fault(found: dict[str, np.ndarray]) -> str | None:
             return f"{name} is not a string"
     for group in (
         ("ids", "cluster", "weights"),
-        ("labels", "images", "sizes", "initial_loss", "final_loss"),
+        ("labels", "images", "sizes", "initial_loss", "final_loss", "feature_sums"),
     ):
         lengths = {name: len(found[name]) for name in group}
         if len(set(lengths.values())) > 1:
@@ -144,162 +148,3 @@ def _fault(found: dict[str, np.ndarray]) -> str | None:
     if len(np.unique(found["ids"])) != len(cluster):
         return "ids occur twice"
     return None
-
-
-@dataclasses.dataclass(frozen=True)
-class FeatureMap:
-    """The features of a model as a function of ``(variables, x)``; equal for equal models."""
-
-    model: nn.Module
-
-    def __call__(self, variables: Variables, x: Array) -> Array:
-        """See ``dcmu_jax.models.partition.apply_features``."""
-        return apply_features(self.model, variables, x)
-
-
-def build_bank(
-    dataset: Dataset,
-    classifier: Classifier,
-    *,
-    clusters_per_class: int,
-    method: str = "kmeans",
-    matching: MatchingConfig | None = None,
-    seed: int = 0,
-) -> CondensedBank:
-    """Cluster a training set by class and condense every cluster to one image.
-
-    Args:
-        dataset: the training set, forget candidates and all.
-        classifier: the trained network whose features are used, in evaluation mode.
-        clusters_per_class: ``K``; a class of fewer samples keeps each sample by itself.
-        method: of clustering; see ``cluster_classes``.
-        matching: of the condensation; the paper's when not given.
-        seed: of the clustering. The condensation has no randomness.
-
-    Raises:
-        InputError: see ``cluster_classes``.
-    """
-    features = np.asarray(classifier.features(dataset.images), np.float32)
-    clusters = cluster_classes(
-        features, dataset.labels, clusters_per_class, method=method, seed=seed
-    )
-    matched = match_clusters(
-        FeatureMap(classifier.model),
-        classifier.variables,
-        dataset.images,
-        features,
-        clusters.assignment,
-        classifier.normalisation,
-        matching or MatchingConfig(),
-    )
-    return CondensedBank(
-        ids=dataset.ids.astype(np.int64),
-        cluster=clusters.assignment,
-        weights=matched.weights,
-        images=matched.images,
-        labels=clusters.labels,
-        sizes=clusters.sizes,
-        initial_loss=matched.initial_loss,
-        final_loss=matched.final_loss,
-        data_fingerprint=dataset.fingerprint(),
-        model_fingerprint=classifier.fingerprint(),
-    )
-
-
-def recondense(
-    bank: CondensedBank,
-    dataset: Dataset,
-    classifier: Classifier,
-    forget_ids: np.ndarray,
-    config: MatchingConfig,
-    *,
-    warm: bool = True,
-) -> CondensedBank:
-    """The bank of what is left: every touched cluster condensed again from its survivors.
-
-    The weights of forgotten samples become 0 and those of the survivors are scaled to sum to one;
-    then all touched clusters are optimised together for ``config.steps``, towards the mean
-    features of their survivors. Untouched clusters stay as they are, bit for bit. A cluster
-    without survivors disappears and the ones after it move up.
-
-    Guarantee: the pixels of forgotten samples, and condensed images made from them, do not enter:
-    changing them changes no bit of the result. What is kept of the time before are the clusters
-    and, with ``warm``, the survivors' weights, which were chosen when the forgotten samples were
-    still there, and so is ``classifier``.
-
-    Args:
-        bank: of ``dataset``; only the ids are compared, for comparing pixels would use them.
-        dataset: the training set the bank was made from.
-        classifier: gives the features; need not be the one the bank was made with.
-        forget_ids: ids to forget, distinct, not all.
-        config: a few steps (10 to 30) do from a warm start.
-        warm: start from the survivors' weights; else from ``1/n``, the strict variant.
-
-    Returns:
-        A bank of ``dataset.without(forget_ids)``, with the fingerprints of that and of
-        ``classifier``.
-
-    Raises:
-        InputError: ids of the bank and the data differ, unknown ids, or nothing would be left.
-    """
-    if not np.array_equal(bank.ids, dataset.ids):
-        raise InputError(
-            f"A condensed bank of {len(bank.ids)} samples and a dataset of {len(dataset)}, "
-            "with other ids or in another order",
-            "the training set that the bank was made from",
-            "Pass that training set, or make the bank again with build_bank",
-        )
-    gone = np.zeros(len(dataset), bool)
-    gone[dataset.positions(np.asarray(forget_ids))] = True
-    if gone.all():
-        raise InputError(
-            "A request for every sample", "a request that leaves at least one", "Forget fewer"
-        )
-    survivors = dataset.take(~gone)
-    cluster, weights = bank.cluster[~gone], bank.weights[~gone].copy()
-    sizes = np.bincount(cluster, minlength=len(bank.sizes)).astype(np.int32)
-    images, before, after = bank.images.copy(), bank.initial_loss.copy(), bank.final_loss.copy()
-
-    touched = np.flatnonzero((sizes < bank.sizes) & (sizes > 0))
-    at = np.flatnonzero(np.isin(cluster, touched))
-    if len(at):
-        pixels = survivors.images[at]
-        local = np.searchsorted(touched, cluster[at])
-        start = _restart(weights[at], local, sizes[touched], warm)
-        matched = match_clusters(
-            FeatureMap(classifier.model),
-            classifier.variables,
-            pixels,
-            np.asarray(classifier.features(pixels), np.float32),
-            local,
-            classifier.normalisation,
-            config,
-            weights=start,
-        )
-        weights[at], images[touched] = matched.weights, matched.images
-        before[touched], after[touched] = matched.initial_loss, matched.final_loss
-
-    stays = sizes > 0
-    return CondensedBank(
-        ids=survivors.ids.astype(np.int64),
-        cluster=(np.cumsum(stays) - 1)[cluster].astype(np.int32),
-        weights=weights,
-        images=images[stays],
-        labels=bank.labels[stays],
-        sizes=sizes[stays],
-        initial_loss=before[stays],
-        final_loss=after[stays],
-        data_fingerprint=survivors.fingerprint(),
-        model_fingerprint=classifier.fingerprint(),
-    )
-
-
-def _restart(weights, cluster, sizes, warm: bool) -> np.ndarray:
-    """Survivors' weights scaled to sum to one, or ``1/n``."""
-    even = 1.0 / sizes[cluster]
-    if not warm:
-        return even.astype(np.float32)
-    total = np.bincount(cluster, weights)[cluster]
-    # Free weights may nearly cancel; blowing them up would be no warm start.
-    usable = total > 0.1
-    return np.where(usable, weights / np.where(usable, total, 1.0), even).astype(np.float32)

@@ -35,9 +35,16 @@ def check_parts(parts: Collection[str]) -> frozenset[str]:
     return frozenset(parts)
 
 
-def _run_part(part: nn.Module, x: Array, train: bool) -> Array:
+def _run_part(part: nn.Module, x: Array, train: bool) -> Any:
     takes_train = "train" in inspect.signature(type(part).__call__).parameters
     return part(x, train=train) if takes_train else part(x)
+
+
+def run_parts(module: nn.Module, x: Array) -> Any:
+    """All three parts in turn in evaluation mode, as a ``method`` for ``module.apply``."""
+    for name in PARTS:
+        x = _run_part(getattr(module, name), x, False)
+    return x
 
 
 def apply_parts(
@@ -49,7 +56,7 @@ def apply_parts(
     stop: str | None = None,
     train: Collection[str] = (),
     dropout_key: Array | None = None,
-) -> tuple[Array, dict[str, Any]]:
+) -> tuple[Any, dict[str, Any]]:
     """Run the parts from ``start`` up to, not including, ``stop``.
 
     Args:
@@ -68,7 +75,7 @@ def apply_parts(
     names = PARTS[PARTS.index(start) : None if stop is None else PARTS.index(stop)]
     training = check_parts(train)
 
-    def run(module: nn.Module, x: Array) -> Array:
+    def run(module: nn.Module, x: Array) -> Any:
         for name in names:
             x = _run_part(getattr(module, name), x, name in training)
         return x
@@ -77,7 +84,7 @@ def apply_parts(
     if not training:
         return model.apply(variables, x, method=run, rngs=rngs), {}  # type: ignore[return-value]
     y, updated = cast(
-        tuple[Array, dict[str, Any]],
+        tuple[Any, dict[str, Any]],
         model.apply(variables, x, method=run, rngs=rngs, mutable=["batch_stats"]),
     )
     stats = updated.get("batch_stats", {})

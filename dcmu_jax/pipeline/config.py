@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import pydantic
 
+from dcmu_jax.condensation.inversion import InversionConfig
 from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.errors import InputError, check_at_least, check_fraction, unknown_name
 from dcmu_jax.models.partition import PARTS
@@ -81,14 +82,23 @@ class CondensationOptions:
             reduced retain set smallest at ``expected_fraction`` (``theory``).
         expected_fraction: share of the training set that requests are expected to name.
         clustering: scikit-learn's k-means, the compiled one, or balanced clusters.
-        matching: fast distribution matching.
+        condenser: fast distribution matching, or model inversion.
+        matching: of the former, and of re-condensing.
+        inversion: of the latter.
+        layer: whose output the features are; the input of final if not given.
+        lineage: clean takes features from an untrained network and clusters from the ids, neither
+            of which has seen a sample (``clustering`` and ``inversion`` then have no meaning).
     """
 
     clusters_per_class: int | None = None
     cluster_size: float | None = None
     expected_fraction: float = 0.1
     clustering: Literal["kmeans", "compiled", "balanced"] = "kmeans"
+    condenser: Literal["matching", "inversion"] = "matching"
     matching: MatchingConfig = MatchingConfig()
+    inversion: InversionConfig = InversionConfig()
+    layer: str | None = None
+    lineage: Literal["trained", "clean"] = "trained"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -201,7 +211,7 @@ class RunConfig:
 
     Attributes:
         dataset: digits, npz:PATH, cifar10, svhn, tfds:NAME or synthetic.
-        model: mlp, cnn, vgg16 or resnet18.
+        model: mlp, cnn, convnet, vgg16 or resnet18.
         forget: what must go: random:0.1, class:2, ids:FILE, or several joined by +.
         preset: where the settings of the method started from: recommended or paper.
         rivals: methods to compare with.
@@ -244,6 +254,12 @@ class RunConfig:
         check_at_least("devices", self.devices, 1)
         condensation = self.method.condensation
         check_fraction("method.condensation.expected_fraction", condensation.expected_fraction)
+        if condensation.lineage == "clean" and condensation.condenser == "inversion":
+            raise InputError(
+                "A clean bank by model inversion, which needs the trained network",
+                "condenser matching where lineage is clean",
+                "Change one of the two",
+            )
         if condensation.clusters_per_class is not None:
             check_at_least(
                 "method.condensation.clusters_per_class", condensation.clusters_per_class, 1

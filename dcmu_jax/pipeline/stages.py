@@ -9,7 +9,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from dcmu_jax.condensation.bank import build_bank
+from dcmu_jax.condensation.bank import CondensedBank
+from dcmu_jax.condensation.building import CLEAN, build_bank, build_clean_bank
 from dcmu_jax.data.dataset import Dataset, Normalisation, Splits
 from dcmu_jax.data.remembrance import remembrance_samples
 from dcmu_jax.data.requests import ForgetRequest
@@ -20,6 +21,7 @@ from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.models.catalogue import create
 from dcmu_jax.pipeline.config import (
     PRESETS,
+    CondensationOptions,
     MethodOptions,
     NetworkOptions,
     RunConfig,
@@ -204,13 +206,8 @@ def prepare(
     seed = config.unlearning_seed
     watch = Stopwatch()
     with watch.running():
-        bank = build_bank(
-            train,
-            original,
-            clusters_per_class=_clusters_per_class(config, name, train),
-            method=condensation.clustering,
-            matching=condensation.matching,
-            seed=named_seed(seed, "clusters"),
+        bank = _build_bank(
+            condensation, train, original, _clusters_per_class(config, name, train), seed
         )
         remembrance = remembrance_of(config, name, splits)
         classifier = train_offline(
@@ -223,6 +220,35 @@ def prepare(
             hooks=hooks,
         )
     return Prepared(bank, classifier, remembrance, watch.run_s, watch.compile_s)
+
+
+def _build_bank(
+    options: CondensationOptions,
+    train: Dataset,
+    original: Classifier,
+    clusters_per_class: int,
+    seed: int,
+) -> CondensedBank:
+    if options.lineage == "clean":
+        return build_clean_bank(
+            train,
+            original.model,
+            clusters_per_class=clusters_per_class,
+            matching=options.matching,
+            layer=options.layer,
+            seed=named_seed(seed, CLEAN),
+        )
+    inverts = options.condenser == "inversion"
+    return build_bank(
+        train,
+        original,
+        clusters_per_class=clusters_per_class,
+        method=options.clustering,
+        matching=None if inverts else options.matching,
+        inversion=options.inversion if inverts else None,
+        layer=options.layer,
+        seed=named_seed(seed, "clusters"),
+    )
 
 
 def unlearn(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -21,22 +22,28 @@ class Examples(NamedTuple):
             above ``beginning``, the input of the part it starts from.
         labels: int32 ``(N,)``.
         weights: float32 ``(N,)``, how much each example counts in the loss.
+        targets: whatever else the loss needs to know of each example, any pytree of arrays
+            ``(N, ...)``; None for nothing.
     """
 
     inputs: Num[Array | np.ndarray, "n *shape"]
     labels: Int[Array | np.ndarray, " n"]
     weights: Float[Array | np.ndarray, " n"]
+    targets: Any = None
 
     @classmethod
-    def of(cls, inputs, labels, weights=None) -> Examples:
+    def of(cls, inputs, labels, weights=None, targets=None) -> Examples:
         """Examples that count 1 each unless ``weights`` are given."""
         labels = np.asarray(labels, np.int32)
         if weights is None:
             weights = np.ones(len(labels), np.float32)
-        return cls(inputs, labels, np.asarray(weights, np.float32))
+        return cls(inputs, labels, np.asarray(weights, np.float32), targets)
 
 
-Loss = Callable[[Float[Array, "batch classes"], Int[Array, " batch"]], Float[Array, " batch"]]
+Loss = Callable[..., Float[Array, " batch"]]
+"""``loss(outputs, labels)``, or ``loss(outputs, labels, targets)`` where examples have targets.
+
+Outputs are what the last part of the model gives: logits, or a tuple of which they come first."""
 
 
 def cross_entropy(logits: Array, labels: Array) -> Array:
@@ -46,12 +53,13 @@ def cross_entropy(logits: Array, labels: Array) -> Array:
 
 def check_examples(examples: Examples) -> None:
     """Raise unless there are some, as many inputs as labels and weights."""
-    counts = [len(array) for array in examples]
+    counts = [len(array) for array in jax.tree.leaves(examples)]
     if len(set(counts)) > 1:  # indexing beyond the end would go unnoticed in a compiled step
+        targets = "".join(f", {count} targets" for count in counts[3:])
         raise InputError(
-            "Examples of {} inputs, {} labels and {} weights".format(*counts),
+            "Examples of {} inputs, {} labels and {} weights".format(*counts) + targets,
             "as many of each",
-            "Pass one label and one weight for each input",
+            "Pass one label, one weight and one target for each input",
         )
     if counts[0] == 0:
         raise InputError(

@@ -88,7 +88,7 @@ class Fitted:
 
 def _step(settings: _Settings, frozen, normalisation, state: TrainState, batch, key):
     """One optimizer step on one batch; returns the state and (sum of loss, of hits, of weight)."""
-    inputs, labels, weights = batch
+    inputs, labels, weights, targets = batch
     augment_key, dropout_key = jax.random.split(key)
     if settings.augmentation is not None:
         inputs = augment(inputs, augment_key, settings.augmentation)
@@ -99,7 +99,7 @@ def _step(settings: _Settings, frozen, normalisation, state: TrainState, batch, 
             "params": {**frozen["params"], **params},
             "batch_stats": {**frozen["batch_stats"], **state.batch_stats},
         }
-        logits, stats = apply_parts(
+        outputs, stats = apply_parts(
             settings.model,
             variables,
             x,
@@ -107,9 +107,10 @@ def _step(settings: _Settings, frozen, normalisation, state: TrainState, batch, 
             train=settings.parts,
             dropout_key=dropout_key,
         )
-        losses = settings.loss(logits, labels)
+        losses = settings.loss(outputs, labels, *(() if targets is None else (targets,)))
         # A batch can hold nothing but filling only if every weight is zero; then do not move.
         mean = jnp.vdot(weights, losses) / jnp.maximum(weights.sum(), 1e-12)
+        logits = outputs[0] if isinstance(outputs, tuple) else outputs
         hits = (logits.argmax(-1) == labels).astype(jnp.float32)
         return mean, (stats, jnp.vdot(weights, losses), jnp.vdot(weights, hits))
 
@@ -136,11 +137,8 @@ def train_epoch(settings: _Settings, state: TrainState, frozen, normalisation, e
 
     def step(state, xs):
         index, real, step = xs
-        batch = (
-            examples.inputs[index],
-            examples.labels[index],
-            examples.weights[index] * real,
-        )
+        batch = jax.tree.map(lambda array: array[index], examples)
+        batch = batch._replace(weights=batch.weights * real)
         if settings.mesh is not None:
             batch = jax.lax.with_sharding_constraint(batch, NamedSharding(settings.mesh, P("data")))
         return _step(
@@ -214,8 +212,8 @@ def fit(
         parts: the parts that train. Guarantee: parameters and BatchNorm statistics of the others
             come back bit-identical, and no gradient is computed for them.
         start: the part that ``examples.inputs`` are the input of; parts below it do not run.
-        loss: per-example loss of logits and labels; a module-level function, since it is part of
-            the compilation key.
+        loss: per-example loss; see ``Loss``. A module-level function, or a callable that is equal
+            where it does the same, since it is part of the compilation key.
         augmentation: of the pixels, fresh for every batch.
         opt_state: of an earlier call on the same parts, to go on from.
         mesh: with an axis ``data``, over which each batch is sharded; parameters are replicated.
@@ -296,7 +294,7 @@ def fit(
         state = jax.tree.map(
             jnp.copy, TrainState(params, stats, opt_state, jnp.zeros((), jnp.int32))
         )
-        data = (frozen, classifier.normalisation, Examples(*map(jnp.asarray, examples)))
+        data = (frozen, classifier.normalisation, jax.tree.map(jnp.asarray, examples))
         if mesh is not None:
             state, data, key = jax.device_put((state, data, key), NamedSharding(mesh, P()))
         frozen, normalisation, examples = data
@@ -324,7 +322,7 @@ def fit(
             lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), examples
         )
         one_device = dataclasses.replace(settings, mesh=None)
-        per_step = program_flops(_step, one_device, frozen, normalisation, state, tuple(batch), key)
+        per_step = program_flops(_step, one_device, frozen, normalisation, state, batch, key)
         flops = None if per_step is None else per_step * epochs * math.ceil(n / size)
     return Fitted(
         _assembled(classifier, state),

@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from dcmu_jax.condensation.bank import recondense
+from dcmu_jax.condensation.building import feature_network
+from dcmu_jax.condensation.deletion import recondense
 from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_at_least
@@ -115,7 +116,8 @@ class Collecting:
 
     Attributes:
         touched: of a cluster that lost samples, its surviving ``members`` as they are, or one
-            image re-condensed (``recondense``) from them.
+            image re-condensed (``recondense``) from them, for which the features of the forgotten
+            samples are subtracted once more from those of their clusters.
         weigh_by_size: a condensed image counts as many times as its cluster has samples.
         real_per_cluster: this many real samples of each untouched cluster beside its image.
         drop_forgotten_classes: leave wholly forgotten classes out of the remembrance samples.
@@ -253,7 +255,8 @@ class ModularUnlearning:
         options, bank = self.collecting, need_prepared(task).bank
         again = None
         if options.touched == "recondense":
-            again = recondense(bank, task.train, task.original, task.forget_ids, options.matching)
+            network = feature_network(bank, task.original, task.seed)
+            again = recondense(bank, task.train, network, task.forget_ids, options.matching)
         return collect(
             bank,
             task.train,

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dcmu_jax.condensation import MatchingConfig, matching
+from dcmu_jax.condensation import MatchingConfig, cluster_means, matching
 from dcmu_jax.condensation.matching import match_clusters, match_one_cluster
 from dcmu_jax.data.dataset import Normalisation
 from dcmu_jax.errors import InputError
@@ -37,7 +37,8 @@ class Case:
     cluster: np.ndarray
 
     def run(self, config, **kwargs):
-        args = Features(), self.variables, self.pixels, self.features, self.cluster
+        targets = cluster_means(self.features, self.cluster)
+        args = Features(), self.variables, self.pixels, targets, self.cluster
         return match_clusters(*args, NORMALISATION, config, **kwargs)
 
 
@@ -55,19 +56,21 @@ one_cluster = jax.jit(match_one_cluster, static_argnums=(0, 5))
 
 
 @pytest.mark.parametrize("scale_by_size", [False, True])
-def test_all_at_once_equals_one_cluster_at_a_time(case, scale_by_size):
-    config = MatchingConfig(steps=30, learning_rate=0.01, scale_by_size=scale_by_size)
+@pytest.mark.parametrize("weights", ["free", "sum_to_one", "convex"])
+def test_all_at_once_equals_one_cluster_at_a_time(case, scale_by_size, weights):
+    settings = {"scale_by_size": scale_by_size, "weights": weights}
+    config = MatchingConfig(steps=30, learning_rate=0.01, **settings)
     together = case.run(config)
     x = NORMALISATION.apply(case.pixels)
     for j, size in enumerate(SIZES):
         at = np.flatnonzero(case.cluster == j)
         padded = np.pad(at, (0, 14 - size))
         mask = np.arange(14) < size
-        weights, image = one_cluster(
+        alone, image = one_cluster(
             Features(), case.variables, x[padded], case.features[padded], mask, config
         )
-        np.testing.assert_allclose(together.weights[at], weights[:size], atol=1e-5)
-        assert (weights[size:] == 0).all()
+        np.testing.assert_allclose(together.weights[at], alone[:size], atol=1e-5)
+        assert (alone[size:] == 0).all()
         np.testing.assert_allclose(
             NORMALISATION.apply(together.images[j]), image, rtol=1e-5, atol=1e-5
         )
@@ -156,7 +159,8 @@ def test_same_bits_and_no_second_trace(case):
             return super().__call__(variables, x)
 
     config = MatchingConfig(steps=12, tolerance=1e-3, chunk=4)
-    args = case.variables, case.pixels, case.features, case.cluster, NORMALISATION, config
+    targets = cluster_means(case.features, case.cluster)
+    args = case.variables, case.pixels, targets, case.cluster, NORMALISATION, config
     first = match_clusters(Counting(), *args)
     seen = len(traces)
     second = match_clusters(Counting(), *args)
@@ -173,11 +177,50 @@ def test_weights_may_be_given(case):
         np.testing.assert_allclose(kept.weights, start, rtol=1e-6)
 
 
+def test_newton_goes_lower_than_adam(case):
+    adam = case.run(MatchingConfig(steps=100))
+    few = case.run(MatchingConfig(solver="newton", steps=3))
+    many = case.run(MatchingConfig(solver="newton", steps=12, inner=8))
+    assert many.final_loss.sum() < few.final_loss.sum() < 0.9 * adam.final_loss.sum()
+    np.testing.assert_allclose(many.initial_loss, adam.initial_loss, rtol=1e-5, atol=1e-9)
+    assert (many.final_loss <= many.initial_loss + 1e-7).all()
+
+
+@pytest.mark.parametrize("weights", ["sum_to_one", "convex"])
+@pytest.mark.parametrize("solver", ["adam", "newton"])
+def test_constraints_hold(case, solver, weights):
+    result = case.run(MatchingConfig(solver=solver, steps=6, learning_rate=0.01, weights=weights))
+    np.testing.assert_allclose(np.bincount(case.cluster, result.weights), 1, atol=1e-4)
+    assert result.final_loss.sum() < result.initial_loss.sum()
+    if weights == "convex":
+        assert (result.weights > 0).all()
+
+
+def test_newton_in_chunks_and_with_a_tolerance(case):
+    whole = case.run(MatchingConfig(solver="newton", steps=4, chunk=16))
+    parts = case.run(MatchingConfig(solver="newton", steps=4, chunk=2))
+    np.testing.assert_allclose(parts.final_loss, whole.final_loss, rtol=0.02, atol=1e-5)
+    still = case.run(MatchingConfig(solver="newton", steps=50, tolerance=1e9))
+    once = case.run(MatchingConfig(solver="newton", steps=1))
+    np.testing.assert_allclose(still.weights, once.weights, atol=1e-5)
+
+
 def test_bad_input(case):
-    with pytest.raises(InputError, match="cluster without samples"):
-        broken = dataclasses.replace(case, cluster=case.cluster + 1)
-        broken.run(MatchingConfig())
-    for bad in ({"steps": -1}, {"learning_rate": 0.0}, {"tolerance": -0.1}, {"chunk": 0}):
+    targets = cluster_means(case.features, case.cluster)
+    given = Features(), case.variables, case.pixels
+    for cluster, wanted in (
+        (case.cluster + 1, "some without samples"),
+        (case.cluster // 2, "10 t"),
+    ):
+        with pytest.raises(InputError, match=wanted):
+            match_clusters(*given, targets, cluster, NORMALISATION, MatchingConfig())
+    for bad in (
+        {"steps": -1},
+        {"learning_rate": 0.0},
+        {"tolerance": -0.1},
+        {"chunk": 0},
+        {"inner": 0},
+    ):
         with pytest.raises(InputError):
             MatchingConfig(**bad)
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from toys import Plain, toy_splits
 
-from dcmu_jax.condensation.bank import build_bank
+from dcmu_jax.condensation.building import build_bank
 from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.data.remembrance import remembrance_samples
 from dcmu_jax.data.requests import parse_request

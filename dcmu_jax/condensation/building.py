@@ -1,0 +1,208 @@
+"""Building a condensed bank: cluster each class, condense every cluster to one image."""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import numpy as np
+
+from dcmu_jax.condensation.bank import CondensedBank
+from dcmu_jax.condensation.clustering import Clusters, cluster_classes
+from dcmu_jax.condensation.features import FeatureMap, extract
+from dcmu_jax.condensation.inversion import InversionConfig, invert_clusters
+from dcmu_jax.condensation.lineage import clean_network, clusters_by_id, clusters_by_reference
+from dcmu_jax.condensation.matching import MatchingConfig, match_clusters
+from dcmu_jax.condensation.statistics import feature_sums, means
+from dcmu_jax.data.dataset import Dataset
+from dcmu_jax.errors import InputError
+from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.keys import named_seed
+
+CLEAN = "clean bank"
+"""Under this name a run derives the seed of a clean bank, and of the network of its features."""
+
+
+def feature_network(bank: CondensedBank, original: Classifier, seed: int) -> Classifier:
+    """The network whose features a run's bank was made of: the original, or a clean one again.
+
+    Args:
+        bank: of that run.
+        original: the run's trained network.
+        seed: of the unlearning.
+    """
+    if bank.lineage == "trained":
+        return original
+    return clean_network(original.model, original.image_shape, named_seed(seed, CLEAN))
+
+
+def build_bank(
+    dataset: Dataset,
+    classifier: Classifier,
+    *,
+    clusters_per_class: int,
+    method: str = "kmeans",
+    matching: MatchingConfig | None = None,
+    inversion: InversionConfig | None = None,
+    layer: str | None = None,
+    seed: int = 0,
+) -> CondensedBank:
+    """Cluster a training set by class and condense every cluster to one image.
+
+    Args:
+        dataset: the training set, forget candidates and all.
+        classifier: the trained network whose features are used, in evaluation mode.
+        clusters_per_class: ``K``; a class of fewer samples keeps each sample by itself.
+        method: of clustering; see ``cluster_classes``.
+        matching: condense by fast distribution matching like this; the paper's when not given.
+        inversion: condense by model inversion like this instead.
+        layer: whose output the features are; see ``FeatureMap``.
+        seed: of the clustering, and of inversion. Matching has no randomness.
+
+    Raises:
+        InputError: see ``cluster_classes``; an unknown layer; both condensers given.
+    """
+    features = np.asarray(extract(classifier, dataset.images, layer), np.float32)
+    clusters = cluster_classes(
+        features, dataset.labels, clusters_per_class, method=method, seed=seed
+    )
+    return condense(
+        dataset,
+        classifier,
+        clusters,
+        features,
+        matching=matching,
+        inversion=inversion,
+        layer=layer,
+        seed=seed,
+    )
+
+
+def build_clean_bank(
+    dataset: Dataset,
+    network: nn.Module | Classifier,
+    *,
+    clusters_per_class: int,
+    reference: Dataset | None = None,
+    matching: MatchingConfig | None = None,
+    layer: str | None = None,
+    seed: int = 0,
+) -> CondensedBank:
+    """A bank of lineage ``clean``: see ``dcmu_jax.condensation.lineage``.
+
+    Guarantee: the image, weights and statistics of a cluster are, bit for bit, what they are with
+    any other pixels in the samples of other clusters. With a ``reference``, other pixels may take a
+    sample to another cluster; the clusters that it neither leaves nor enters keep their members
+    and statistics to the bit, and their images up to the rounding of another chunk.
+
+    Args:
+        dataset: the training set.
+        network: a module, which is initialised at random and normalises by fixed numbers; or a
+            network that has never seen a sample of ``dataset``, for which the caller answers.
+        clusters_per_class: ``K``.
+        reference: images from elsewhere whose centroids make the clusters
+            (``clusters_by_reference``); without them ids do (``clusters_by_id``).
+        matching: the paper's when not given.
+        layer: whose output the features are; see ``FeatureMap``.
+        seed: of the network and the clusters.
+
+    Raises:
+        InputError: images in ``reference`` that are also in ``dataset``; see the functions named.
+    """
+    if isinstance(network, nn.Module):
+        height, width, channels = dataset.images.shape[1:]
+        network = clean_network(network, (height, width, channels), seed)
+    features = np.asarray(extract(network, dataset.images, layer), np.float32)
+    if reference is None:
+        clusters = clusters_by_id(dataset.labels, dataset.ids, clusters_per_class, seed=seed)
+    else:
+        _check_apart(dataset, reference)
+        clusters = clusters_by_reference(
+            features,
+            dataset.labels,
+            np.asarray(extract(network, reference.images, layer), np.float32),
+            reference.labels,
+            clusters_per_class,
+            seed=seed,
+        )
+    return condense(
+        dataset,
+        network,
+        clusters,
+        features,
+        matching=matching,
+        layer=layer,
+        lineage="clean",
+        seed=seed,
+    )
+
+
+def _check_apart(dataset: Dataset, reference: Dataset) -> None:
+    """Raise if an image of the reference is one of the training set, too."""
+    known = {image.tobytes() for image in dataset.images}
+    shared = sum(image.tobytes() in known for image in reference.images)
+    if shared:
+        raise InputError(
+            f"{shared} of {len(reference)} reference images are in the training set",
+            "reference images from elsewhere",
+            "Leave them out of the reference",
+        )
+
+
+def condense(
+    dataset: Dataset,
+    classifier: Classifier,
+    clusters: Clusters,
+    features: np.ndarray,
+    *,
+    matching: MatchingConfig | None = None,
+    inversion: InversionConfig | None = None,
+    layer: str | None = None,
+    lineage: str = "trained",
+    seed: int = 0,
+) -> CondensedBank:
+    """The bank of clusters that are known; ``build_bank`` without its first half.
+
+    Args:
+        dataset: the training set.
+        classifier: gave the features.
+        clusters: of ``dataset``, classes apart.
+        features: float32 ``(N, D)`` of every sample.
+        matching: see ``build_bank``.
+        inversion: likewise.
+        layer: likewise.
+        lineage: see ``CondensedBank``.
+        seed: of inversion.
+
+    Raises:
+        InputError: both condensers given; features that are not finite.
+    """
+    if matching is not None and inversion is not None:
+        raise InputError("Settings of both condensers", "one of them", "Leave the other out")
+    sums = feature_sums(features, clusters.assignment, len(clusters.sizes))
+    targets = means(sums, clusters.sizes)
+    feature_map = FeatureMap(classifier.model, layer)
+    given = feature_map, classifier.variables, dataset.images, targets, clusters.assignment
+    # Without steps, matching gives the plain means, and says what they lack.
+    start = matching or MatchingConfig(steps=0 if inversion else 100)
+    matched = match_clusters(*given, classifier.normalisation, start)
+    images, final_loss = matched.images, matched.final_loss
+    if inversion is not None:
+        images = invert_clusters(
+            classifier, matched.images, clusters.labels, clusters.sizes, inversion, seed=seed
+        ).images
+        lacking = extract(classifier, images, layer) - targets
+        final_loss = np.sum(lacking**2, axis=1).astype(np.float32)
+    return CondensedBank(
+        ids=dataset.ids.astype(np.int64),
+        cluster=clusters.assignment,
+        weights=matched.weights,
+        images=images,
+        labels=clusters.labels,
+        sizes=clusters.sizes,
+        initial_loss=matched.initial_loss,
+        final_loss=final_loss,
+        feature_sums=sums,
+        layer=layer or "",
+        lineage=lineage,
+        data_fingerprint=dataset.fingerprint(),
+        model_fingerprint=classifier.fingerprint(),
+    )

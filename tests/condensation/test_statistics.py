@@ -1,0 +1,46 @@
+import numpy as np
+import pytest
+
+from dcmu_jax.condensation.statistics import UNIT, cluster_means, feature_sums, means
+from dcmu_jax.errors import InputError
+
+
+@pytest.fixture
+def features():
+    return np.random.default_rng(0).normal(size=(5000, 3)).astype(np.float32)
+
+
+def test_means_are_the_means(features):
+    cluster = np.arange(5000) % 7
+    got = cluster_means(features, cluster)
+    for j in range(7):
+        np.testing.assert_allclose(got[j], features[cluster == j].mean(axis=0), atol=1e-6)
+    assert got.dtype == np.float32
+
+
+def test_what_is_added_can_be_taken_away_without_a_trace(features):
+    cluster = np.arange(5000) % 7
+    gone = np.arange(5000) % 11 == 0
+    huge = features.copy()
+    huge[gone] = np.random.default_rng(1).normal(size=(gone.sum(), 3)) * 1e6
+    left = feature_sums(features[~gone], cluster[~gone], 7)
+    for x in (features, huge):
+        rest = feature_sums(x, cluster, 7) - feature_sums(x[gone], cluster[gone], 7)
+        np.testing.assert_array_equal(rest, left)
+    floats = np.stack([huge[cluster == j].sum(axis=0) for j in range(7)]) - np.stack(
+        [huge[gone & (cluster == j)].sum(axis=0) for j in range(7)]
+    )
+    assert not np.allclose(floats, left * UNIT, rtol=1e-6)  # why whole numbers are needed
+
+
+def test_empty_clusters_and_no_samples():
+    sums = feature_sums(np.ones((2, 3), np.float32), np.array([2, 2]), 4)
+    np.testing.assert_array_equal(means(sums[2:3], np.array([2])), np.ones((1, 3)))
+    assert not sums[[0, 1, 3]].any()
+    assert feature_sums(np.ones((0, 3), np.float32), np.array([], int), 4).shape == (4, 3)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, 1e13])
+def test_features_that_cannot_be_added_up(bad):
+    with pytest.raises(InputError, match="finite numbers"):
+        feature_sums(np.full((2, 3), bad, np.float32), np.array([0, 1]), 2)
