@@ -16,6 +16,8 @@ from dcmu_jax.errors import InputError, check_at_least
 class Augmentation:
     """What is done to training images; hashable, so it can be a static argument.
 
+    A subclass with an ``apply`` of its own may do something else; it trains as this one does.
+
     Attributes:
         flip: mirror each image left to right with probability one half.
         crop_padding: pixels by which each image is shifted at most, in either direction and
@@ -27,6 +29,30 @@ class Augmentation:
 
     def __post_init__(self):
         check_at_least("crop_padding", self.crop_padding, 0)
+
+    def apply(
+        self, pixels: Num[Array | np.ndarray, "batch height width channels"], key: Array
+    ) -> Num[Array, "batch height width channels"]:
+        """Flip and crop every image by its own draw; see ``augment``."""
+        pixels = jnp.asarray(pixels)
+        batch, height, width, _ = pixels.shape
+        padding = self.crop_padding
+        if padding >= min(height, width):
+            raise InputError(
+                f"crop_padding = {padding} on images of {height}x{width} pixels",
+                f"0..{min(height, width) - 1}",
+                "Lower crop_padding",
+            )
+        if not self.flip and padding == 0:
+            return pixels
+        flip_key, row_key, column_key = jax.random.split(key, 3)
+        rows = _shifted(row_key, batch, height, padding)
+        columns = _shifted(column_key, batch, width, padding)
+        if self.flip:
+            flipped = jax.random.bernoulli(flip_key, shape=(batch, 1))
+            columns = jnp.where(flipped, columns[:, ::-1], columns)
+        image = jnp.arange(batch).reshape(batch, 1, 1)
+        return pixels[image, rows[:, :, None], columns[:, None, :]]
 
 
 def augment(
@@ -48,25 +74,7 @@ def augment(
     Raises:
         InputError: ``crop_padding`` is not smaller than the sides of the images.
     """
-    pixels = jnp.asarray(pixels)
-    batch, height, width, _ = pixels.shape
-    padding = augmentation.crop_padding
-    if padding >= min(height, width):
-        raise InputError(
-            f"crop_padding = {padding} on images of {height}x{width} pixels",
-            f"0..{min(height, width) - 1}",
-            "Lower crop_padding",
-        )
-    if not augmentation.flip and padding == 0:
-        return pixels
-    flip_key, row_key, column_key = jax.random.split(key, 3)
-    rows = _shifted(row_key, batch, height, padding)
-    columns = _shifted(column_key, batch, width, padding)
-    if augmentation.flip:
-        flipped = jax.random.bernoulli(flip_key, shape=(batch, 1))
-        columns = jnp.where(flipped, columns[:, ::-1], columns)
-    image = jnp.arange(batch).reshape(batch, 1, 1)
-    return pixels[image, rows[:, :, None], columns[:, None, :]]
+    return augmentation.apply(pixels, key)
 
 
 def _shifted(key: Array, batch: int, side: int, padding: int) -> Array:

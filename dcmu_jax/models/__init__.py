@@ -2,6 +2,7 @@
 
 from dcmu_jax.models.catalogue import DTYPES, MODELS, ModelEntry, create
 from dcmu_jax.models.cnn import CNN
+from dcmu_jax.models.convnet import ConvNet
 from dcmu_jax.models.mlp import MLP
 from dcmu_jax.models.partition import (
     PARTS,
@@ -24,6 +25,7 @@ __all__ = [
     "MODELS",
     "PARTS",
     "VGG16",
+    "ConvNet",
     "ModelEntry",
     "ResNet18",
     "apply_features",

@@ -10,6 +10,7 @@ import flax.linen as nn
 
 from dcmu_jax.errors import InputError, check_at_least, check_positive, unknown_name
 from dcmu_jax.models.cnn import CNN
+from dcmu_jax.models.convnet import ConvNet
 from dcmu_jax.models.convolution import resolve_implementation
 from dcmu_jax.models.initialisers import check_init
 from dcmu_jax.models.mlp import MLP
@@ -39,10 +40,11 @@ class ModelEntry:
 MODELS: dict[str, ModelEntry] = {
     "mlp": ModelEntry(MLP, 8, ("widths",), False),
     "cnn": ModelEntry(CNN, 16, ("channels", "hidden"), True),
+    "convnet": ModelEntry(ConvNet, 8, ("channels",), True),
     "vgg16": ModelEntry(VGG16, 32, ("channels", "hidden"), True),
     "resnet18": ModelEntry(ResNet18, 8, ("channels",), True),
 }
-"""The catalogue. ``smallest``: the CNN halves an image 4 times, VGG16 5 times."""
+"""The catalogue. ``smallest``: the CNN halves an image 4 times, ConvNet 3 times, VGG16 5 times."""
 
 
 def _scaled(size: int | tuple[int, ...], width: float | int) -> int | tuple[int, ...]:
@@ -64,7 +66,7 @@ def create(
     """A model of the catalogue; hashable, so it can be a static argument of ``jax.jit``.
 
     Args:
-        name: mlp, cnn, vgg16 or resnet18.
+        name: mlp, cnn, convnet, vgg16 or resnet18.
 
     Other Args:
         image_shape: ``(height, width, channels)`` of the images it must take.

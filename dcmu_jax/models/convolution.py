@@ -124,6 +124,15 @@ def convolution_hook(impl: str):
     return _dot_hook if resolve_implementation(impl) == "dot" else lax.conv_general_dilated
 
 
+def _windows(
+    x: Float[Array, "batch height width channels"],
+) -> Float[Array, "batch half_height 2 half_width 2 channels"]:
+    """Axes 2 and 4 run over 2x2 windows; an odd last row or column is dropped, as in PyTorch."""
+    batch, height, width, channels = x.shape
+    height, width = height // 2, width // 2
+    return x[:, : 2 * height, : 2 * width].reshape(batch, height, 2, width, 2, channels)
+
+
 def max_pool(
     x: Float[Array, "batch height width channels"],
 ) -> Float[Array, "batch half_height half_width channels"]:
@@ -132,7 +141,11 @@ def max_pool(
     By reshape, because the gradient of ``reduce_window`` is slow on CPU. Where several of the
     four are the maximum they share the gradient equally (PyTorch gives it all to the first).
     """
-    batch, height, width, channels = x.shape
-    height, width = height // 2, width // 2
-    x = x[:, : 2 * height, : 2 * width]
-    return x.reshape(batch, height, 2, width, 2, channels).max((2, 4))
+    return _windows(x).max((2, 4))
+
+
+def avg_pool(
+    x: Float[Array, "batch height width channels"],
+) -> Float[Array, "batch half_height half_width channels"]:
+    """2x2 mean with stride 2; an odd last row or column is dropped, as PyTorch does."""
+    return _windows(x).mean((2, 4))

@@ -78,6 +78,14 @@ class Layers:
         )
         return layer(x)
 
+    def instance_norm(self, x: Array) -> Array:
+        """Each channel of each image to mean 0 and variance 1, then scaled and shifted.
+
+        Epsilon 1e-5, PyTorch's default; the same in training and in evaluation.
+        """
+        layer = nn.InstanceNorm(epsilon=1e-5, use_fast_variance=False, dtype=self.dtype)
+        return layer(x)
+
 
 class Dropout(nn.Module):
     """Inverted dropout that draws one random byte per unit instead of a 32-bit word.

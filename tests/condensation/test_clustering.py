@@ -1,10 +1,11 @@
+import jax
 import numpy as np
 import pytest
 
-from dcmu_jax.condensation import balanced, cluster_classes
+from dcmu_jax.condensation import balanced, cluster_classes, clustering, lloyd, minibatch
 from dcmu_jax.errors import InputError
 
-METHODS = ("kmeans", "compiled", "balanced")
+METHODS = ("kmeans", "compiled", "minibatch", "balanced")
 
 
 def blobs(counts=(60, 45, 80), dim=6, seed=0):
@@ -64,9 +65,85 @@ def test_compiled_is_as_good_as_scikit_learn():
         )
         for m in ("compiled", "kmeans")
     )
-    assert ours < 1.03 * theirs
+    assert ours < 1.02 * theirs
     scrambled = np.random.default_rng(0).permutation(len(labels)) % 40
     assert ours < 0.7 * inertia(features, scrambled)
+
+
+def plain_starts(points, uniform):
+    """k-means++ starts of the same random numbers, in float64 and by differences."""
+    away = ((points[:, None] - points[None]) ** 2).sum(axis=2)
+    chosen = [int(uniform[0, 0] * len(points))]
+    for row in uniform[1:]:
+        nearest = away[:, chosen].min(axis=1)
+        total = np.cumsum(nearest)
+        candidates = np.searchsorted(total, row * total[-1], side="right")
+        left = [np.minimum(nearest, away[:, c]).sum() for c in candidates]
+        chosen.append(int(candidates[np.argmin(left)]))
+    return np.array(chosen)
+
+
+def plain_lloyd(points, centroids):
+    """Lloyd's iterations by the book, until nothing moves."""
+    last = None
+    while True:
+        away = ((points[:, None] - centroids[None]) ** 2).sum(axis=2)
+        assignment = away.argmin(axis=1)
+        if last is not None and (assignment == last).all():
+            return assignment
+        last = assignment
+        centroids = centroids.copy()
+        for j in np.unique(assignment):
+            centroids[j] = points[assignment == j].mean(axis=0)
+
+
+@pytest.mark.parametrize(
+    ("table", "scatter", "padding"),  # adding one by one as on CPU, or as elsewhere
+    [(True, True, 7), (True, False, 0), (False, True, 0)],
+)
+def test_compiled_is_the_plain_algorithm(table, scatter, padding, monkeypatch):
+    monkeypatch.setattr(lloyd, "TOLERANCE", 0.0)
+    features, _ = blobs((90,), dim=5, seed=padding)
+    n, clusters, key = len(features), 11, jax.random.key(4)
+    points = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)[None]
+    uniform = np.asarray(jax.random.uniform(key, (clusters, 4)), np.float64)
+    expected = plain_lloyd(points, points[plain_starts(points, uniform)])
+    padded = np.pad(features, ((0, padding), (0, 0)))
+    call = jax.jit(lloyd._one_class, static_argnums=(3, 4, 5))
+    found = np.asarray(call(padded, np.int32(n), key, clusters, table, scatter))
+    np.testing.assert_array_equal(found[:n], expected)
+    assert (found[n:] == clusters).all()
+
+
+def test_all_classes_in_one_call_are_the_classes_one_by_one(monkeypatch):
+    features, labels = blobs()
+    threads = cluster_classes(features, labels, 7, method="compiled")
+    monkeypatch.setattr(lloyd, "IN_FLIGHT", 2 * 4 * 80**2)  # two classes at a time, then one
+    monkeypatch.setattr(lloyd.jax, "default_backend", lambda: "gpu")
+    at_once = cluster_classes(features, labels, 7, method="compiled")
+    np.testing.assert_array_equal(at_once.assignment, threads.assignment)
+
+
+def test_minibatch_reads_batches_from_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(minibatch, "BATCH", 16)
+    features, labels = blobs()
+    on_disk = np.memmap(tmp_path / "features", np.float32, "w+", shape=features.shape)
+    on_disk[:] = features
+    read, most = minibatch.read, []
+
+    def watched(source, rows):
+        assert source is on_disk
+        most.append(len(rows))
+        return read(source, rows)
+
+    in_memory = cluster_classes(features, labels, 5, method="minibatch", seed=2)
+    monkeypatch.setattr(minibatch, "read", watched)
+    monkeypatch.setattr(clustering, "read", None)  # no whole class
+    found = cluster_classes(on_disk, labels, 5, method="minibatch", seed=2)
+    np.testing.assert_array_equal(found.assignment, in_memory.assignment)
+    assert max(most) < 2 * 16
+    exact = cluster_classes(features, labels, 5, method="kmeans", seed=2)
+    assert inertia(features, found.assignment) < 1.3 * inertia(features, exact.assignment)
 
 
 @pytest.mark.parametrize("leaf", [256, 24])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.convolution import convolution_hook, max_pool, resolve_implementation
+from dcmu_jax.models.convolution import avg_pool, convolution_hook, max_pool, resolve_implementation
 
 EXPLICIT = ((1, 1), (1, 1))
 NHWC = ("NHWC", "HWIO", "NHWC")
@@ -143,3 +143,17 @@ def test_pooling_of_ties_neither_loses_nor_makes_gradient():
     gradient = jax.grad(lambda x: max_pool(x).sum())(jnp.zeros((1, 4, 4, 2)))
     windows = gradient.reshape(2, 2, 2, 2, 2).sum((1, 3))
     np.testing.assert_array_equal(windows, np.ones((2, 2, 2), np.float32))
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 4, 3), (1, 7, 5, 2)])
+def test_mean_pooling_is_the_mean_of_whole_windows(shape):
+    x = np.asarray(draw(3, *shape))
+    height, width = shape[1] // 2, shape[2] // 2
+    expected, gradient = np.zeros((shape[0], height, width, shape[3])), np.zeros(shape)
+    for i in range(height):
+        for j in range(width):
+            expected[:, i, j] = x[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].mean(axis=(1, 2))
+            gradient[:, 2 * i : 2 * i + 2, 2 * j : 2 * j + 2] = 0.25
+    pooled, back = jax.vjp(avg_pool, jnp.asarray(x))
+    np.testing.assert_allclose(pooled, expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(back(jnp.ones_like(pooled))[0], gradient)

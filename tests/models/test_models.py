@@ -28,6 +28,7 @@ def paper_model(name):
     [
         ("mlp", (1_573_376, 65_664, 1_290), 128),
         ("cnn", (19_584, 369_792, 1_059_850), 1024),
+        ("convnet", (3_840, 295_680, 20_490), 2048),
         ("vgg16", (260_160, 5_015_296, 28_362_762), 512),
         ("resnet18", (675_392, 2_099_712, 8_398_858), 512),
     ],
@@ -161,6 +162,31 @@ def test_resnet_departs_from_the_default_where_torchvision_does():
     assert head["bias"].any() and np.abs(head["kernel"]).max() <= 1 / 8
 
 
+def test_convnet_is_convolution_norm_relu_and_mean(random_variables):
+    model = create("convnet", image_shape=(9, 8, 2), num_classes=3, width=0.03, conv="lax")
+    variables = random_variables(model, (9, 8, 2))
+    x = np.random.default_rng(1).normal(size=(2, 9, 8, 2)).astype(np.float32)
+    ours = apply_parts(model, variables, x)[0]
+    params = jax.tree.map(np.asarray, variables["params"])
+    for part, number in (("beginning", 0), ("intermediate", 0), ("intermediate", 1)):
+        conv, norm = (params[part][f"{kind}_{number}"] for kind in ("Conv", "InstanceNorm"))
+        height, width = x.shape[1:3]
+        padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        x = conv["bias"] + sum(
+            padded[:, i : i + height, j : j + width] @ conv["kernel"][i, j]
+            for i in range(3)
+            for j in range(3)
+        )
+        mean, variance = (f(x, axis=(1, 2), keepdims=True) for f in (np.mean, np.var))
+        x = np.maximum((x - mean) / np.sqrt(variance + 1e-5) * norm["scale"] + norm["bias"], 0)
+        height, width = height // 2, width // 2
+        x = x[:, : 2 * height, : 2 * width]
+        x = x.reshape(len(x), height, 2, width, 2, -1).mean(axis=(2, 4))
+    dense = params["final"]["Dense_0"]
+    expected = x.reshape(len(x), -1) @ dense["kernel"] + dense["bias"]
+    np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=1e-4)
+
+
 def test_dropout_drops_half_and_keeps_the_mean():
     x = jnp.ones((100, 1000))
     dropout = Dropout(0.5)
@@ -177,7 +203,7 @@ def test_the_mlp_lets_logits_be_negative(random_variables):
     assert float(logits.min()) < 0
 
 
-@pytest.mark.parametrize(("name", "side"), [("mlp", 8), ("cnn", 16), ("vgg16", 32)])
+@pytest.mark.parametrize(("name", "side"), [("mlp", 8), ("convnet", 8), ("cnn", 16), ("vgg16", 32)])
 def test_images_too_small_for_a_model_are_refused_with_those_that_take_them(name, side):
     create(name, image_shape=(side, side, 3), num_classes=10)
     with pytest.raises(InputError, match=f"{side}x{side} or more") as caught:
@@ -205,7 +231,7 @@ def test_bad_settings_are_named(name, settings, message):
 
 @pytest.mark.parametrize("shape", [(28, 28, 1), (33, 35, 3)])
 def test_models_adapt_to_size_channels_and_classes(shape):
-    for name in ("mlp", "cnn", "resnet18", *(["vgg16"] if min(shape[:2]) >= 32 else [])):
+    for name in ("mlp", "cnn", "convnet", "resnet18", *(["vgg16"] if min(shape[:2]) >= 32 else [])):
         model = create(name, image_shape=shape, num_classes=4)
         x = jax.ShapeDtypeStruct((2, *shape), jnp.float32)
         variables = jax.eval_shape(model.init, jax.random.key(0), x)

@@ -69,6 +69,22 @@ def test_cnn(random_variables):
     _compare(model, variables, torch.nn.Sequential(*layers))
 
 
+def test_convnet(random_variables):
+    model = create("convnet", image_shape=(SIDE, SIDE, 3), num_classes=10, width=0.25)
+    variables = random_variables(model, (SIDE, SIDE, 3))
+    layers = []
+    for part, count in (("beginning", 1), ("intermediate", 2)):
+        params = variables["params"][part]
+        for i in range(count):
+            leaf = params[f"InstanceNorm_{i}"]
+            norm = torch.nn.GroupNorm(len(leaf["scale"]), len(leaf["scale"]))
+            norm.weight.data = torch.from_numpy(np.array(leaf["scale"]))
+            norm.bias.data = torch.from_numpy(np.array(leaf["bias"]))
+            layers += [_conv(params[f"Conv_{i}"]), norm, torch.nn.ReLU(), torch.nn.AvgPool2d(2)]
+    dense = _dense(variables["params"]["final"]["Dense_0"], (SIDE // 8, 32))
+    _compare(model, variables, torch.nn.Sequential(*layers, torch.nn.Flatten(), dense))
+
+
 def test_vgg16(random_variables):
     model = create("vgg16", image_shape=(SIDE, SIDE, 3), num_classes=10, width=0.0625, conv="lax")
     variables = random_variables(model, (SIDE, SIDE, 3))

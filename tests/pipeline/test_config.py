@@ -9,6 +9,7 @@ import pytest
 import dcmu_jax
 from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.errors import InputError
+from dcmu_jax.models import MODELS
 from dcmu_jax.pipeline.config import (
     PRESETS,
     CondensationOptions,
@@ -73,7 +74,7 @@ def test_damaged_json_is_refused(kind):
 
 
 @pytest.mark.parametrize("name", PRESETS)
-@pytest.mark.parametrize("model", ["mlp", "cnn", "vgg16", "resnet18", "a module of one's own"])
+@pytest.mark.parametrize("model", [*MODELS, "a module of one's own"])
 def test_presets_are_plain_values(name, model):
     options = preset(name, model)
     assert type(options) is MethodOptions and type(options.online) is ModularUnlearning

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,10 @@ from dcmu_jax.theory import (
     expected_reduced_size,
     expected_reduction,
     expected_reduction_equal,
+    reduced_size_variance,
+    reduced_size_variance_equal,
+    simulate_reduced_size,
+    unequal_sizes,
     untouched_probability,
 )
 
@@ -95,3 +101,67 @@ def test_unequal_sizes_cost():
     equal = expected_reduction(np.full(50, 10), 50)
     unequal = expected_reduction(np.array([1] * 25 + [19] * 25), 50)
     assert unequal > equal + 0.1
+
+
+@pytest.mark.parametrize("num_forgotten", [1, 9, 40, 80, 105, 119])
+def test_exact_variance_is_the_variance_of_draws(num_forgotten):
+    sizes = np.array([1, 1, 1, 2, 3, 5, 7, 7, 7, 10, 16, 30, 30])
+    draws = simulate_reduced_size(sizes, num_forgotten, draws=4000, seed=1).astype(float)
+    exact = reduced_size_variance(sizes, num_forgotten)
+    deviations = (draws - draws.mean()) ** 2
+    error = deviations.std() / np.sqrt(len(draws))
+    assert abs(deviations.mean() - exact) < 4 * error + 1e-9
+    assert exact > 0 or num_forgotten == 119
+
+
+def test_variance_by_every_request():
+    sizes, forgotten = np.array([1, 2, 2, 4]), 3
+    cluster = np.repeat(np.arange(4), sizes)
+    values = []
+    for gone in itertools.combinations(range(9), forgotten):
+        counts = np.bincount(cluster[list(gone)], minlength=4)
+        values.append(np.sum((sizes - counts)[counts > 0]) + np.sum(counts == 0))
+    np.testing.assert_allclose(np.mean(values), expected_reduced_size(sizes, forgotten))
+    np.testing.assert_allclose(np.var(values), reduced_size_variance(sizes, forgotten))
+
+
+def test_simulation_follows_the_protocol():
+    sizes, rng = np.array([1, 2, 3, 10, 14]), np.random.default_rng(5)
+    plain = [draw_reduced_size(rng, sizes, 4) for _ in range(3000)]
+    ours = simulate_reduced_size(sizes, 4, draws=3000, seed=0)
+    assert abs(np.mean(plain) - ours.mean()) < 4 * np.hypot(np.std(plain), ours.std()) / 3000**0.5
+    assert set(ours.tolist()) <= set(plain)
+    np.testing.assert_array_equal(ours, simulate_reduced_size(sizes, 4, draws=3000, seed=0))
+    assert (ours != simulate_reduced_size(sizes, 4, draws=3000, seed=1)).any()
+
+
+@pytest.mark.parametrize(("clusters", "forgotten"), [(5000, 5000), (500, 500), (25_000, 25_000)])
+def test_variance_of_equal_sizes(clusters, forgotten):
+    exact = reduced_size_variance(np.full(clusters, 50_000 // clusters), forgotten)
+    equal = reduced_size_variance_equal(50_000, clusters, forgotten)
+    assert equal == pytest.approx(exact, rel=1e-4)
+    assert reduced_size_variance_equal(100, 2, 60) == 0.0
+
+
+def test_recorded_reductions():
+    """What the paper's authors recorded at K = 450 and 10 % forgotten, explained by sizes."""
+    for per_class, value in ((5000, 0.6864), (4500, 0.6514)):
+        n = 10 * per_class
+        assert expected_reduction_equal(n, 4500, n // 10) == pytest.approx(value, abs=1e-4)
+    for shape, low, high in ((4.0, 0.71, 0.75), (1.0, 0.76, 0.82), (0.5, 0.81, 0.87)):
+        sizes = unequal_sizes(50_000, 4500, shape, seed=0)
+        assert sizes.sum() == 50_000 and sizes.min() >= 1
+        assert low < expected_reduction(sizes, 5000) < high
+    best = best_clusters_per_class(5000, 0.1)
+    assert expected_reduction_equal(50_000, 10 * best, 5000) == pytest.approx(0.451, abs=1e-3)
+    # A class forgotten whole, by the protocol: nothing but images of the other classes is left.
+    assert (10 - 1) * 450 / (50_000 - 5000) == class_reduction(450, 5000)
+
+
+def test_bad_simulation():
+    for sizes, forgotten, draws in (([3, 0], 1, 5), ([3], 3, 5), ([3], 1, 0)):
+        with pytest.raises(InputError):
+            simulate_reduced_size(np.array(sizes), forgotten, draws, seed=0)
+    for arguments in ((3, 4, 1.0, 0), (4, 0, 1.0, 0), (4, 2, 0.0, 0)):
+        with pytest.raises(InputError):
+            unequal_sizes(*arguments)
