@@ -1,0 +1,128 @@
+"""What every method of dataset condensation takes and gives."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import zipfile
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from dcmu_jax.data.dataset import Dataset
+from dcmu_jax.errors import InputError, check_at_least
+from dcmu_jax.models.catalogue import create
+from dcmu_jax.training.classifier import Classifier, fresh_classifier
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class CondensedImages:
+    """A few images per class that stand for a training set.
+
+    Attributes:
+        images: float32 ``(B, H, W, C)``, pixels on the scale 0..255, not clipped; class after
+            class, equally many of each.
+        labels: int32 ``(B,)``, ascending.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def images_per_class(self) -> int:
+        """How many there are of each class."""
+        return len(self.labels) // len(np.unique(self.labels))
+
+    def save(self, path: str | Path) -> None:
+        """Write an ``npz`` archive; the file appears whole or not at all."""
+        path = Path(path)
+        aside = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with aside.open("wb") as file:
+                np.savez(file, images=self.images, labels=self.labels)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | Path) -> CondensedImages:
+        """Read what ``save`` wrote. Nothing is unpickled.
+
+        Raises:
+            InputError: no such file, or not such an archive.
+        """
+        try:
+            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
+                images, labels = archive["images"], archive["labels"]
+            if images.ndim != 4 or labels.shape != images.shape[:1]:
+                raise ValueError(f"images of {images.shape}, labels of {labels.shape}")
+        except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as e:
+            raise InputError(
+                f"{path} cannot be read as condensed images ({e})",
+                "a file written by save",
+                "Condense again",
+            ) from e
+        return cls(images, labels)
+
+
+class Condenser(Protocol):
+    """A method: a frozen dataclass of its settings that is called with data."""
+
+    def __call__(
+        self,
+        dataset: Dataset,
+        images_per_class: int,
+        *,
+        classifier: Classifier | None = None,
+        seed: int = 0,
+    ) -> CondensedImages:
+        """Condense ``dataset``. The same arguments give the same bits on one machine.
+
+        Args:
+            dataset: the training set. A class without samples gets no images.
+            images_per_class: 1 or more, at most the samples of any class.
+            classifier: a network, trained or not. What is made of it, and of ``None``, each
+                method says: its features, or its architecture and normalisation.
+            seed: of all that is random.
+
+        Raises:
+            InputError: more images per class than some class has samples, or fewer than 1.
+        """
+        ...
+
+
+def classes_to_condense(dataset: Dataset, images_per_class: int) -> np.ndarray:
+    """The classes that have samples, int32, ascending: what a method checks at the door.
+
+    Raises:
+        InputError: see ``Condenser``.
+    """
+    check_at_least("images_per_class", images_per_class, 1)
+    if len(dataset) == 0:
+        raise InputError("No samples to condense", "at least one", "Check what is left of the data")
+    classes, counts = np.unique(dataset.labels, return_counts=True)
+    fewest = int(counts.argmin())
+    if counts[fewest] < images_per_class:
+        raise InputError(
+            f"{images_per_class} images per class of a dataset whose class {classes[fewest]} has "
+            f"{counts[fewest]} samples",
+            f"1..{counts[fewest]}",
+            "Lower images_per_class, or leave that class out",
+        )
+    return classes.astype(np.int32)
+
+
+def network_or_convnet(
+    dataset: Dataset, classifier: Classifier | None, seed: int = 0
+) -> Classifier:
+    """``classifier``, or the catalogue's ``convnet``, untrained, where there is none."""
+    if classifier is not None:
+        return classifier
+    height, width, channels = dataset.images.shape[1:]
+    model = create(
+        "convnet",
+        image_shape=(height, width, channels),
+        num_classes=max(2, dataset.num_classes),
+    )
+    return fresh_classifier(model, dataset, seed)
