@@ -58,11 +58,13 @@ def compiled_kmeans(
         x[: len(at)] = features[at]
         return x
 
-    def one(at, seed):
-        key = jax.random.key(np.uint32(seed))
-        return np.asarray(_compiled(padded(at), np.int32(len(at)), key, clusters, use_table, True))
-
     if jax.default_backend() == "cpu":
+        program = _program(longest, features.shape[1], clusters, use_table)
+
+        def one(at, seed):
+            key = jax.random.key(np.uint32(seed))
+            return np.asarray(program(padded(at), np.int32(len(at)), key))
+
         with ThreadPoolExecutor(min(at_once, os.cpu_count() or 1)) as pool:
             found = list(pool.map(one, members, seeds))
     else:
@@ -76,7 +78,7 @@ def compiled_kmeans(
 @functools.partial(jax.jit, static_argnums=(3, 4, 5))
 def _all_classes(points, counts, keys, clusters, use_table, at_once):
     return jax.lax.map(
-        lambda xs: _one_class(*xs, clusters, use_table, False),
+        lambda xs: _one_class(xs[0], xs[1], xs[2], clusters, use_table, False),
         (points, counts, keys),
         batch_size=min(at_once, len(points)),
     )
@@ -146,7 +148,16 @@ def _one_class(
     return jax.lax.while_loop(unsettled, iterate, carry)[2]
 
 
-_compiled = jax.jit(_one_class, static_argnums=(3, 4, 5))
+@functools.lru_cache(maxsize=8)
+def _program(n: int, dim: int, clusters: int, use_table: bool):
+    """``_one_class`` compiled ahead: threads that meet a new shape would each compile it."""
+    shapes = (
+        jax.ShapeDtypeStruct((n, dim), jnp.float32),
+        jax.ShapeDtypeStruct((), jnp.int32),
+        jax.eval_shape(lambda: jax.random.key(0)),
+    )
+    jitted = jax.jit(_one_class, static_argnums=(3, 4, 5))
+    return jitted.lower(*shapes, clusters, use_table, True).compile()
 
 
 def _start(products, norms: Array, count: Array, key: Array, clusters: int) -> Int[Array, " k"]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Int
-from scipy.optimize import brentq
+from scipy.optimize import root_scalar
 
 from dcmu_jax.errors import check_at_least, check_fraction
 from dcmu_jax.theory.reduction import (
@@ -118,4 +118,4 @@ def largest_fraction(cost_ratio: float) -> float:
         return 0.0
     if excess(1 - tiny) < 0:
         return 1.0
-    return float(brentq(excess, tiny, 1 - tiny, xtol=tiny))
+    return root_scalar(excess, bracket=(tiny, 1 - tiny), xtol=tiny).root

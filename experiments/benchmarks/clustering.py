@@ -95,7 +95,7 @@ def one_dimension(features, labels, methods: list[str], seeds: int) -> dict:
 
 def main() -> None:
     """Measure and write experiments/results/clustering.json."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--data", help="npz archive with x_train and y_train")
     parser.add_argument("--dims", type=int, nargs="+", default=[128, 512, 4096])
     parser.add_argument("--seeds", type=int, default=1)

@@ -142,8 +142,8 @@ def test_minibatch_reads_batches_from_disk(tmp_path, monkeypatch):
     found = cluster_classes(on_disk, labels, 5, method="minibatch", seed=2)
     np.testing.assert_array_equal(found.assignment, in_memory.assignment)
     assert max(most) < 2 * 16
-    exact = cluster_classes(features, labels, 5, method="kmeans", seed=2)
-    assert inertia(features, found.assignment) < 1.3 * inertia(features, exact.assignment)
+    by_chance = labels * 5 + np.random.default_rng(0).integers(5, size=len(labels))
+    assert inertia(features, found.assignment) < 0.3 * inertia(features, by_chance)
 
 
 @pytest.mark.parametrize("leaf", [256, 24])

@@ -89,35 +89,38 @@ def test_each_strategy_is_its_plain_twin(name):
         assert not np.allclose(ours, x) or name == "flip"
 
 
-def test_the_same_key_changes_two_batches_alike():
+def test_the_same_key_changes_batches_of_any_size_alike():
+    cheap = SiameseAugmentation(strategies=("color", "crop", "flip"))
     real, synthetic = images(5, seed=1), images(2, seed=2)
-    together = np.concatenate([real, synthetic])
+    real[3:] = synthetic[::-1]
     for number in range(12):
         key = jax.random.key(number)
-        apart = [change(x, key, ALL) for x in (real, synthetic)]
-        np.testing.assert_allclose(np.concatenate(apart), change(together, key, ALL), atol=1e-6)
+        np.testing.assert_allclose(
+            change(real, key, cheap)[3:], change(synthetic, key, cheap)[::-1], atol=1e-6
+        )
 
 
-def test_every_strategy_is_drawn_and_other_keys_draw_others():
-    x = images(1)
-    results = {np.asarray(change(x, jax.random.key(k), ALL)).tobytes() for k in range(30)}
-    assert len(results) > 20
-    for name in STRATEGIES:
-        alone = SiameseAugmentation(strategies=(name,), flip=1.0)
-        assert not np.allclose(change(x, jax.random.key(3), alone), x), name
+def test_every_strategy_is_drawn_with_parameters_of_its_own():
+    x = images()
+    drawn = []
+    for number in range(25):
+        _, of_parameters = jax.random.split(jax.random.key(number))
+        numbers = jax.random.uniform(of_parameters, (3,))
+        out = change(x, jax.random.key(number), ALL)
+        every = [transform(ALL, x, jnp.int32(i), numbers) for i in range(6)]
+        drawn += [i for i in range(6) if np.allclose(out, every[i], atol=1e-6)]
+    assert set(drawn) == set(range(6))
 
 
 def test_each_image_by_its_own_draw():
-    x = np.repeat(images(1), 6, axis=0)
-    for name in ("color", "scale", "rotate"):
+    x = np.repeat(images(1), 3, axis=0)
+    for name in ("color", "rotate"):
         out = np.asarray(each(x, jax.random.key(0), SiameseAugmentation(strategies=(name,))))
-        assert len({image.tobytes() for image in out}) == 6
-    mirrored = np.asarray(each(x, jax.random.key(0), SiameseAugmentation(strategies=("flip",))))
-    assert {image.tobytes() for image in mirrored} <= {x[0].tobytes(), x[0, :, ::-1].tobytes()}
+        assert len({image.tobytes() for image in out}) == 3
 
 
 def test_gradients_reach_the_images():
-    x = images(2, 5, 4, 2)
+    x = images()
     numbers = jnp.array([0.2, 0.7, 0.4])
     for i, name in enumerate(ALL.strategies):
 
@@ -129,7 +132,7 @@ def test_gradients_reach_the_images():
 
 
 def test_nothing_to_draw_from_is_the_identity():
-    x, off = images(), SiameseAugmentation(strategies=())
+    x, off = jnp.asarray(images()), SiameseAugmentation(strategies=())
     np.testing.assert_array_equal(off(x, jax.random.key(0)), x)
     np.testing.assert_array_equal(off.each(x, jax.random.key(0)), x)
     still = SiameseAugmentation(
@@ -142,8 +145,8 @@ def test_nothing_to_draw_from_is_the_identity():
 
 
 def test_training_augmentation_acts_on_network_inputs_and_gives_pixels():
-    pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1), np.uint8)
-    normalisation = Normalisation(np.float32([0.4]), np.float32([0.2]))
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 9, 8, 3), np.uint8)
+    normalisation = Normalisation(np.float32([0.4, 0.5, 0.6]), np.float32([0.2, 0.3, 0.25]))
     turn = SiameseAugmentation(strategies=("rotate",))
     training = SiameseTraining.of(turn, normalisation)
     assert hash(training) == hash(SiameseTraining.of(turn, normalisation))
