@@ -73,7 +73,10 @@ def draw(curves: dict[str, list[dict]]) -> None:
                 str(p["steps"]), (p["cpu_s"], p["left"]), xytext=(3, 4),
                 textcoords="offset points", color=line.get_color(), fontsize="small",
             )  # fmt: skip
-    axes.set(xscale="log", xlabel="processor seconds, all clusters (steps at the points)")
+    axes.set_xscale("log")
+    axes.set_xticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
+    axes.minorticks_off()
+    axes.set(xlabel="processor seconds, all clusters (steps at the points)")
     axes.set(ylabel="objective left, plain mean = 1", ylim=(0, 1.02))
     axes.legend()
     save_figure(figure, RESULTS / "matching_curve.png")

@@ -93,7 +93,7 @@ class DistributionMatching:
             self.start, dataset, classes, images_per_class, normalisation, seed
         )
         rate = self.learning_rate or (1.0 if images_per_class < 100 else 10.0)
-        rates = (np.float32(rate), np.float32(self.momentum))
+        rates = (jnp.float32(rate), jnp.float32(self.momentum))
         carry = (inputs, optax.sgd(*rates).init(inputs))
         reals = RealImages.of(dataset, classes, normalisation)
         key = named_key(seed, "distribution matching")

@@ -113,7 +113,7 @@ class GradientMatching:
         inputs = starting_inputs(
             self.start, dataset, classes, images_per_class, normalisation, seed
         )
-        rates = (np.float32(self.learning_rate), np.float32(self.momentum))
+        rates = (jnp.float32(self.learning_rate), jnp.float32(self.momentum))
         carry = (inputs, optax.sgd(*rates).init(inputs))
         reals = RealImages.of(dataset, classes, normalisation)
         outer, inner = published_loops(images_per_class)

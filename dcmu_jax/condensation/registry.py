@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+from dcmu_jax.condensation.clustered import FastDistributionMatching, ModelInversion
 from dcmu_jax.condensation.condenser import Condenser
 from dcmu_jax.condensation.coresets import (
     ClusterMean,
@@ -24,6 +25,8 @@ CONDENSERS: dict[str, Callable[..., Condenser]] = {
     "herding": Herding,
     "k_medoids": KMedoids,
     "cluster_mean": ClusterMean,
+    "fdm": FastDistributionMatching,
+    "inversion": ModelInversion,
     "dm": DistributionMatching,
     "dc": GradientMatching,
     "dsa": functools.partial(GradientMatching, augmentation=SiameseAugmentation(), start="real"),

@@ -122,6 +122,12 @@ def test_mean_features_come_nearer_in_networks_not_seen(two_at_a_time):
     assert away[1] < 0.5 * away[0]
 
 
+def test_the_same_by_seed(two_at_a_time):
+    first, again, other = (_condense(seed=s, start="noise").images for s in (3, 3, 4))
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+
+
 def test_batches_of_classes_of_unequal_size():
     classes = classes_to_condense(UNEVEN, 2)
     reals = RealImages.of(UNEVEN, classes, CLASSIFIER.normalisation)

@@ -100,7 +100,7 @@ def test_gradient_of_a_class_leaves_out_what_weighs_nothing():
 def test_outer_steps_are_steps_of_momentum_and_training_between():
     # The real batch holds every sample, so that only the network and its training are random.
     method = GradientMatching(
-        iterations=1, outer_steps=2, inner_epochs=3, real_batch=8, learning_rate=0.3
+        iterations=1, outer_steps=2, inner_epochs=3, real_batch=100, learning_rate=0.3
     )
     ours = method(GAP, 1, classifier=CLASSIFIER, seed=4)
     normalisation = CLASSIFIER.normalisation
@@ -139,7 +139,7 @@ def test_outer_steps_are_steps_of_momentum_and_training_between():
 def test_gradients_come_nearer_in_networks_not_seen():
     networks, away = [fresh(Net(), GAP, 100 + seed) for seed in range(4)], []
     for iterations in (0, 100):
-        method = GradientMatching(iterations=iterations, real_batch=8, learning_rate=0.02)
+        method = GradientMatching(iterations=iterations, real_batch=100, learning_rate=0.02)
         result = method(GAP, 1, classifier=CLASSIFIER)
         total = 0.0
         for network in networks:
@@ -153,6 +153,13 @@ def test_gradients_come_nearer_in_networks_not_seen():
     assert away[1] < 0.5 * away[0]
 
 
+def test_the_same_by_seed():
+    method = GradientMatching(iterations=3, real_batch=100)
+    first, again, other = (method(GAP, 1, classifier=CLASSIFIER, seed=s).images for s in (3, 3, 4))
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+
+
 def test_siamese_changes_the_images_and_the_training_between(monkeypatch):
     seen = []
 
@@ -161,7 +168,7 @@ def test_siamese_changes_the_images_and_the_training_between(monkeypatch):
         return Fitted(network, f"state {len(seen)}", (), (), 0.0, 0.0, None)
 
     monkeypatch.setattr(gradient_matching, "fit", untrained)
-    settings = {"iterations": 1, "outer_steps": 3, "inner_epochs": 1, "real_batch": 8}
+    settings = {"iterations": 1, "outer_steps": 3, "inner_epochs": 1, "real_batch": 100}
     siamese = SiameseAugmentation(strategies=("flip", "crop"))
     with_it, without = (
         GradientMatching(**settings, augmentation=a)(GAP, 1, classifier=CLASSIFIER)

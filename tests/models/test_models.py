@@ -166,7 +166,7 @@ def test_convnet_is_convolution_norm_relu_and_mean(random_variables):
     model = create("convnet", image_shape=(9, 8, 2), num_classes=3, width=0.03, conv="lax")
     variables = random_variables(model, (9, 8, 2))
     x = np.random.default_rng(1).normal(size=(2, 9, 8, 2)).astype(np.float32)
-    ours = apply_parts(model, variables, x)[0]
+    ours = apply_parts(model, variables, jnp.asarray(x))[0]
     params = jax.tree.map(np.asarray, variables["params"])
     for part, number in (("beginning", 0), ("intermediate", 0), ("intermediate", 1)):
         conv, norm = (params[part][f"{kind}_{number}"] for kind in ("Conv", "InstanceNorm"))

@@ -207,7 +207,7 @@ def test_what_is_passed_in_stays_as_it_was():
     copy = jax.tree.map(np.array, classifier.variables)
     first = _fit(Noisy(), classifier=classifier)
     kept = jax.tree.map(np.array, (first.classifier.variables, first.opt_state))
-    inputs = Examples(*map(jnp.asarray, examples_of(TRAIN)))
+    inputs = jax.tree.map(jnp.asarray, examples_of(TRAIN))
     _fit(Noisy(), inputs, classifier=first.classifier, opt_state=first.opt_state)
     # Reading a donated array would raise.
     assert same_bits(copy, classifier.variables)
