@@ -5,10 +5,12 @@ import numpy as np
 import pytest
 from toys import fresh, toy_splits
 
+from dcmu_jax.condensation import condenser as module
 from dcmu_jax.condensation.condenser import CondensedImages, network_or_convnet
 from dcmu_jax.condensation.registry import CONDENSERS, condenser
 from dcmu_jax.errors import InputError
 from dcmu_jax.models import ConvNet
+from dcmu_jax.training.classifier import Classifier
 
 # Their iterations are tested, determinism included, in files of their own.
 SETTINGS = {name: {"iterations": 0} for name in ("dm", "dc", "dsa")}
@@ -71,7 +73,11 @@ def test_an_unknown_name():
         condenser("herdin")
 
 
-def test_the_network_that_is_taken_where_none_is_given():
+def test_the_network_that_is_taken_where_none_is_given(monkeypatch):
+    def uninitialised(model, dataset, seed):
+        return Classifier(model, {}, CLASSIFIER.normalisation, (8, 8, 1))
+
+    monkeypatch.setattr(module, "fresh_classifier", uninitialised)
     network = network_or_convnet(TRAIN, None)
     assert isinstance(network.model, ConvNet) and network.model.num_classes == 3
     assert network_or_convnet(TRAIN, CLASSIFIER) is CLASSIFIER
