@@ -81,7 +81,7 @@ class CondensationOptions:
         cluster_size: mean samples per cluster. If neither is given, K is the one that makes the
             reduced retain set smallest at ``expected_fraction`` (``theory``).
         expected_fraction: share of the training set that requests are expected to name.
-        clustering: scikit-learn's k-means, the compiled one, or balanced clusters.
+        clustering: scikit-learn's k-means, the compiled one, in mini-batches, or balanced clusters.
         condenser: fast distribution matching, or model inversion.
         matching: of the former, and of re-condensing.
         inversion: of the latter.
@@ -93,7 +93,7 @@ class CondensationOptions:
     clusters_per_class: int | None = None
     cluster_size: float | None = None
     expected_fraction: float = 0.1
-    clustering: Literal["kmeans", "compiled", "balanced"] = "kmeans"
+    clustering: Literal["kmeans", "compiled", "minibatch", "balanced"] = "kmeans"
     condenser: Literal["matching", "inversion"] = "matching"
     matching: MatchingConfig = MatchingConfig()
     inversion: InversionConfig = InversionConfig()
