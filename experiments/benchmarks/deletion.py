@@ -138,7 +138,7 @@ def main() -> None:
         print(f"{name:20s} {row}")
     command = (
         f"python -m experiments.benchmarks.deletion --data {Path(args.data).name} "
-        f"--clusters-per-class {k}"
+        f"--clusters-per-class {k} --epochs {args.epochs} --steps {' '.join(map(str, args.steps))}"
     )
     print(write_result(f"deletion_{len(labels)}", figures, command))
 
