@@ -38,7 +38,7 @@ from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.flops import program_flops
 from experiments.benchmarks.record import RESULTS
 from experiments.grid import Group
-from experiments.table1 import ROWS, SCALES, groups, measure_group
+from experiments.table1 import SCALES, groups, measure_group
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Options:
     Attributes:
         dataset: as for `dcmu run`, one or several.
         scale: see experiments.table1.
-        methods: rows of the table.
+        methods: rows, instead of those of the scale.
         workers: processes beside each other on this machine.
         slurm: partition to submit one job for each group to, instead.
         minutes: of a job, or of a piece of the plan.
@@ -58,8 +58,8 @@ class Options:
     """
 
     dataset: tuple[str, ...]
-    scale: Literal["small", "full"] = "small"
-    methods: tuple[str, ...] = ROWS
+    scale: Literal["small", "wide", "full"] = "small"
+    methods: tuple[str, ...] | None = None
     workers: int = 1
     slurm: str | None = None
     minutes: int = 30
@@ -103,13 +103,13 @@ def method_shares() -> dict[str, dict[str, float]]:
     }
 
 
-def print_plan(options: Options, chosen: list[Group]) -> None:
+def print_plan(options: Options, chosen: list[Group], methods: tuple[str, ...]) -> None:
     """Operations and minutes of every group, and how they fit into pieces."""
     shares = method_shares()
     # The original, the rounds of the paper's offline phase over all of the data, and all methods.
-    offline = 1 + (200 / 30 if "paper" in options.methods else 0)
+    offline = 1 + (200 / 30 if "paper" in methods else 0)
     known = sum(
-        shares.get(kind, {}).get(m, 1.0) for kind in ("random", "class") for m in options.methods
+        shares.get(kind, {}).get(m, 1.0) for kind in ("random", "class") for m in methods
     )
     pieces: list[float] = []
     for group in chosen:
@@ -136,11 +136,12 @@ def print_plan(options: Options, chosen: list[Group]) -> None:
 def main() -> None:
     """Run, submit or plan."""
     options = tyro.cli(Options, description=__doc__)
-    chosen = groups(SCALES[options.scale], options.dataset)
+    scale = SCALES[options.scale]
+    chosen, methods = groups(scale, options.dataset), options.methods or scale.methods
     if options.plan:
-        print_plan(options, chosen)
+        print_plan(options, chosen, methods)
         return
-    arguments = [(options.scale, group, options.methods, options.out) for group in chosen]
+    arguments = [(options.scale, group, methods, options.out) for group in chosen]
     if options.slurm:
         import submitit
 

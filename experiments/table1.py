@@ -2,9 +2,10 @@
 
 Command:   python -m experiments.table1 --scale small --dataset npz:cifar10_small.npz
            python -m experiments.table1 --scale full --dataset npz:cifar10.npz npz:svhn.npz
-Data:      `small`: a subset of CIFAR-10, 500 training and 200 test images per class;
+Data:      `small`, `wide`: a subset of CIFAR-10, 500 training and 200 test images per class;
            `full`: CIFAR-10 and SVHN, also by name (cifar10, svhn) where they are prepared
-Hardware:  `small`: 2 CPU cores, 40 minutes; `full`: GPUs, see experiments.run_all --plan
+Hardware:  `small`: 2 CPU cores, 40 minutes; `wide`, the CNN at its full width with the rivals
+           that came nearest: the same; `full`: GPUs, see experiments.run_all --plan
 Expected:  random: fine-tuning leaves the forget accuracy where it was, `recommended` brings it
            the retrained network's; class: `paper` keeps some of the class, `recommended` none
 
@@ -73,16 +74,26 @@ class Scale:
         networks: names of the catalogue and their widths.
         requests: what must go; ``class`` stands for the class that the paper forgets.
         seeds: see ``Group``; 100 and above are for tuning.
+        methods: rows that are measured unless others are asked for.
+        tuning: the scale whose tuned settings are taken.
     """
 
     networks: tuple[tuple[str, float], ...]
     requests: tuple[str, ...] = ("random:0.1", "class")
     seeds: tuple[int, ...] = (1, 2, 3)
+    methods: tuple[str, ...] = ROWS
+    tuning: str = "small"
 
 
 SCALES = {
     "small": Scale(networks=(("mlp", 1.0), ("cnn", 0.25))),
-    "full": Scale(networks=(("mlp", 1.0), ("cnn", 1.0), ("resnet18", 1.0), ("vgg16", 1.0))),
+    "wide": Scale(
+        networks=(("cnn", 1.0),),
+        methods=("original", "retrain", AGAIN, "negative_gradient", "eu_k", "recommended"),
+    ),
+    "full": Scale(
+        networks=(("mlp", 1.0), ("cnn", 1.0), ("resnet18", 1.0), ("vgg16", 1.0)), tuning="full"
+    ),
 }
 
 
@@ -103,7 +114,7 @@ def request_of(text: str, dataset: str) -> str:
 
 def tuned(scale: str, group: Group) -> Settings:
     """The settings that tuning found for networks of the kind, if it has run."""
-    path = RESULTS / f"tuning_{scale}.json"
+    path = RESULTS / f"tuning_{SCALES[scale].tuning}.json"
     if not path.exists():
         return {}
     found = json.loads(path.read_text())["figures"]["networks"].get(group.model, {})
@@ -225,16 +236,16 @@ class Options:
         dataset: as for `dcmu run`, one or several.
         scale: which cells; see ``SCALES``.
         networks: only these of them.
-        methods: only these rows; retraining is always there.
+        methods: these rows instead of the scale's; retraining is always there.
         seeds: only these of them.
         collect: take what has been measured, and measure nothing.
         out: where the cells lie.
     """
 
     dataset: tuple[str, ...]
-    scale: Literal["small", "full"] = "small"
+    scale: Literal["small", "wide", "full"] = "small"
     networks: tuple[str, ...] | None = None
-    methods: tuple[str, ...] = ROWS
+    methods: tuple[str, ...] | None = None
     seeds: tuple[int, ...] | None = None
     collect: bool = False
     out: Path = Path("runs/table1")
@@ -244,7 +255,7 @@ def main() -> None:
     """Measure what is missing, then write table and figures; also after every group."""
     options = tyro.cli(Options, description=__doc__)
     scale = SCALES[options.scale]
-    methods = tuple(dict.fromkeys(("retrain", *options.methods)))
+    methods = tuple(dict.fromkeys(("retrain", *(options.methods or scale.methods))))
     rows: list[dict] = []
     for group in groups(scale, options.dataset):
         if options.networks and group.model not in options.networks:
