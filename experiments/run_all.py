@@ -108,9 +108,7 @@ def print_plan(options: Options, chosen: list[Group], methods: tuple[str, ...]) 
     shares = method_shares()
     # The original, the rounds of the paper's offline phase over all of the data, and all methods.
     offline = 1 + (200 / 30 if "paper" in methods else 0)
-    known = sum(
-        shares.get(kind, {}).get(m, 1.0) for kind in ("random", "class") for m in methods
-    )
+    known = sum(shares.get(kind, {}).get(m, 1.0) for kind in ("random", "class") for m in methods)
     pieces: list[float] = []
     for group in chosen:
         retraining = retraining_flops(group)
