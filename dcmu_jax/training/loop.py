@@ -48,7 +48,7 @@ class TrainState(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Settings:
+class EpochSettings:
     """Everything the compiled epoch depends on besides arrays; hashable."""
 
     model: nn.Module
@@ -86,7 +86,7 @@ class Fitted:
     flops: float | None
 
 
-def _step(settings: _Settings, frozen, normalisation, mask, state: TrainState, batch, key):
+def _step(settings: EpochSettings, frozen, normalisation, mask, state: TrainState, batch, key):
     """One optimizer step on one batch; returns the state and (sum of loss, of hits, of weight)."""
     inputs, labels, weights, targets = batch
     augment_key, dropout_key = jax.random.split(key)
@@ -126,9 +126,22 @@ def _step(settings: _Settings, frozen, normalisation, mask, state: TrainState, b
     return state, (loss, hits, weights.sum())
 
 
-def train_epoch(settings: _Settings, state: TrainState, frozen, normalisation, mask, examples, key):
-    """One epoch: a scan over shuffled batches. Pure; ``fit`` compiles it."""
-    n = examples.labels.shape[0]
+def train_epoch(
+    settings: EpochSettings,
+    state: TrainState,
+    frozen,
+    normalisation,
+    mask,
+    examples,
+    key,
+    rows=None,
+):
+    """One epoch: a scan over shuffled batches. Pure; ``fit`` compiles it.
+
+    With ``rows``, int32 ``(n,)``, as if ``examples`` were those alone: populations of networks
+    share the images and differ in the rows.
+    """
+    n = examples.labels.shape[0] if rows is None else rows.shape[0]
     size = settings.batch_size
     steps = math.ceil(n / size)
     shuffle_key, step_key = jax.random.split(jax.random.fold_in(key, state.epoch))
@@ -139,6 +152,7 @@ def train_epoch(settings: _Settings, state: TrainState, frozen, normalisation, m
 
     def step(state, xs):
         index, real, step = xs
+        index = index if rows is None else rows[index]
         batch = jax.tree.map(lambda array: array[index], examples)
         batch = batch._replace(weights=batch.weights * real)
         if settings.mesh is not None:
@@ -286,7 +300,7 @@ def fit(
             f"a multiple of {devices}",
             f"Set the batch size to {math.ceil(size / devices) * devices}",
         )
-    settings = _Settings(
+    settings = EpochSettings(
         model=classifier.model,
         parts=trainable,
         start=start,

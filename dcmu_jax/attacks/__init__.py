@@ -1,0 +1,1 @@
+"""Membership inference and unlearning audits: pure functions of what models say of examples."""

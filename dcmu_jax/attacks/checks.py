@@ -1,0 +1,48 @@
+"""What every attack asks of its arrays before it looks at them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dcmu_jax.errors import InputError
+
+
+def check_finite(name: str, values: np.ndarray) -> None:
+    """Raise unless every one of ``values`` is a finite number and there is one."""
+    bad = int((~np.isfinite(values)).sum())
+    if bad or not values.size:
+        raise InputError(
+            f"{name} of shape {values.shape}, {bad} of them not finite",
+            "at least one, and only finite numbers",
+            "Clip infinite margins; a model that gives NaN has diverged",
+        )
+
+
+def check_same_shape(name: str, array: np.ndarray, of: str, other: np.ndarray) -> None:
+    """Raise unless the two arrays have the same shape."""
+    _check_shapes(name, array.shape, of, other.shape)
+
+
+def check_same_examples(name: str, array: np.ndarray, of: str, other: np.ndarray) -> None:
+    """Raise unless the last axes of the two arrays have the same length."""
+    _check_shapes(name, ("...", *array.shape[-1:]), of, ("...", *other.shape[-1:]))
+
+
+def check_models(name: str, models: int, least: int, attack: str) -> None:
+    """Raise if there are fewer models than the attack can work with."""
+    if models < least:
+        raise InputError(
+            f"{attack} with {models} {name} models",
+            f"{least} or more of them",
+            f"Train more {name} models",
+        )
+
+
+def _check_shapes(name: str, shape: tuple, of: str, other: tuple) -> None:
+    if shape != other:
+        text = [f"({', '.join(map(str, sizes))})" for sizes in (shape, other)]
+        raise InputError(
+            f"{name} of shape {text[0]} for {of} of shape {text[1]}",
+            "the same shape, models first and examples after",
+            "Take both from the same models and examples",
+        )

@@ -1,0 +1,82 @@
+"""The shadow-model attack: a classifier learns from shadow models what a member looks like.
+
+Shokri, Stronati, Song, Shmatikov (2017), "Membership inference attacks against machine learning
+models", section V, with a logistic regression for the attack model.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float, Float64, Int
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from dcmu_jax.attacks.checks import check_finite, check_same_shape
+from dcmu_jax.errors import InputError
+
+
+def shadow_attack(
+    target_features: Float[np.ndarray, "examples *features"],
+    shadow_features: Float[np.ndarray, "models shadow_examples *_"],
+    shadow_member: Bool[np.ndarray, "..."],
+    *,
+    labels: Int[np.ndarray, "..."] | None = None,
+    shadow_labels: Int[np.ndarray, "..."] | None = None,
+) -> Float64[np.ndarray, " examples"]:
+    """Log-odds of membership in the target from what its outputs have in common with the shadows'.
+
+    A logistic regression (scikit-learn's defaults) on standardised features is fitted to all pairs
+    of shadow model and example; a logit is returned, so that sure answers do not tie.
+
+    Args:
+        target_features: what the target says of the examples: margins ``(examples,)``, or several
+            features of each ``(examples, d)``.
+        shadow_features: the same features in the shadow models, ``(models, shadow_examples)`` with
+            or without ``d``; these may be other examples.
+        shadow_member: whether a shadow model was trained on a shadow example.
+
+    Other Args:
+        labels: classes of the examples; one attack model is then fitted for each of them.
+        shadow_labels: classes of the shadow examples, ``labels`` if left out.
+
+    Raises:
+        InputError: shapes that do not match, features that are not finite, or shadows without
+            members or without non-members, of a class where labels are given.
+    """
+    check_finite("Features of the target", target_features)
+    check_finite("Features of the shadows", shadow_features)
+    if target_features.shape[1:] != shadow_features.shape[2:] or target_features.ndim > 2:
+        raise InputError(
+            f"Features of shape {target_features.shape} of the target and "
+            f"{shadow_features.shape} of the shadows",
+            "(examples,) and (models, examples), or both with one more axis of equal length",
+            "Take the same features of both",
+        )
+    examples, shadow_examples = len(target_features), shadow_features.shape[1]
+    check_same_shape("Membership", shadow_member, "shadows", np.empty(shadow_features.shape[:2]))
+    if labels is None:
+        labels = np.zeros(examples, np.int64)
+        shadow_labels = np.zeros(shadow_examples, np.int64)
+    elif shadow_labels is None:
+        shadow_labels = labels
+    assert shadow_labels is not None
+    check_same_shape("Labels", labels, "target examples", np.empty(examples))
+    check_same_shape("Labels", shadow_labels, "shadow examples", np.empty(shadow_examples))
+
+    target = target_features.astype(np.float64).reshape(examples, -1)
+    shadow = shadow_features.astype(np.float64).reshape(*shadow_member.shape, -1)
+    scores = np.empty(examples)
+    for label in np.unique(labels):
+        known = shadow_member[:, shadow_labels == label].ravel()
+        if known.all() or not known.any():
+            raise InputError(
+                f"A shadow attack on class {label} with {int(known.sum())} members and "
+                f"{int((~known).sum())} non-members among the shadows",
+                "at least one of each in every class that the target has",
+                "Train more shadow models, or fit all classes together",
+            )
+        model = make_pipeline(StandardScaler(), LogisticRegression())
+        model.fit(shadow[:, shadow_labels == label].reshape(known.size, -1), known)
+        scores[labels == label] = model.decision_function(target[labels == label])
+    return scores

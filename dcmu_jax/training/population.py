@@ -1,0 +1,293 @@
+"""Many networks trained at once: the one training loop with a leading axis of models.
+
+The images lie on the device once, and each network has rows of its own. An epoch of all of them is
+one compiled program; nothing is exchanged between networks, so a mesh splits them without a
+collective.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int
+
+from dcmu_jax.data.augmentation import Augmentation
+from dcmu_jax.errors import InputError, check_at_least
+from dcmu_jax.models.partition import PARTS, apply_parts
+from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.examples import Examples, Loss, check_examples, cross_entropy
+from dcmu_jax.training.loop import EpochSettings, Progress, TrainState, train_epoch
+from dcmu_jax.training.optimizers import Optimizer
+from dcmu_jax.training.timing import Stopwatch
+
+
+@dataclasses.dataclass(frozen=True)
+class FittedPopulation:
+    """The result of ``fit_population``.
+
+    Attributes:
+        classifiers: the trained networks in one value: every array has a leading axis of models.
+        losses: float32 ``(models, epochs)``, mean training loss.
+        accuracies: float32 ``(models, epochs)``, training accuracy (%), measured while training.
+        run_s: seconds of training, compilation apart.
+        compile_s: seconds of compilation.
+    """
+
+    classifiers: Classifier
+    losses: np.ndarray
+    accuracies: np.ndarray
+    run_s: float
+    compile_s: float
+
+
+def stack(classifiers: Sequence[Classifier]) -> Classifier:
+    """Networks of one architecture as one value with a leading axis of models.
+
+    Raises:
+        InputError: no network, or networks of several architectures.
+    """
+    kinds = {(repr(c.model), c.image_shape) for c in classifiers}
+    if len(kinds) != 1:
+        raise InputError(
+            f"A population of {len(classifiers)} networks of {len(kinds)} architectures",
+            "one or more of one architecture",
+            "Build a population for each architecture",
+        )
+    first = classifiers[0]
+    arrays = [(c.variables, c.normalisation) for c in classifiers]
+    variables, normalisation = jax.tree.map(lambda *leaves: jnp.stack(leaves), *arrays)
+    return Classifier(first.model, variables, normalisation, first.image_shape)
+
+
+def size_of(classifiers: Classifier) -> int:
+    """Number of networks in a stacked classifier."""
+    return len(jax.tree.leaves(classifiers.normalisation)[0])
+
+
+def member(classifiers: Classifier, number: int) -> Classifier:
+    """One network of a stacked classifier."""
+    variables, normalisation = jax.tree.map(
+        lambda leaf: leaf[number], (classifiers.variables, classifiers.normalisation)
+    )
+    return dataclasses.replace(classifiers, variables=variables, normalisation=normalisation)
+
+
+def default_chunk() -> int:
+    """How many networks train side by side unless said otherwise.
+
+    On CPU one after another: the cores are busy with one, and batched matrix products run on fewer
+    of them (experiments/results/population_cpu.json). Accelerators are filled by 16 small networks.
+    """
+    return 1 if jax.default_backend() == "cpu" else 16
+
+
+def _mapped(function: Any, chunk: int, stacked: Any) -> Any:
+    """``function`` of every model, ``chunk`` of them side by side."""
+    return jax.lax.map(function, stacked, batch_size=None if chunk == 1 else chunk)
+
+
+@functools.partial(
+    jax.jit, static_argnames=("settings", "chunk", "mesh"), donate_argnames=("states",)
+)
+def _population_epoch(settings, chunk, mesh, states, frozen, normalisation, keys, rows, examples):
+    """One epoch of every network; returns states, losses and accuracies."""
+
+    def all_here(states, frozen, normalisation, keys, rows, examples):
+        def one(args):
+            state, frozen, normalisation, key, rows = args
+            return train_epoch(settings, state, frozen, normalisation, None, examples, key, rows)
+
+        return _mapped(one, chunk, (states, frozen, normalisation, keys, rows))
+
+    arguments = (states, frozen, normalisation, keys, rows, examples)
+    if mesh is None:
+        return all_here(*arguments)
+    # What a device returns depends on its own models alone, which the checker cannot know.
+    each = (P("models"),) * 5
+    run = jax.shard_map(
+        all_here, mesh=mesh, in_specs=(*each, P()), out_specs=P("models"), check_vma=False
+    )
+    return run(*arguments)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "chunk", "mesh"))
+def _population_logits(model, chunk, mesh, variables, normalisation, batches):
+    """Logits ``(models, batches, batch, classes)``, evaluation mode."""
+
+    def all_here(variables, normalisation, batches):
+        def one(args):
+            variables, normalisation = args
+            return jax.lax.map(
+                lambda pixels: apply_parts(model, variables, normalisation.apply(pixels))[0],
+                batches,
+            )
+
+        return _mapped(one, chunk, (variables, normalisation))
+
+    if mesh is None:
+        return all_here(variables, normalisation, batches)
+    run = jax.shard_map(
+        all_here,
+        mesh=mesh,
+        in_specs=(P("models"), P("models"), P()),
+        out_specs=P("models"),
+        check_vma=False,
+    )
+    return run(variables, normalisation, batches)
+
+
+def _check_mesh(models: int, mesh: Mesh | None) -> None:
+    if mesh is None:
+        return
+    if "models" not in mesh.shape or models % mesh.shape["models"]:
+        raise InputError(
+            f"{models} networks on a mesh with the axes {dict(mesh.shape)}",
+            "an axis 'models' whose size divides the number of networks",
+            "Name the axis 'models', and train a multiple of its size",
+        )
+
+
+def fit_population(
+    classifiers: Classifier,
+    examples: Examples,
+    rows: Int[np.ndarray, "models n"],
+    *,
+    epochs: int,
+    keys: Array,
+    optimizer: Optimizer,
+    batch_size: int = 256,
+    loss: Loss = cross_entropy,
+    augmentation: Augmentation | None = None,
+    chunk: int | None = None,
+    mesh: Mesh | None = None,
+    progress: Progress | None = None,
+) -> FittedPopulation:
+    """Train every network of a population, each on rows of its own.
+
+    Guarantee: network ``i`` is that of ``fit`` with ``member(classifiers, i)``, the examples
+    ``rows[i]`` and ``keys[i]``, up to the rounding of another compiled program (held by a test).
+
+    Args:
+        classifiers: where training starts, see ``stack``; they are not changed.
+        examples: all that any of them is trained on.
+        rows: the rows of ``examples`` that each is trained on, as many for each.
+
+    Other Args:
+        epochs: passes of each network over its rows.
+        keys: typed keys ``(models,)``.
+        optimizer: see ``Optimizer``.
+        batch_size: examples per step.
+        loss: see ``fit``.
+        augmentation: see ``fit``.
+        chunk: networks side by side; memory grows with it. See ``default_chunk``.
+        mesh: with an axis ``models``, over which the networks are split.
+        progress: called after every epoch, with the means over the networks.
+
+    Raises:
+        InputError: rows or keys that do not fit the networks or the examples, a mesh that does
+            not divide the networks.
+    """
+    models = size_of(classifiers)
+    check_examples(examples)
+    check_at_least("epochs", epochs, 0)
+    check_at_least("batch_size", batch_size, 1)
+    optimizer.check()
+    count = len(examples.labels)
+    rows = np.asarray(rows, np.int32)
+    if rows.shape[0] != models or keys.shape != (models,) or not rows.shape[1]:
+        raise InputError(
+            f"{models} networks, rows {rows.shape} and keys {keys.shape}",
+            "one or more rows and one key for each network",
+            "Pass rows (models, n) and keys (models,)",
+        )
+    if rows.min() < 0 or rows.max() >= count:
+        raise InputError(
+            f"Rows {rows.min()}..{rows.max()} of {count} examples", f"0..{count - 1}", "Check them"
+        )
+    _check_mesh(models, mesh)
+    chunk = default_chunk() if chunk is None else chunk
+    check_at_least("chunk", chunk, 1)
+    size = min(batch_size, rows.shape[1])
+    settings = EpochSettings(
+        model=classifiers.model,
+        parts=frozenset(PARTS),
+        start=PARTS[0],
+        loss=loss,
+        optimizer=optimizer,
+        total_steps=epochs * math.ceil(rows.shape[1] / size) if optimizer.scheduled else 0,
+        augmentation=augmentation,
+        batch_size=size,
+        mesh=None,
+    )
+    watch = Stopwatch()
+    with watch.running():
+        params = classifiers.variables["params"]
+        opt_state = jax.vmap(optimizer.build(settings.total_steps).init)(params)
+        stats = classifiers.variables.get("batch_stats", {})
+        # Copied, because the state is donated and the caller keeps what was passed in.
+        states = jax.tree.map(
+            jnp.copy, TrainState(params, stats, opt_state, jnp.zeros(models, jnp.int32))
+        )
+        frozen: dict[str, Any] = {"params": {}, "batch_stats": {}}
+        each = (states, classifiers.normalisation, keys, jnp.asarray(rows))
+        shared = jax.tree.map(jnp.asarray, examples)
+        if mesh is not None:
+            each = jax.device_put(each, NamedSharding(mesh, P("models")))
+            shared = jax.device_put(shared, NamedSharding(mesh, P()))
+        states, normalisation, keys, rows = each
+        history = []
+        for epoch in range(epochs):
+            states, losses, accuracies = _population_epoch(
+                settings, chunk, mesh, states, frozen, normalisation, keys, rows, shared
+            )
+            history.append((np.asarray(losses), np.asarray(accuracies)))
+            if progress is not None:
+                progress(epoch + 1, *(float(values.mean()) for values in history[-1]))
+        jax.block_until_ready(states)
+    trained = dataclasses.replace(
+        classifiers, variables={"params": states.params, "batch_stats": states.batch_stats}
+    )
+    curves = np.asarray(history, np.float32).reshape(epochs, 2, models).transpose(1, 2, 0)
+    return FittedPopulation(trained, curves[0], curves[1], watch.run_s, watch.compile_s)
+
+
+def population_logits(
+    classifiers: Classifier,
+    pixels: np.ndarray,
+    *,
+    chunk: int | None = None,
+    batch_size: int = 500,
+    mesh: Mesh | None = None,
+) -> Float[np.ndarray, "models n classes"]:
+    """Logits of every network on the same pixels ``(N, H, W, C)``, evaluation mode, float32.
+
+    Args:
+        classifiers: see ``stack``.
+        pixels: uint8 or float32 in 0..255.
+
+    Other Args:
+        chunk: networks side by side, see ``default_chunk``.
+        batch_size: images of one pass.
+        mesh: see ``fit_population``.
+    """
+    _check_mesh(size_of(classifiers), mesh)
+    chunk = default_chunk() if chunk is None else chunk
+    count = len(pixels)
+    size = min(batch_size, count)
+    rows = np.resize(np.arange(count), math.ceil(count / size) * size)
+    batches = pixels[rows].reshape(-1, size, *pixels.shape[1:])
+    each = (classifiers.variables, classifiers.normalisation)
+    if mesh is not None:
+        each = jax.device_put(each, NamedSharding(mesh, P("models")))
+    logits = _population_logits(classifiers.model, chunk, mesh, *each, batches)
+    models = logits.shape[0]
+    return np.asarray(logits, np.float32).reshape(models, -1, logits.shape[-1])[:, :count]
