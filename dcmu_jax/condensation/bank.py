@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from dcmu_jax.data.archives import read_archive, write_archive
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError
 from dcmu_jax.training.classifier import Classifier
@@ -66,14 +65,7 @@ class CondensedBank:
 
     def save(self, path: str | Path) -> None:
         """Write an ``npz`` archive; the file appears whole or not at all."""
-        path = Path(path)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with aside.open("wb") as file:
-                np.savez(file, **dataclasses.asdict(self))  # type: ignore[arg-type]
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+        write_archive(path, dataclasses.asdict(self))
 
     @classmethod
     def load(cls, path: str | Path) -> CondensedBank:
@@ -82,17 +74,8 @@ class CondensedBank:
         Raises:
             InputError: no such file, not such an archive, or arrays that do not fit together.
         """
-        path = Path(path)
         remedy = "Make the bank again with build_bank"
-        if not path.is_file():
-            raise InputError(f"No condensed bank at {path}", "a file written by save", remedy)
-        try:
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                found = {name: archive[name] for name in archive.files}
-        except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as e:
-            raise InputError(
-                f"{path} cannot be read as a condensed bank ({e})", "a file written by save", remedy
-            ) from e
+        found = read_archive(path, "condensed bank", remedy)
         fault = _fault(found)
         if fault:
             raise InputError(f"{path}: {fault}", "the arrays of a condensed bank", remedy)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import zipfile
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
+from dcmu_jax.data.archives import read_archive, write_archive
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.models.catalogue import create
@@ -36,14 +35,7 @@ class CondensedImages:
 
     def save(self, path: str | Path) -> None:
         """Write an ``npz`` archive; the file appears whole or not at all."""
-        path = Path(path)
-        aside = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            with aside.open("wb") as file:
-                np.savez(file, images=self.images, labels=self.labels)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+        write_archive(path, {"images": self.images, "labels": self.labels})
 
     @classmethod
     def load(cls, path: str | Path) -> CondensedImages:
@@ -52,17 +44,16 @@ class CondensedImages:
         Raises:
             InputError: no such file, or not such an archive.
         """
-        try:
-            with Path(path).open("rb") as file, np.load(file, allow_pickle=False) as archive:
-                images, labels = archive["images"], archive["labels"]
-            if images.ndim != 4 or labels.shape != images.shape[:1]:
-                raise ValueError(f"images of {images.shape}, labels of {labels.shape}")
-        except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as e:
+        what, remedy = "set of condensed images", "Condense again"
+        found = read_archive(path, what, remedy)
+        images, labels = (found.get(name, np.zeros(())) for name in ("images", "labels"))
+        if images.ndim != 4 or labels.shape != images.shape[:1]:
             raise InputError(
-                f"{path} cannot be read as condensed images ({e})",
+                f"{path} cannot be read as a {what} (images of {images.shape}, labels of "
+                f"{labels.shape})",
                 "a file written by save",
-                "Condense again",
-            ) from e
+                remedy,
+            )
         return cls(images, labels)
 
 

@@ -95,7 +95,7 @@ def test_saved_and_loaded(tmp_path):
 @pytest.mark.parametrize("damage", [b"", b"no archive"])
 def test_damaged_files_are_refused(tmp_path, damage):
     path = tmp_path / "set.npz"
-    with pytest.raises(InputError, match=r"set\.npz cannot be read.*Condense again"):
+    with pytest.raises(InputError, match=r"No set of condensed images.*Condense again"):
         CondensedImages.load(path)
     path.write_bytes(damage)
     with pytest.raises(InputError, match=r"set\.npz cannot be read.*Condense again"):

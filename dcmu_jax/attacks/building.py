@@ -1,0 +1,292 @@
+"""Training populations: shadow models, oracles, and originals with what methods make of them.
+
+Groups of models are trained at once and measured; what stays of them is a file of margins, so that
+an interrupted population goes on with the next group.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from dcmu_jax.attacks.margins import logit_margins
+from dcmu_jax.attacks.population import Population, joined
+from dcmu_jax.data.dataset import Normalisation, Splits
+from dcmu_jax.errors import InputError, check_at_least
+from dcmu_jax.training.classifier import Classifier, fresh_classifier
+from dcmu_jax.training.examples import Examples
+from dcmu_jax.training.keys import named_key, named_seed
+from dcmu_jax.training.population import fit_population, member, population_logits, stack
+from dcmu_jax.unlearning.task import Training
+
+Serve = Callable[[Classifier, int], Classifier]
+"""Makes an unlearned network of an original and the seed that it was trained with."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Rearing:
+    """How a population is trained.
+
+    Attributes:
+        model: a Linen module in three parts.
+        splits: the data; margins are measured on all of it, training set first.
+        training: as for an original or a retrained network.
+        seed: of the population; that of a model is derived from it and its number.
+        normalisation: of the inputs; by default of what each model is trained on.
+        group: models that are trained and saved together.
+        chunk: models side by side in a group, see ``training.population``.
+        mesh: with an axis ``models`` whose size divides ``group``.
+        folder: where finished groups are kept; nothing is kept if not given.
+        notify: told the number of finished models and of all after each group.
+    """
+
+    model: nn.Module
+    splits: Splits
+    training: Training
+    seed: int = 0
+    normalisation: Normalisation | None = None
+    group: int = 16
+    chunk: int | None = None
+    mesh: Mesh | None = None
+    folder: Path | None = None
+    notify: Callable[[int, int], None] = lambda done, of: None
+
+
+def shadow_population(rearing: Rearing, count: int) -> Population:
+    """Models on random halves of the training set: every example is in exactly half of them.
+
+    Models ``2i`` and ``2i + 1`` have complementary halves (Carlini et al. 2022, section VI).
+
+    Args:
+        rearing: see ``Rearing``.
+        count: even number of models, 2 or more.
+
+    Raises:
+        InputError: an odd or too small number.
+    """
+    check_at_least("count", count, 2)
+    if count % 2:
+        raise InputError(
+            f"{count} shadow models", "an even number: they come in pairs of halves", "Add one"
+        )
+    total = len(rearing.splits.train)
+    member = np.zeros((count, total), bool)
+    for pair in range(count // 2):
+        rng = np.random.default_rng(named_seed(rearing.seed, f"halves {pair}"))
+        order = rng.permutation(total)
+        # Of an odd number one sample more goes to neither: all models train on equally many.
+        member[2 * pair, order[: total // 2]] = True
+        member[2 * pair + 1, order[total // 2 : 2 * (total // 2)]] = True
+    return _reared(rearing, "shadow", member, np.zeros_like(member))
+
+
+def oracle_population(rearing: Rearing, forget_ids: np.ndarray, count: int) -> Population:
+    """Models that never saw the forgotten samples: what exact unlearning gives, by other seeds.
+
+    Args:
+        rearing: see ``Rearing``.
+        forget_ids: what they are not trained on.
+        count: number of models.
+    """
+    check_at_least("count", count, 1)
+    train = rearing.splits.train
+    member = np.ones((count, len(train)), bool)
+    member[:, train.positions(forget_ids)] = False
+    return _reared(rearing, "oracle", member, np.zeros_like(member))
+
+
+def unlearned_population(
+    rearing: Rearing, forget_ids: np.ndarray, count: int, methods: Mapping[str, Serve]
+) -> Population:
+    """Originals on all of the training set, and what each method makes of each of them.
+
+    The originals are trained at once. Methods run on one original after another, and their
+    compiled programs serve all of them; side by side they would need a copy of the images for each.
+
+    Args:
+        rearing: see ``Rearing``.
+        forget_ids: what must be forgotten.
+        count: originals; there are as many models of the kind ``original`` and of each method.
+        methods: name -> how an original is made to forget.
+    """
+    check_at_least("count", count, 1)
+    train = rearing.splits.train
+    member = np.ones((count, len(train)), bool)
+    forgotten = np.zeros_like(member)
+    forgotten[:, train.positions(forget_ids)] = True
+    return _reared(rearing, "original", member, forgotten, methods)
+
+
+def measured(
+    networks: Sequence[Classifier],
+    kinds: Sequence[str],
+    splits: Splits,
+    forget_ids: np.ndarray,
+    *,
+    members: np.ndarray | None = None,
+) -> Population:
+    """Networks that are there already, as a population.
+
+    Args:
+        networks: of one architecture.
+        kinds: what each is; one named ``original`` or ``oracle`` has forgotten nothing.
+        splits: the data.
+        forget_ids: what the others were made to forget.
+        members: bool ``(networks, training samples)``: what each was trained on; by default all
+            of the training set, for an ``oracle`` without the forgotten samples.
+    """
+    train = splits.train
+    forget = np.isin(train.ids, forget_ids)
+    forgetful = np.array([kind not in ("original", "oracle") for kind in kinds])
+    if members is None:
+        members = np.ones((len(networks), len(train)), bool)
+        members[np.array(kinds) == "oracle"] = ~forget
+    return _measure(stack(networks), splits, kinds, members, forgetful[:, None] & forget & members)
+
+
+def _reared(
+    rearing: Rearing,
+    kind: str,
+    member: np.ndarray,
+    forgotten: np.ndarray,
+    methods: Mapping[str, Serve] | None = None,
+) -> Population:
+    check_at_least("group", rearing.group, 1)
+    count = len(member)
+    if rearing.folder is not None:
+        _claim(rearing, kind, member, forgotten, methods)
+    groups = []
+    for low in range(0, count, rearing.group):
+        path = rearing.folder and rearing.folder / f"{kind}-{low:05d}.npz"
+        high = min(low + rearing.group, count)
+        if path and path.exists():
+            groups.append(Population.load(path))
+        else:
+            numbers = np.arange(low, high)
+            groups.append(_train_group(rearing, kind, numbers, member, forgotten, methods or {}))
+            if path:
+                groups[-1].save(path)
+        rearing.notify(high, count)
+    return joined(groups)
+
+
+def _claim(rearing: Rearing, kind: str, member, forgotten, methods) -> None:
+    """Note what the folder holds groups of, or raise if it holds those of something else."""
+    assert rearing.folder is not None
+    digest = hashlib.sha256(np.packbits(member).tobytes() + np.packbits(forgotten).tobytes())
+    identity = {
+        "model": repr(rearing.model),
+        "training": repr(rearing.training),
+        "seed": rearing.seed,
+        "group": rearing.group,
+        "normalisation": repr(rearing.normalisation),
+        "data": rearing.splits.train.fingerprint(),
+        "masks": digest.hexdigest(),
+        "methods": sorted(methods or ()),
+    }
+    rearing.folder.mkdir(parents=True, exist_ok=True)
+    path = rearing.folder / f"{kind}.json"
+    if path.exists():
+        try:
+            found = json.loads(path.read_text())
+        except ValueError:
+            found = {}
+        if found != identity:
+            differs = sorted(k for k in identity if found.get(k) != identity[k])
+            raise InputError(
+                f"{rearing.folder} holds a population that differs in {', '.join(differs)}",
+                "a folder of its own for each population",
+                "Name another folder, or delete this one",
+            )
+    else:
+        aside = path.with_suffix(".part")
+        aside.write_text(json.dumps(identity, indent=1))
+        aside.replace(path)
+
+
+def _train_group(
+    rearing: Rearing,
+    kind: str,
+    numbers: np.ndarray,
+    member_of: np.ndarray,
+    forgotten: np.ndarray,
+    methods: Mapping[str, Serve],
+) -> Population:
+    train, training = rearing.splits.train, rearing.training
+    seeds = [named_seed(rearing.seed, f"{kind} {number}") for number in numbers]
+    rows = np.stack([np.flatnonzero(member_of[number]) for number in numbers])
+    # As ``train_from_scratch`` starts them, and trains them below, so that a member of a
+    # population is the network that its seed gives alone.
+    networks = [
+        fresh_classifier(rearing.model, train.take(chosen), seed, rearing.normalisation)
+        for chosen, seed in zip(rows, seeds, strict=True)
+    ]
+    fitted = fit_population(
+        stack(networks),
+        Examples.of(train.images, train.labels),
+        rows,
+        epochs=training.epochs,
+        keys=jnp.stack([named_key(seed, "training") for seed in seeds]),
+        optimizer=training.optimizer,
+        batch_size=training.batch_size,
+        augmentation=training.augmentation(),
+        chunk=rearing.chunk,
+        mesh=rearing.mesh if _divides(rearing.mesh, len(numbers)) else None,
+    ).classifiers
+    no_one = np.zeros_like(forgotten[numbers])
+    groups = [(fitted, kind, no_one)]
+    for name, serve in methods.items():
+        served = [serve(member(fitted, i), seed) for i, seed in enumerate(seeds)]
+        groups.append((stack(served), name, forgotten[numbers]))
+    return joined(
+        [
+            _measure(
+                models,
+                rearing.splits,
+                [name] * len(numbers),
+                member_of[numbers],
+                gone,
+                chunk=rearing.chunk,
+            )
+            for models, name, gone in groups
+        ]
+    )
+
+
+def _divides(mesh: Mesh | None, count: int) -> bool:
+    return mesh is not None and count % mesh.shape.get("models", 1) == 0
+
+
+def _measure(
+    models: Classifier,
+    splits: Splits,
+    kinds: Sequence[str],
+    member_of: np.ndarray,
+    forgotten: np.ndarray,
+    **options: Any,
+) -> Population:
+    train, test = splits.train, splits.test
+    labels = np.concatenate([train.labels, test.labels])
+    images = np.concatenate([train.images, test.images])
+    logits = population_logits(models, images, **options)
+    nowhere = np.zeros((len(kinds), len(test)), bool)
+    return Population(
+        margins=np.stack([logit_margins(each, labels) for each in logits]),
+        correct=logits.argmax(-1) == labels,
+        member=np.concatenate([member_of, nowhere], axis=1),
+        forgotten=np.concatenate([forgotten, nowhere], axis=1),
+        kinds=tuple(kinds),
+        ids=np.concatenate([train.ids, test.ids]),
+        labels=labels,
+        test=np.repeat([False, True], [len(train), len(test)]),
+        data_fingerprint=splits.train.fingerprint(),
+    )
