@@ -15,9 +15,11 @@ from rich.text import Text
 
 import dcmu_jax
 from dcmu_jax.errors import InputError, unknown_name
+from dcmu_jax.pipeline.auditing import audit_run
 from dcmu_jax.pipeline.config import RunConfig, preset
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.pipeline.stages import short_classes
+from dcmu_jax.reporting.audits import audit_sentences, audit_table
 from dcmu_jax.reporting.comparison import Comparison, compare
 from dcmu_jax.reporting.progress import training_progress
 from dcmu_jax.reporting.tables import cost_table, terminal_table
@@ -86,6 +88,17 @@ class _Compare(_SavedRun):
     """
 
     forget: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Audit(_Compare):
+    """A saved run, a request, and how thoroughly to audit.
+
+    Attributes:
+        oracles: networks to train without the forgotten samples, 4 or more.
+    """
+
+    oracles: int = 16
 
 
 def _say(console: Console, text: str) -> None:
@@ -186,12 +199,30 @@ def _compare(args: _Compare, console: Console) -> None:
     _show(compare(run, request), f"Forgetting {request.text} from {run.splits.name}", console)
 
 
+def _audit(args: _Audit, console: Console) -> None:
+    """Hold every network of a saved run against networks that never saw what must go."""
+    run = Run.open(args.directory, progress=_progress(args.quiet))
+    request = run.request(args.forget or run.config.forget)
+
+    def notify(done: int, of: int) -> None:
+        if not args.quiet:
+            _say(console, f"{done} of {of} oracles trained")
+
+    audit = audit_run(run, request, oracles=args.oracles, notify=notify)
+    report = compare(run, request, audit).directory / "report.html"
+    console.print(audit_table(audit.audits, f"Audit of forgetting {request.text}"))
+    for sentence in audit_sentences(audit.audits):
+        _say(console, sentence)
+    _say(console, f"Report: {report}")
+
+
 _COMMANDS: dict[str, tuple[Callable[[Any, Console], None], type]] = {
     "run": (_run, _NewRun),
     "train": (_train, _NewRun),
     "prepare": (_prepare, _Prepare),
     "forget": (_forget, _Forget),
     "compare": (_compare, _Compare),
+    "audit": (_audit, _Audit),
 }
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from dcmu_jax.data.remembrance import remembrance_samples
 from dcmu_jax.data.requests import ForgetRequest
+from dcmu_jax.files import write_json
 from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.scores import nomus, with_scores, zero_retrain_forgetting
 from dcmu_jax.pipeline import stages
@@ -129,10 +130,7 @@ class Bench:
         row["method"] = name
         row = {**dataclasses.asdict(self.group), "request": request, **row}
         row["dataset"] = Path(self.group.dataset.split(":")[-1]).stem
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(".part")
-        aside.write_text(json.dumps(row, indent=1))
-        aside.replace(path)
+        write_json(path, row)
         return row
 
     def _measure(

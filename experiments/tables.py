@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from dcmu_jax.files import written_aside
+
 
 def mean_and_interval(values: Sequence[float]) -> dict[str, float]:
     """Mean and, of two values or more, half-width of its 95 % interval (Student's t)."""
@@ -24,12 +26,10 @@ def mean_and_interval(values: Sequence[float]) -> dict[str, float]:
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """A CSV file of ``rows``, the columns of the first; whole or not at all."""
     rows = list(rows)
-    aside = path.with_suffix(".csv.part")
-    with aside.open("w", newline="") as file:
+    with written_aside(path) as aside, aside.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    aside.replace(path)
 
 
 def read_rows(path: Path, words: Sequence[str]) -> list[dict[str, Any]]:

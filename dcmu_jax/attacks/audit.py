@@ -71,6 +71,13 @@ class NetworkAudit:
         return all(self.statistics[name].within for name in STATISTICS)
 
     @property
+    def remembers(self) -> bool:
+        """Whether the forgotten samples stand out as members beyond what oracles show."""
+        return any(
+            self.statistics[name].value > self.statistics[name].band.high for name in MEMBERSHIP
+        )
+
+    @property
     def distance(self) -> float:
         """The largest deviation of any that decides, in standard deviations of the oracles."""
         return max(abs(self.statistics[name].deviations) for name in STATISTICS)
@@ -143,6 +150,9 @@ forgotten samples than oracles are, in their standard deviations, less the same 
 ``SET_difference``: mean absolute difference from the oracles on a set, in the same unit: also what
 was forgotten too thoroughly shows, and what was ruined on the way.
 """
+
+MEMBERSHIP = ("loss_auc", "lira_auc", "forget_excess")
+"""Of those, the ones that are high where a network remembers what it was to forget."""
 
 SHOWN: dict[str, Callable[..., float]] = {
     "forget_accuracy": _accuracy("forget"),

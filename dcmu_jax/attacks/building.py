@@ -22,6 +22,7 @@ from dcmu_jax.attacks.margins import logit_margins
 from dcmu_jax.attacks.population import Population, joined
 from dcmu_jax.data.dataset import Normalisation, Splits
 from dcmu_jax.errors import InputError, check_at_least
+from dcmu_jax.files import write_json
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key, named_seed
@@ -208,9 +209,7 @@ def _claim(rearing: Rearing, kind: str, member, forgotten, methods) -> None:
                 "Name another folder, or delete this one",
             )
     else:
-        aside = path.with_suffix(".part")
-        aside.write_text(json.dumps(identity, indent=1))
-        aside.replace(path)
+        write_json(path, identity)
 
 
 def _train_group(

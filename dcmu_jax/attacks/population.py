@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from dcmu_jax.data.archives import read_archive, write_archive
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.errors import InputError
+from dcmu_jax.files import read_archive, write_archive
 
 _MODELS_BY_EXAMPLES = {"margins": "f4", "correct": "b1", "member": "b1", "forgotten": "b1"}
 _EXAMPLES = {"ids": "i8", "labels": "i4", "test": "b1"}

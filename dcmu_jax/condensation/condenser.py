@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from dcmu_jax.data.archives import read_archive, write_archive
+from dcmu_jax.files import read_archive, write_archive
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.models.catalogue import create

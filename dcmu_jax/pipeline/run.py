@@ -21,6 +21,7 @@ from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.requests import ForgetRequest, parse_request
 from dcmu_jax.data.sources import load
 from dcmu_jax.errors import InputError
+from dcmu_jax.files import write_json
 from dcmu_jax.metrics.measurement import Trajectory
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import PRESETS, RunConfig, from_json, to_json
@@ -36,14 +37,6 @@ from dcmu_jax.training.loop import Progress
 from dcmu_jax.unlearning.modular import ModularUnlearning
 from dcmu_jax.unlearning.registry import method_class
 from dcmu_jax.unlearning.task import Hooks, Prepared, Unlearned
-
-
-def _write_json(path: Path, value: Any) -> None:
-    """Write aside, then rename: there is a whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.part")
-    aside.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(aside, path)
 
 
 def _read_json(path: Path) -> Any:
@@ -130,7 +123,7 @@ class Run:
         try:
             aside.mkdir(parents=True)
             (aside / "config.json").write_text(to_json(config) + "\n")
-            _write_json(aside / "data.json", {"fingerprint": run._data_fingerprint()})
+            write_json(aside / "data.json", {"fingerprint": run._data_fingerprint()})
             aside.rename(directory)
         except OSError as error:
             shutil.rmtree(aside, ignore_errors=True)
@@ -262,7 +255,7 @@ class Run:
             "matching_loss_end": float(prepared.bank.final_loss.mean()),
             "clusters": len(prepared.bank.labels),
         }
-        _write_json(done, cost)  # last: the stage is finished once this is there
+        write_json(done, cost)  # last: the stage is finished once this is there
         self.log(stage=f"prepare {name}", **cost)
         return prepared
 
@@ -310,7 +303,7 @@ class Run:
         )
         trajectory = recorder.finish(unlearned.online_s, unlearned.classifier)
         folder.mkdir(parents=True, exist_ok=True)
-        _write_json(
+        write_json(
             folder.parent / "request.json", {"text": request.text, "ids": request.ids.tolist()}
         )
         save_classifier(folder / "network", unlearned.classifier)
@@ -320,7 +313,7 @@ class Run:
             "flops": unlearned.flops,
             "reduction": unlearned.reduction,
         }
-        _write_json(
+        write_json(
             done,
             {
                 "cost": cost,

@@ -16,14 +16,16 @@ from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.membership import control_losses_for
 from dcmu_jax.metrics.scores import with_scores
 from dcmu_jax.pipeline import stages
+from dcmu_jax.pipeline.auditing import RunAudit
 from dcmu_jax.pipeline.config import PRESETS
 from dcmu_jax.pipeline.run import Run
+from dcmu_jax.reporting.audits import MEANINGS, audit_rows, audit_sentences, roc_figure
 from dcmu_jax.reporting.figures import (
     cluster_figure,
     loss_histogram_figure,
     trajectory_figure,
 )
-from dcmu_jax.reporting.html import write_report
+from dcmu_jax.reporting.html import Audit, write_report
 from dcmu_jax.reporting.style import save_figure
 from dcmu_jax.reporting.tables import write_csv
 from dcmu_jax.reporting.verdict import summarise
@@ -44,11 +46,16 @@ class Comparison:
     directory: Path
 
 
-def compare(run: Run, request: ForgetRequest) -> Comparison:
+def compare(run: Run, request: ForgetRequest, audit: RunAudit | None = None) -> Comparison:
     """Serve ``request`` by every method of the run that has not yet, measure, and report.
 
     The run's own request is reported in its directory, any other in its folder under
     ``requests``.
+
+    Args:
+        run: the run.
+        request: what must go.
+        audit: of the run on this request, for a section of the report.
     """
     run.check_comparable(request)  # before any training, not after it
     original = run.train()
@@ -122,6 +129,7 @@ def compare(run: Run, request: ForgetRequest) -> Comparison:
         figures=[(figure, caption) for figure, _, caption in figures],
         environment=environment(),
         notes=_notes(run, request),
+        audit=audit and _audit_section(run, request, audit, directory),
     )
     return Comparison(measurements, summary, directory)
 
@@ -136,6 +144,24 @@ def environment() -> dict[str, str]:
         "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
         "machine": f"{platform.system()} {platform.machine()}",
     }
+
+
+def _audit_section(run: Run, request: ForgetRequest, audit: RunAudit, directory: Path) -> Audit:
+    test = run.splits.test
+    forgotten = run.splits.train.labels[run.splits.train.positions(request.ids)]
+    controls = test.ids[run.usable_tests() & np.isin(test.labels, forgotten)]
+    figure = roc_figure(audit.targets, audit.oracles, request.ids, controls)
+    save_figure(figure, directory / "figures" / "audit.png")
+    caption = (
+        "Telling forgotten samples from test samples of their classes by offline LiRA. A network "
+        "that forgot lies among the grey lines, which never saw them."
+    )
+    return Audit(
+        *audit_rows(audit.audits),
+        audit_sentences(audit.audits),
+        f"{MEANINGS} The last four columns decide nothing.",
+        [(figure, caption)],
+    )
 
 
 def _clusters(run: Run, shown: int = 8) -> Figure:

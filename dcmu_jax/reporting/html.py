@@ -12,6 +12,7 @@ import jinja2
 from matplotlib.figure import Figure
 
 from dcmu_jax.errors import InputError
+from dcmu_jax.files import written_aside
 from dcmu_jax.metrics.measurement import METRICS, Measurement, Metric
 from dcmu_jax.reporting.cells import (
     ARROWS,
@@ -23,7 +24,6 @@ from dcmu_jax.reporting.cells import (
     legend,
     seconds_text,
 )
-from dcmu_jax.reporting.files import written_aside
 from dcmu_jax.reporting.style import png_bytes
 from dcmu_jax.reporting.verdict import WARNING
 
@@ -40,6 +40,24 @@ class _Row(NamedTuple):
 class _Table(NamedTuple):
     metrics: list[Metric]
     rows: list[_Row]
+
+
+class Audit(NamedTuple):
+    """The section of an audit: texts as they are to be shown.
+
+    Attributes:
+        headings: of the columns; the first two name the network and the verdict.
+        rows: one for the range of the oracles, then one for each network.
+        sentences: what was found.
+        meanings: what the numbers are.
+        figures: a figure, or the path of a PNG file, and its caption.
+    """
+
+    headings: list[str]
+    rows: list[list[str]]
+    sentences: list[str]
+    meanings: str
+    figures: Sequence[tuple[Figure | Path | str, str]]
 
 
 class _Part(NamedTuple):
@@ -60,6 +78,7 @@ def write_report(
     figures: Sequence[tuple[Figure | Path | str, str]],
     environment: Mapping[str, Any],
     notes: Sequence[str] = (),
+    audit: Audit | None = None,
 ) -> None:
     """Write the report of one comparison as a single page, images and style inside.
 
@@ -74,6 +93,7 @@ def write_report(
         figures: a figure, or the path of a PNG file, and its caption.
         environment: versions, device, command.
         notes: further remarks.
+        audit: what an audit found, if there was one.
 
     Raises:
         InputError: a path among the figures is not a PNG file.
@@ -97,6 +117,8 @@ def write_report(
         arrows=ARROWS,
         legend=legend(METRICS),
         figures=[(_data_uri(figure), caption) for figure, caption in figures],
+        audit=audit
+        and audit._replace(figures=[(_data_uri(figure), text) for figure, text in audit.figures]),
         settings=_sections(settings),
         environment=_flat(environment),
         notes=list(notes),

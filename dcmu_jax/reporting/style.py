@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from dcmu_jax.files import written_aside
 from dcmu_jax.reporting.cells import ORIGINAL, RETRAINED
-from dcmu_jax.reporting.files import written_aside
 
 INK = "#222222"
 """Colour of text, axes and the retrained model."""

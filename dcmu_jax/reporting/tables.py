@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from dcmu_jax.errors import InputError
+from dcmu_jax.files import written_aside
 from dcmu_jax.metrics.measurement import METRICS, Measurement, Metric
 from dcmu_jax.reporting.cells import ARROWS, COST_METRICS, RETRAINED, Cell, cell, find, legend
-from dcmu_jax.reporting.files import written_aside
 
 _KNOWLEDGE = tuple(m for m in METRICS if m.name not in COST_METRICS)
 _COST = tuple(m for m in METRICS if m.name in COST_METRICS)

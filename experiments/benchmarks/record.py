@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
-import json
 import os
 import pathlib
 import platform
@@ -12,6 +11,8 @@ import subprocess
 from typing import Any
 
 import jax
+
+from dcmu_jax.files import write_json
 
 RESULTS = pathlib.Path(__file__).resolve().parents[1] / "results"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "torch")
@@ -82,9 +83,6 @@ def write_result(name: str, figures: dict[str, Any], command: str) -> pathlib.Pa
         "versions": describe_versions(),
         "figures": figures,
     }
-    RESULTS.mkdir(parents=True, exist_ok=True)
     path = RESULTS / f"{name}.json"
-    aside = path.with_suffix(".json.part")
-    aside.write_text(json.dumps(record, indent=2) + "\n")
-    aside.replace(path)
+    write_json(path, record)
     return path

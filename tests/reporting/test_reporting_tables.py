@@ -6,10 +6,10 @@ import pytest
 from rich.console import Console
 
 from dcmu_jax.errors import InputError
+from dcmu_jax.files import written_aside
 from dcmu_jax.metrics.measurement import METRICS, Measurement
 from dcmu_jax.reporting import cost_table, read_csv, terminal_table, write_csv
 from dcmu_jax.reporting.cells import COST_METRICS, cell
-from dcmu_jax.reporting.files import written_aside
 
 BY_NAME = {metric.name: metric for metric in METRICS}
 

@@ -1,0 +1,110 @@
+"""The audit of a run: its networks held against oracles, networks that never saw what must go."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from dcmu_jax.attacks.audit import NetworkAudit, audit_networks
+from dcmu_jax.attacks.building import Rearing, measured, oracle_population
+from dcmu_jax.attacks.population import Population
+from dcmu_jax.data.requests import ForgetRequest
+from dcmu_jax.files import write_json
+from dcmu_jax.pipeline import stages
+from dcmu_jax.pipeline.run import Run
+from dcmu_jax.training.keys import named_seed
+
+
+@dataclasses.dataclass(frozen=True)
+class RunAudit:
+    """What an audit found.
+
+    Attributes:
+        audits: of the original, the retrained network, and every method.
+        targets: the audited networks as a population.
+        oracles: what they were held against.
+        directory: holds the oracles and audit.json.
+    """
+
+    audits: tuple[NetworkAudit, ...]
+    targets: Population
+    oracles: Population
+    directory: Path
+
+
+def audit_run(
+    run: Run,
+    request: ForgetRequest,
+    *,
+    oracles: int = 16,
+    chunk: int | None = None,
+    notify: Callable[[int, int], None] = lambda done, of: None,
+) -> RunAudit:
+    """Audit the original and every method of a run on a request.
+
+    Methods that have not served the request do so first. The oracles are trained as the retrained
+    network is, by other seeds, and kept in the request's folder: another audit finds them there.
+
+    Args:
+        run: the run.
+        request: what must go.
+
+    Other Args:
+        oracles: how many, 4 or more; the more, the narrower the bands.
+        chunk: networks that train side by side, see ``training.population``.
+        notify: told the number of trained oracles and of all.
+
+    Raises:
+        InputError: too few oracles, or a request that methods cannot be compared on.
+    """
+    run.check_comparable(request)
+    config, splits = run.config, run.splits
+    original = run.train()
+    networks = {"original": original} | {
+        name: run.unlearn(request, name).unlearned.classifier for name in run.methods
+    }
+    directory = run.request_directory(request) / f"audit-{oracles}"
+    given = config.data.mean is not None or config.data.statistics == "given"
+    rearing = Rearing(
+        model=run.model,
+        splits=splits,
+        training=config.training,
+        seed=named_seed(config.unlearning_seed, "audit"),
+        normalisation=original.normalisation if given else None,
+        group=min(oracles, 16),
+        chunk=chunk,
+        folder=directory,
+        notify=notify,
+    )
+    population = oracle_population(rearing, request.ids, oracles)
+    targets = measured(list(networks.values()), list(networks), splits, request.ids)
+    audits = audit_networks(
+        targets,
+        population,
+        request.ids,
+        usable_test_ids=splits.test.ids[run.usable_tests()],
+        control=stages.method_options(config, config.preset).control,
+    )
+    write_json(directory / "audit.json", [_plain(audit) for audit in audits])
+    return RunAudit(audits, targets, population, directory)
+
+
+def _plain(audit: NetworkAudit) -> dict:
+    return {
+        "kind": audit.kind,
+        "passed": audit.passed,
+        "distance": audit.distance,
+        "oracles": audit.oracles,
+        "statistics": {
+            name: {
+                "value": statistic.value,
+                "low": statistic.band.low,
+                "high": statistic.band.high,
+                "oracles_mean": statistic.band.mean,
+                "oracles_std": statistic.band.std,
+                "within": statistic.within,
+            }
+            for name, statistic in audit.statistics.items()
+        },
+    }

@@ -1,0 +1,158 @@
+"""An audit as a table, as sentences, and as a figure of ROC curves on logarithmic axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from dcmu_jax.attacks.audit import SHOWN, STATISTICS, NetworkAudit, Statistic
+from dcmu_jax.attacks.population import Population
+from dcmu_jax.attacks.roc import roc_curve
+from dcmu_jax.errors import InputError
+from dcmu_jax.reporting import style
+
+TITLES = {
+    "loss_auc": "AUC loss",
+    "lira_auc": "AUC LiRA",
+    "forget_excess": "excess",
+    "forget_difference": "diff. forget",
+    "retain_difference": "diff. retain",
+    "test_difference": "diff. test",
+    "forget_accuracy": "FA (%)",
+    "retain_accuracy": "RA (%)",
+    "test_accuracy": "TeA (%)",
+    "lira_tpr_at_1_percent": "TPR at 1 % FPR",
+}
+"""Statistic -> heading."""
+
+MEANINGS = (
+    "A network passes when each of these numbers lies where one more network that never saw the "
+    "forgotten samples would (in brackets: its distance from the mean of those, in their standard "
+    "deviations). It remembers when the forgotten samples look like members beyond that, and "
+    "differs when it does not, but is told from such networks all the same. AUC: of telling "
+    "forgotten samples from test samples. Excess: how much surer of forgotten than of test "
+    "samples; diff.: mean difference of the margins; both in standard deviations of the margin."
+)
+"""What the table of an audit shows."""
+
+
+def audit_rows(audits: Sequence[NetworkAudit]) -> tuple[list[str], list[list[str]]]:
+    """Headings, and a row of texts for each network, the oracles' range first.
+
+    Args:
+        audits: of one request, one or more.
+    """
+    names = (*STATISTICS, *SHOWN)
+    bands = [audits[0].statistics[name].band for name in names]
+    lowest = ["oracles", "", *(f"{b.low:.2f}..{b.high:.2f}" for b in bands)]
+    rows = [
+        [audit.kind, _verdict(audit), *(_text(audit.statistics[name]) for name in names)]
+        for audit in audits
+    ]
+    return ["network", "audit", *(TITLES[name] for name in names)], [lowest, *rows]
+
+
+def _verdict(audit: NetworkAudit) -> str:
+    return "passed" if audit.passed else "remembers" if audit.remembers else "differs"
+
+
+def _text(statistic: Statistic) -> str:
+    off = statistic.deviations
+    beside = f"{off:+.1f}" if math.isfinite(off) else "inf"
+    return f"{statistic.value:.2f} ({beside})"
+
+
+def audit_table(audits: Sequence[NetworkAudit], title: str) -> Table:
+    """The audit for the terminal: verdict, distance and the numbers that decide; 105 columns.
+
+    Args:
+        audits: of one request, one or more.
+        title: printed as it is, without markup.
+    """
+    table = Table(
+        title=Text(title),
+        caption=Text(MEANINGS),
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+    )
+    headings, rows = audit_rows(audits)
+    for number, heading in enumerate(headings[: 2 + len(STATISTICS)]):
+        table.add_column(heading, justify="left" if number < 2 else "right", no_wrap=number > 1)
+    for row in rows:
+        table.add_row(*(Text(cell) for cell in row[: 2 + len(STATISTICS)]))
+    return table
+
+
+def audit_sentences(audits: Sequence[NetworkAudit]) -> list[str]:
+    """What the audit found, a sentence for each network that was made to forget."""
+    found = []
+    for audit in audits:
+        if audit.kind == "original":
+            continue
+        worst = max(STATISTICS, key=lambda name: abs(audit.statistics[name].deviations))
+        off = f"{TITLES[worst]} is {audit.statistics[worst].deviations:+.1f} of their standard "
+        if audit.passed:
+            text = (
+                f"is not told from {audit.oracles} networks that never saw the forgotten samples "
+                "by any of the tests; a stronger one might."
+            )
+        elif audit.remembers:
+            text = "remembers: the forgotten samples look like members beyond what networks show "
+            text += f"that never saw them ({off}deviations off)."
+        else:
+            text = "does not show that the forgotten samples were members, but is told from "
+            text += f"networks that never saw them ({off}deviations off)."
+        found.append(f"{audit.kind} {text}")
+    return found
+
+
+def roc_figure(
+    targets: Population, oracles: Population, forget_ids: np.ndarray, test_ids: np.ndarray
+) -> Figure:
+    """ROC curves of offline LiRA on logarithmic axes, each network with the oracles' in grey.
+
+    Args:
+        targets: the audited networks.
+        oracles: networks that never saw the forgotten samples.
+        forget_ids: members.
+        test_ids: non-members: test samples of the same classes.
+
+    Raises:
+        InputError: no forgotten samples or no test samples.
+    """
+    if not len(forget_ids) or not len(test_ids):
+        raise InputError(
+            f"ROC curves of {len(forget_ids)} forgotten and {len(test_ids)} test samples",
+            "one or more of each",
+            "Forget something, and leave test samples of its classes",
+        )
+    at = np.concatenate([oracles.positions(forget_ids), oracles.positions(test_ids, test=True)])
+    member = np.arange(len(at)) < len(forget_ids)
+    known = oracles.margins[:, at].astype(np.float64)
+    least = 1 / len(test_ids)
+    figure = Figure(figsize=(6.2, 5.0), layout=style.layout())
+    axes = figure.add_subplot()
+    style.plain(axes)
+    for number, margins in enumerate(known):
+        others = np.delete(known, number, axis=0)
+        rates = roc_curve(margins - others.mean(axis=0), member)
+        axes.plot(*rates, color="#cccccc", linewidth=0.8, label=None if number else "oracles")
+    colors = style.method_colors(targets.kinds)
+    for kind, margins in zip(targets.kinds, targets.margins[:, at], strict=True):
+        rates = roc_curve(margins.astype(np.float64) - known.mean(axis=0), member)
+        axes.plot(*rates, color=colors[kind], linewidth=1.6, label=kind)
+    axes.plot([least, 1], [least, 1], color=style.INK, linewidth=0.8, linestyle=":", label="chance")
+    axes.set(xscale="log", yscale="log", xlim=(least, 1), ylim=(1 / len(forget_ids), 1.05))
+    axes.set_xlabel("false positives: test samples taken for forgotten ones")
+    axes.set_ylabel("true positives: forgotten samples found")
+    axes.legend(fontsize=style.TEXT_SIZE, frameon=False, loc="lower right")
+    return figure

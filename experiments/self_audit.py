@@ -1,0 +1,126 @@
+"""The audit audited: it must reject a planted no-op, pass retraining, and place what is between.
+
+Command:   python -m experiments.self_audit
+           python -m experiments.self_audit --dataset npz:cifar10_small.npz --model cnn --width 0.25
+Data:      digits by default; any dataset of `dcmu run`
+Hardware:  2 CPU cores, 5 minutes on digits
+Expected:  the no-op remembers in 20 of 20 repetitions, retraining passes in 19 or more, and an
+           unlearner that forgets half of what it should lies between them in distance
+
+Every repetition has its own forget set, oracles and networks. The no-op is the original; exact
+unlearning is one more network trained without the forgotten samples; half-way unlearning is one
+trained without half of them. Writes experiments/results/self_audit.{csv,json}.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+
+import numpy as np
+import tyro
+
+from dcmu_jax.attacks.audit import STATISTICS, audit_networks
+from dcmu_jax.attacks.building import Rearing, oracle_population, unlearned_population
+from dcmu_jax.data.requests import parse_request
+from dcmu_jax.data.sources import load
+from dcmu_jax.pipeline.config import NetworkOptions
+from dcmu_jax.pipeline.stages import build_model
+from dcmu_jax.unlearning.task import Training
+from experiments.benchmarks.record import RESULTS, write_result
+from experiments.tables import mean_and_interval, without_folders, write_rows
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is run.
+
+    Attributes:
+        dataset: as for `dcmu run`.
+        model: as for `dcmu run`.
+        width: of the network.
+        epochs: of every network.
+        forget: what must go, drawn anew in every repetition.
+        oracles: of each repetition.
+        repetitions: how many.
+    """
+
+    dataset: str = "digits"
+    model: str = "mlp"
+    width: float = 1.0
+    epochs: int = 30
+    forget: str = "random:0.1"
+    oracles: int = 12
+    repetitions: int = 20
+
+
+def repetition(options: Options, splits, model, seed: int) -> list[dict]:
+    """One row for each of the three networks."""
+    request = parse_request(options.forget, splits.train, seed)
+    rng = np.random.default_rng(seed)
+    half = rng.permutation(request.ids)[: len(request.ids) // 2]
+    rearing = Rearing(
+        model=model, splits=splits, training=Training(epochs=options.epochs), seed=1000 * seed
+    )
+    reared = oracle_population(rearing, request.ids, options.oracles + 1)
+    oracles, exact = reared.models(range(options.oracles)), reared.models([options.oracles])
+    again = dataclasses.replace(rearing, seed=1000 * seed + 1)
+    cases = {
+        "retrain": exact,
+        "half-way": oracle_population(again, half, 1),
+        "no-op": unlearned_population(again, request.ids, 1, {}),
+    }
+    rows = []
+    for name, target in cases.items():
+        [audit] = audit_networks(target, oracles, request.ids)
+        numbers = {f"{s}_deviations": round(audit.statistics[s].deviations, 3) for s in STATISTICS}
+        rows.append(
+            {
+                "seed": seed,
+                "network": name,
+                "passed": int(audit.passed),
+                "remembers": int(audit.remembers),
+                "distance": round(audit.distance, 3),
+                **numbers,
+            }
+        )
+    return rows
+
+
+def summarise(rows: list[dict]) -> dict:
+    """How often each network passed and remembered, and how far away it was."""
+    summary = {}
+    for name in dict.fromkeys(row["network"] for row in rows):
+        alike = [row for row in rows if row["network"] == name]
+        summary[name] = {
+            "repetitions": len(alike),
+            "passed": sum(row["passed"] for row in alike),
+            "remembers": sum(row["remembers"] for row in alike),
+            "distance": mean_and_interval([row["distance"] for row in alike]),
+        }
+    distances = [
+        [row["distance"] for row in rows if row["network"] == name]
+        for name in ("retrain", "half-way", "no-op")
+    ]
+    ordered = [a < b < c for a, b, c in zip(*distances, strict=True)]
+    return {"networks": summary, "half-way between the others": sum(ordered)}
+
+
+def main() -> None:
+    """Repeat, and write what was found after each."""
+    options = tyro.cli(Options, description=__doc__)
+    splits = load(options.dataset)
+    model = build_model(options.model, splits, NetworkOptions(width=options.width))
+    name = "self_audit" if options.dataset == "digits" else f"self_audit_{splits.name}"
+    rows: list[dict] = []
+    for seed in range(1, options.repetitions + 1):
+        rows += repetition(options, splits, model, seed)
+        summary = summarise(rows)
+        print(seed, summary, flush=True)
+        write_rows(RESULTS / f"{name}.csv", rows)
+        command = f"python -m experiments.self_audit {' '.join(map(without_folders, sys.argv[1:]))}"
+        write_result(name, summary, command.strip())
+
+
+if __name__ == "__main__":
+    main()
