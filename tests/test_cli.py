@@ -60,6 +60,23 @@ def test_the_stages_of_a_saved_run(saved, capsys):
     assert (saved / "report.html").is_file() and (saved / "table.csv").is_file()
 
 
+def test_an_audit_of_a_saved_run(saved, capsys):
+    assert _dcmu("audit", saved, "--oracles", "4", "--quiet") == 0
+    out = capsys.readouterr().out
+    assert "Audit of forgetting class:1" in out and "passed" in out
+    (found,) = saved.rglob("audit.json")
+    audits = {audit["kind"]: audit for audit in json.loads(found.read_text())}
+    assert list(audits) == ["original", "retrain", "recommended"]
+    numbers = audits["original"]["statistics"]["lira_auc"]
+    assert numbers["low"] <= numbers["oracles_mean"] <= numbers["high"]
+    page = (saved / "report.html").read_text()
+    assert "Networks held against ones that never saw the forgotten samples" in page
+    assert (saved / "figures" / "audit.png").is_file()
+    oracles = {path: path.stat().st_mtime_ns for path in saved.rglob("oracle-*.npz")}
+    assert _dcmu("audit", saved, "--oracles", "4", "--quiet") == 0
+    assert oracles == {path: path.stat().st_mtime_ns for path in saved.rglob("oracle-*.npz")}
+
+
 def test_the_whole_job_in_a_process_of_its_own(tmp_path):
     command = [sys.executable, "-m", "dcmu_jax.cli", "run", "--dataset", DATA, *TINY]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
@@ -213,6 +230,7 @@ BAD_ON_SAVED = {
     "method": (["forget", "{run}", "--method", "retrian"], r"'retrian'.*Did you mean 'retrain'"),
     "request": (["forget", "{run}", "--forget", "class:5"], r"There is no class '5'"),
     "too few": (["compare", "{run}", "--forget", "random:0.02"], r"A comparison on 1 forgotten"),
+    "few oracles": (["audit", "{run}", "--oracles", "3"], r"audit with 3 oracle models"),
     "comparison": (["compare", "{run}", "--forget", "random:7"], r"fraction of random = 7"),
 }
 

@@ -6,8 +6,9 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
-from dcmu_jax.attacks.audit import NetworkAudit, audit_networks
+from dcmu_jax.attacks.audit import FEWEST_ORACLES, NetworkAudit, audit_networks
 from dcmu_jax.attacks.building import Rearing, measured, oracle_population
+from dcmu_jax.attacks.checks import check_models
 from dcmu_jax.attacks.population import Population
 from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.files import write_json
@@ -59,6 +60,7 @@ def audit_run(
         InputError: too few oracles, or a request that methods cannot be compared on.
     """
     run.check_comparable(request)
+    check_models("oracle", oracles, FEWEST_ORACLES, "The audit")  # before any training
     config, splits = run.config, run.splits
     original = run.train()
     networks = {"original": original} | {

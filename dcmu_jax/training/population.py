@@ -84,8 +84,8 @@ def member(classifiers: Classifier, number: int) -> Classifier:
 def default_chunk() -> int:
     """How many networks train side by side unless said otherwise.
 
-    On CPU one after another: the cores are busy with one, and batched matrix products run on fewer
-    of them (experiments/results/population_*_cpu.json). Accelerators are filled by 16 small networks.
+    On CPU one after another: the cores are busy with one
+    (experiments/results/population_*_cpu.json). Accelerators are filled by 16 small networks.
     """
     return 1 if jax.default_backend() == "cpu" else 16
 
