@@ -102,9 +102,13 @@ def draw_pareto(axes: Axes, points: Sequence[Point], floor: float | None = None)
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.set_yticks([0, 1, 2, 5, 10, 20, 50])
     axes.set_ylim(0, max([60.0, *(p.gap + p.half for p in points)]))
-    axes.xaxis.set_minor_formatter(NullFormatter())
     low, high = axes.get_xlim()
-    axes.set_xlim(low, 2 * high)  # room for the names on the right
+    low, high = 0.85 * low, 2 * high  # room for the marks, and for the names on the right
+    axes.set_xlim(low, high)
+    ticks = [digit * 10.0**power for power in range(-6, 4) for digit in (1, 2, 5)]
+    ticks = [tick for tick in ticks if low <= tick <= high]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def draw_ranks(axes: Axes, mean_ranks: Mapping[str, float], critical_difference: float) -> None:

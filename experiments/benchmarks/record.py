@@ -54,14 +54,21 @@ def describe_versions() -> dict[str, str]:
 
 
 def _commit() -> str | None:
-    """The commit of the code, marked where the package differs from it; None outside git."""
-    here = pathlib.Path(__file__).parent
+    """The commit of the code, marked where the code differs from it; None outside git."""
+    root = pathlib.Path(__file__).resolve().parents[2]
+
+    def git(*arguments: str) -> str:
+        run = ["git", *arguments]
+        done = subprocess.run(run, cwd=root, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
     try:
-        run = ["git", "describe", "--always", "--dirty", "--exclude=*"]
-        done = subprocess.run(run, cwd=here, capture_output=True, text=True, check=True)
+        commit = git("rev-parse", "--short", "HEAD")
+        # Results are written while others are measured, and change nothing that is measured.
+        changed = git("diff", "--name-only", "HEAD", "--", ":!experiments/results")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return done.stdout.strip()
+    return f"{commit}-dirty" if changed else commit
 
 
 def write_result(name: str, figures: dict[str, Any], command: str) -> pathlib.Path:

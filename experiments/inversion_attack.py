@@ -1,0 +1,178 @@
+"""Model inversion as an attack (paper, §IV-E, Figure 3): what does an unlearned network give away?
+
+Command:   python -m experiments.inversion_attack --dataset npz:cifar10_small.npz
+Data:      a subset of CIFAR-10, 500 training images per class
+Hardware:  2 CPU cores, 5 minutes, most of them training three quarter-width networks
+Expected:  with the reconstruction term all three networks give the same blurred images, that of
+           the attacker, the one that never saw the class included; without it noise, which the
+           attacked network alone puts into its class
+
+Attacks the original network, what `recommended` made of it, and one retrained without the class, by
+the same images, settings and seed. Only the difference to the retrained network is evidence: with
+the reconstruction term the attacker holds the images already. Beside the share that the attacked
+network puts into the class stands that of an original of another seed, which an image made to
+deceive the first cannot deceive. The same is told of a class that stays. Writes
+experiments/results/inversion_attack.json and .png.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+
+from dcmu_jax.attacks.inversion import (
+    InversionAttack,
+    KnownImages,
+    inversion_attack,
+    inversion_without_images,
+    known_images,
+    nearest_training_image,
+)
+from dcmu_jax.condensation.inversion import InversionConfig
+from dcmu_jax.data.dataset import Dataset
+from dcmu_jax.errors import InputError
+from dcmu_jax.reporting import style
+from dcmu_jax.training.classifier import Classifier
+from experiments.benchmarks.record import RESULTS, write_result
+from experiments.grid import Bench, Group
+from experiments.tables import without_folders
+
+WAYS = ("known images", "no images")
+NAMES = {"original": "original", "recommended": "unlearned", "retrain": "retrained"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What is run.
+
+    Attributes:
+        dataset: as for `dcmu run`.
+        model: as for `dcmu run`.
+        width: of the network.
+        training_epochs: of the original and of retraining.
+        request: the class that is forgotten.
+        kept: a class that stays, attacked as well.
+        images: drawn for each class.
+        epochs: of the InverterNet.
+        seed: see ``Group``; also of the InverterNet.
+        out: where the networks lie.
+    """
+
+    dataset: str
+    model: str = "cnn"
+    width: float = 0.25
+    training_epochs: int = 30
+    request: str = "class:2"
+    kept: int = 0
+    images: int = 8
+    epochs: int = 150
+    seed: int = 1
+    out: Path = Path("runs/inversion_attack")
+
+
+def networks_of(settings: Settings, bench: Bench) -> dict[str, Classifier]:
+    """The three that are attacked."""
+    request = bench.run.request(settings.request)
+    found = {"original": bench.run.train()}
+    for name in ("recommended", "retrain"):
+        found[name] = bench.run.unlearn(request, name).unlearned.classifier
+    return found
+
+
+def numbers(attack: InversionAttack, stranger: Classifier, train: Dataset) -> dict[str, float]:
+    """What is reported of some images; the distance as ``Nearest`` has it."""
+    nearest = nearest_training_image(attack.images, attack.labels, train)
+    return {
+        "in_class_percent": round(attack.in_class, 2),
+        "recognised_by_another_seed_percent": round(attack.recognised_by(stranger), 2),
+        "distance_to_nearest_training_image": round(float(nearest.distances.mean()), 3),
+    }
+
+
+def of_known(known: KnownImages, network: Classifier) -> InversionAttack:
+    """The attacker's own images, to be reported like the outcome."""
+    hits = network.logits(known.images).argmax(axis=1) == known.labels
+    return InversionAttack(known.images, known.labels, hits)
+
+
+def draw(attacks: dict[str, InversionAttack], train: Dataset) -> None:
+    """Each attack's images of the forgotten class, the nearest training images beneath them."""
+    figure = Figure(figsize=(9, 1.9 * len(attacks)), layout=style.layout())
+    for axes, (name, attack) in zip(figure.subplots(len(attacks)), attacks.items(), strict=True):
+        nearest = nearest_training_image(attack.images, attack.labels, train)
+        pair = np.stack([np.rint(attack.images).astype(np.uint8), train.images[nearest.positions]])
+        rows, columns, height, width, channels = pair.shape
+        tiled = pair.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
+        axes.imshow(tiled.squeeze(), cmap="gray")
+        axes.set_title(name, fontsize=style.TEXT_SIZE)
+        axes.set_yticks([height // 2, height + height // 2], ["drawn", "nearest"])
+        axes.set_xticks([])
+        axes.spines[:].set_visible(False)
+        axes.tick_params(length=0, labelsize=style.TEXT_SIZE)
+    style.save_figure(figure, RESULTS / "inversion_attack.png")
+
+
+def main() -> None:
+    """Train, forget, attack, draw."""
+    settings = tyro.cli(Settings, description=__doc__)
+    group = Group(
+        dataset=settings.dataset,
+        model=settings.model,
+        seed=settings.seed,
+        width=settings.width,
+        epochs=settings.training_epochs,
+    )
+    bench = Bench(group, settings.out)
+    forgotten = bench.run.request(settings.request).forgotten_classes
+    if not forgotten or settings.kept in forgotten:
+        raise InputError(
+            f"The request {settings.request!r} beside the class {settings.kept} that stays",
+            "a request for whole classes, and another class",
+            "Ask for class:2, say, and keep 0",
+        )
+    train = bench.run.splits.train
+    networks = networks_of(settings, bench)
+    stranger = Bench(dataclasses.replace(group, seed=group.seed + 1), settings.out).run.train()
+
+    classes = (*forgotten, settings.kept)
+    config = InversionConfig(epochs=settings.epochs)
+    known = known_images(train, classes, settings.images, networks["original"], seed=settings.seed)
+    shown = {"known images": of_known(known, networks["original"])}
+    for way in WAYS:
+        for name, network in networks.items():
+            if way == "known images":
+                attack = inversion_attack(network, known, config, seed=settings.seed)
+            else:
+                count = settings.images
+                attack = inversion_without_images(
+                    network, classes, count, config, seed=settings.seed
+                )
+            shown[f"{NAMES[name]}, {way}"] = attack
+            print(f"{NAMES[name]}, {way}", numbers(attack, stranger, train), flush=True)
+
+    results = {
+        name: {
+            "forgotten": numbers(attack.of_classes(forgotten), stranger, train),
+            "kept": numbers(attack.of_classes((settings.kept,)), stranger, train),
+        }
+        for name, attack in shown.items()
+    }
+    drawn = dataclasses.asdict(settings) | {"dataset": without_folders(settings.dataset)}
+    del drawn["out"]
+    usual = dataclasses.asdict(Settings(dataset=""))
+    given = {name: value for name, value in drawn.items() if value != usual[name]}
+    command = "python -m experiments.inversion_attack " + " ".join(
+        f"--{name.replace('_', '-')} {value}" for name, value in given.items()
+    )
+    unit = "root of the mean squared difference of a pixel's channels, 0..255"
+    figures = {"settings": drawn, "distance_unit": unit, "attacks": results}
+    write_result("inversion_attack", figures, command)
+    draw({name: attack.of_classes(forgotten) for name, attack in shown.items()}, train)
+
+
+if __name__ == "__main__":
+    main()
