@@ -1,0 +1,204 @@
+"""Methods audited by populations: many networks of each, example by example, against many oracles.
+
+Command:   python -m experiments.method_audit --oracles 16 --originals 8
+           python -m experiments.method_audit --dataset npz:cifar10.npz --model resnet18
+           --width 0.25 --oracles 256 --originals 256 --methods recommended --plan
+Data:      digits by default; any dataset of `dcmu run`
+Hardware:  2 CPU cores, 10 minutes on digits; the second: a GPU, see what --plan prints
+Expected:  a method that does nothing is told from oracles by U-LiRA, by its KLoM on the forgotten
+           examples and by its forgetting quality; exact unlearning lies within every null band
+
+The originals are trained at once, and every method forgets the same request from each of them. The
+null bands split the oracles in halves. KLoM and the forgetting quality want a hundred models or
+more; of fewer, only how far they are from their null says something. Interrupted populations go on
+where they stopped. Writes experiments/results/method_audit_DATASET_MODEL.{json,png}.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+
+from dcmu_jax.attacks.audit import audit_networks
+from dcmu_jax.attacks.building import Rearing, Serve, oracle_population, unlearned_population
+from dcmu_jax.attacks.method_audit import MethodAudit, audit_method
+from dcmu_jax.data.requests import ForgetRequest, parse_request
+from dcmu_jax.data.sources import load
+from dcmu_jax.models.partition import apply_parts
+from dcmu_jax.pipeline import stages
+from dcmu_jax.pipeline.config import PRESETS, NetworkOptions, RunConfig, preset
+from dcmu_jax.reporting import style
+from dcmu_jax.reporting.pareto import title
+from dcmu_jax.training.classifier import fresh_classifier
+from dcmu_jax.training.flops import program_flops
+from dcmu_jax.unlearning.task import Training
+from experiments.benchmarks.record import RESULTS, write_result
+from experiments.tables import without_folders
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is run.
+
+    Attributes:
+        dataset: as for `dcmu run`.
+        model: as for `dcmu run`.
+        width: of the network.
+        epochs: of originals and oracles.
+        forget: what must go.
+        methods: presets and registered methods; retraining is the control that must pass.
+        oracles: networks that never saw the forgotten samples.
+        originals: networks that every method is applied to.
+        chunk: networks that train side by side.
+        group: networks that are trained and saved together.
+        plan: print what it costs, and run nothing.
+        tflops: rate for the plan, as measured on the device at hand.
+        out: where finished groups are kept.
+    """
+
+    dataset: str = "digits"
+    model: str = "mlp"
+    width: float = 1.0
+    epochs: int = 30
+    forget: str = "random:0.1"
+    methods: tuple[str, ...] = (
+        "retrain",
+        "catastrophic_forgetting",
+        "negative_gradient",
+        "recommended",
+    )
+    oracles: int = 16
+    originals: int = 8
+    chunk: int | None = None
+    group: int = 8
+    plan: bool = False
+    tflops: float = 20.0
+    out: Path = Path("runs/method_audit")
+
+
+def config_of(options: Options, seed: int) -> RunConfig:
+    """The settings that methods run with on the original of ``seed``."""
+    return RunConfig(
+        dataset=options.dataset,
+        model=options.model,
+        forget=options.forget,
+        seed=seed,
+        unlearning_seed=seed,
+        network=NetworkOptions(width=options.width),
+        training=Training(epochs=options.epochs),
+        method=preset("recommended", options.model),
+    )
+
+
+def serving(options: Options, name: str, splits: Any, request: ForgetRequest) -> Serve:
+    """How ``name`` makes an original forget, its offline phase included."""
+
+    def serve(original, seed):
+        config = config_of(options, seed)
+        prepared = None
+        if name in PRESETS:
+            prepared = stages.prepare(config, original, splits, name=name)
+        unlearned = stages.unlearn(name, config, original, splits, request, prepared=prepared)
+        return unlearned.classifier
+
+    return serve
+
+
+def print_plan(options: Options, rearing: Rearing) -> None:
+    """Operations and minutes of all networks: three forward passes for each example and epoch."""
+    splits, size = rearing.splits, rearing.training.batch_size
+    network = fresh_classifier(rearing.model, splits.train, 0)
+    x = jax.ShapeDtypeStruct((size, *network.image_shape), jnp.float32)
+
+    def logits(model, variables, x):
+        return apply_parts(model, variables, x)[0]
+
+    forward = program_flops(logits, network.model, network.variables, x) or math.nan
+    one = 3 * forward * options.epochs * math.ceil(len(splits.train) / size)
+    count = options.oracles + options.originals * (1 + len(options.methods))
+    print(
+        f"{count} networks at most of {one / 1e12:.2f} TFLOP each (methods counted as retraining, "
+        f"which is the dearest): {count * one / options.tflops / 1e12 / 60:.1f} minutes at "
+        f"{options.tflops:g} TFLOP/s, compilation and measurement apart"
+    )
+
+
+def draw(audits: list[MethodAudit]) -> Figure:
+    """U-LiRA, KLoM on the forgotten and the forgetting quality, each beside its null band."""
+    figure = Figure(figsize=(11, 0.9 + 0.45 * len(audits)), layout=style.layout())
+    panels = figure.subplots(1, 3, sharey=True)
+    columns: list[tuple[str, Callable, Callable]] = [
+        ("U-LiRA, AUC", lambda a: a.u_lira.auc[0], lambda a: a.u_lira_null),
+        (
+            "KLoM, forgotten, 95th percentile",
+            lambda a: a.klom["forget"],
+            lambda a: a.klom_null["forget"],
+        ),
+        ("forgetting quality F", lambda a: a.quality, lambda a: a.quality_null),
+    ]
+    heights = np.arange(len(audits))[::-1]
+    for axes, (name, value, null) in zip(panels, columns, strict=True):
+        style.plain(axes)
+        band = null(audits[0])
+        axes.axvspan(band.low, band.high, color="#dddddd")
+        for height, audit in zip(heights, audits, strict=True):
+            color = style.method_colors([audit.kind])[audit.kind]
+            axes.plot([value(audit)], [height], marker="o", color=color)
+        axes.set_title(f"{name}; grey: oracles", fontsize=style.TEXT_SIZE)
+        axes.set_yticks(heights, [title(audit.kind) for audit in audits])
+        axes.set_ylim(-0.6, len(audits) - 0.4)
+    return figure
+
+
+def main() -> None:
+    """Train what is not there yet, audit, write."""
+    options = tyro.cli(Options, description=__doc__)
+    splits = load(options.dataset)
+    request = parse_request(options.forget, splits.train, 0)
+    name = f"{splits.name}-{options.model}-{options.width:g}-{request.slug}"
+    rearing = Rearing(
+        model=stages.build_model(options.model, splits, NetworkOptions(width=options.width)),
+        splits=splits,
+        training=Training(epochs=options.epochs),
+        group=options.group,
+        chunk=options.chunk,
+        folder=options.out / name,
+        notify=lambda done, of: print(f"{done} of {of}", flush=True),
+    )
+    if options.plan:
+        print_plan(options, rearing)
+        return
+    oracles = oracle_population(rearing, request.ids, options.oracles)
+    methods = {method: serving(options, method, splits, request) for method in options.methods}
+    population = unlearned_population(rearing, request.ids, options.originals, methods)
+    audits, figures = [], {}
+    for kind in ("original", *options.methods):
+        networks = population.of(kind)
+        audits.append(audit_method(networks, oracles, request.ids))
+        alone = audit_networks(networks, oracles, request.ids)
+        figures[kind] = {
+            "networks": len(networks),
+            "passed": sum(audit.passed for audit in alone),
+            "remember": sum(audit.remembers for audit in alone),
+            "median_distance": round(float(np.median([audit.distance for audit in alone])), 3),
+            **dataclasses.asdict(audits[-1]),
+        }
+        print(kind, figures[kind], flush=True)
+    stem = f"method_audit_{splits.name}_{options.model}"
+    command = f"python -m experiments.method_audit {' '.join(map(without_folders, sys.argv[1:]))}"
+    write_result(stem, {"oracles": len(oracles), "methods": figures}, command.strip())
+    style.save_figure(draw(audits), RESULTS / f"{stem}.png")
+
+
+if __name__ == "__main__":
+    main()
