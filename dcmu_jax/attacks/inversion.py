@@ -7,10 +7,10 @@ near images which the attacker knows. What this can show and what not:
   them says nothing of the network; only the difference between two networks that are attacked with
   the same images, settings and seed does. The network that never saw the class is the yardstick.
 - Without it (``inversion_without_images``) nothing of the training data enters but through the
-  network: its parameters, and the pixel statistics of its normalisation. A network can almost
-  always be brought to put noise into a class, one that was never trained on the class included, so
-  a share of 100 % in class is no leak. A leak is when a network of another origin recognises the
-  images, or when they lie nearer to training images than those drawn from the yardstick.
+  network: its parameters, and the pixel statistics of its normalisation. Noise is put into a class
+  almost always, also by a network never trained on it, so 100 % in class is no leak. It is one when
+  a network of another origin recognises the images, or when they lie nearer to training images than
+  those drawn from the yardstick.
 - That nothing recognisable comes out is no proof that nothing is left: it is one attack.
 """
 
@@ -20,7 +20,7 @@ import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Float, Int, Num
+from jaxtyping import Int, Num
 
 from dcmu_jax.condensation.clustering import cluster_classes
 from dcmu_jax.condensation.inversion import InversionConfig, invert_clusters
@@ -112,8 +112,6 @@ def known_images(
         classes: those attacked.
         count: clusters of each class.
         reference: its features are clustered; take the original for all networks compared.
-
-    Other Args:
         seed: of the clustering.
 
     Raises:
@@ -132,11 +130,9 @@ def known_images(
     features = reference.features(chosen.images)
     clusters = cluster_classes(features, chosen.labels, count, seed=seed)
     pixels = chosen.images.reshape(len(chosen), -1).astype(np.float32)
-    means = cluster_means(pixels, clusters.assignment)
+    means = np.asarray(cluster_means(pixels, clusters.assignment), np.float32)
     shape = (-1, *chosen.images.shape[1:])
-    return KnownImages(
-        np.asarray(means, np.float32).reshape(shape), clusters.labels, clusters.sizes
-    )
+    return KnownImages(means.reshape(shape), clusters.labels, clusters.sizes)
 
 
 def inversion_attack(
@@ -154,15 +150,11 @@ def inversion_attack(
         classifier: the attacked network.
         known: what the images are drawn near to.
         config: settings of the InverterNet; ``reconstruction`` is lambda.
-
-    Other Args:
         seed: of the InverterNet; the same for all networks compared.
     """
     config = config or InversionConfig()
-    inverted = invert_clusters(
-        classifier, known.images, known.labels, known.sizes, config, seed=seed
-    )
-    images = np.clip(inverted.images, 0, 255)
+    arrays = (known.images, known.labels, known.sizes)
+    images = np.clip(invert_clusters(classifier, *arrays, config, seed=seed).images, 0, 255)
     hits = classifier.logits(images).argmax(axis=1) == known.labels
     return InversionAttack(images, np.asarray(known.labels, np.int32), hits)
 
@@ -182,17 +174,22 @@ def inversion_without_images(
         classes: those attacked.
         count: images of each.
         config: settings of the InverterNet; lambda is taken for 0.
-
-    Other Args:
         seed: of the InverterNet.
 
     Raises:
-        InputError: no class, or no image of each.
+        InputError: no class, or one that the network does not have.
     """
-    check_at_least("classes", len(classes), 1)
     check_at_least("count", count, 1)
-    labels = np.repeat(np.sort(np.asarray(classes, np.int32)), count)
-    nothing = np.zeros((len(labels), *classifier.image_shape), np.float32)
+    chosen = np.unique(np.asarray(classes, np.int32))
+    nothing = np.zeros((count * len(chosen), *classifier.image_shape), np.float32)
+    outputs = classifier.logits(nothing[:1]).shape[1] if len(chosen) else 0
+    if not len(chosen) or chosen[0] < 0 or chosen[-1] >= outputs:
+        raise InputError(
+            f"An inversion of the classes {list(classes)}",
+            "one or more of those the network tells apart",
+            "Number classes from 0",
+        )
+    labels = np.repeat(chosen, count)
     known = KnownImages(nothing, labels, np.ones(len(labels), np.int32))
     config = dataclasses.replace(config or InversionConfig(), reconstruction=0.0)
     return inversion_attack(classifier, known, config, seed=seed)
@@ -203,9 +200,7 @@ def nearest_training_image(
     labels: Int[np.ndarray, " images"],
     dataset: Dataset,
 ) -> Nearest:
-    """The training image of the same class that lies nearest to each image, by its pixels.
-
-    A few hundred images of either side are held as numbers at once, however many there are.
+    """The training image of the same class nearest to each image, in bounded memory.
 
     Args:
         images: pixels 0..255.
@@ -236,13 +231,11 @@ def nearest_training_image(
     return Nearest(positions, distances)
 
 
-def _flat(images: np.ndarray) -> Float[np.ndarray, "images pixels"]:
+def _flat(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1).astype(np.float64)
 
 
-def _nearest(
-    x: Float[np.ndarray, "images pixels"], pixels: np.ndarray, candidates: np.ndarray
-) -> np.ndarray:
+def _nearest(x: np.ndarray, pixels: np.ndarray, candidates: np.ndarray) -> np.ndarray:
     """Which of ``candidates`` lies nearest to each row; the norm of the row matters to none."""
     best, at = np.full(len(x), np.inf), np.empty(len(x), np.int64)
     for low in range(0, len(candidates), _BLOCK):

@@ -40,7 +40,7 @@ class RelearningConfig:
     max_epochs: int = 20
     batch_size: int = 32
     optimizer: Optimizer = Optimizer(learning_rate=1e-4)
-    margin: float = 5.0
+    margin: float | int = 5.0
     seed: int = 0
 
     def __post_init__(self):
@@ -70,7 +70,7 @@ class Relearned:
     """
 
     accuracies: tuple[float, ...]
-    target: float
+    target: float | int
     epochs: int | None
 
 
@@ -78,7 +78,7 @@ def relearn(
     classifier: Classifier,
     forgotten: Dataset,
     *,
-    target: float,
+    target: float | int,
     config: RelearningConfig | None = None,
 ) -> Relearned:
     """Fine-tune on some of the forgotten samples until the accuracy on all of them is back.

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from dcmu_jax.files import read_archive, write_archive
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError
+from dcmu_jax.files import read_archive, write_archive
 from dcmu_jax.training.classifier import Classifier
 
 _ARRAYS = {

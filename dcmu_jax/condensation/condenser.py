@@ -8,9 +8,9 @@ from typing import Protocol
 
 import numpy as np
 
-from dcmu_jax.files import read_archive, write_archive
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_at_least
+from dcmu_jax.files import read_archive, write_archive
 from dcmu_jax.models.catalogue import create
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 

@@ -3,57 +3,28 @@
 from __future__ import annotations
 
 import functools
-import math
 from typing import Any, Literal, overload
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float, Int, Num
 
 from dcmu_jax.data.dataset import Normalisation
-from dcmu_jax.errors import InputError, check_at_least
-from dcmu_jax.models.partition import PARTS, Variables, apply_parts
+from dcmu_jax.errors import InputError, unknown_name
+from dcmu_jax.metrics.layers import by_layer, layer_names
+from dcmu_jax.models.partition import PARTS, Variables
+from dcmu_jax.training.derivatives import mean_gradients
+
+_PER: tuple[str, ...] = ("part", "layer", "class")
 
 _Gradient = dict[str, Any]
 """Like ``params``, with a leading axis of two: on the retain set, on the forget set."""
 
 
-@functools.partial(jax.jit, static_argnames=("model",))
-def _mean_gradients(
-    model: nn.Module,
-    variables: Variables,
-    normalisation: Normalisation,
-    pixels: Num[Array, "steps batch height width channels"],
-    labels: Int[Array, "steps batch"],
-    weights: Float[Array, "steps batch"],
-    which: Int[Array, " steps"],
-) -> _Gradient:
-    """Mean loss gradient of each of the two sets, evaluation mode, one pass over the batches."""
-    params = variables["params"]
-    rest = {name: tree for name, tree in variables.items() if name != "params"}
-
-    def weighted_loss(params, pixels, labels, weights):
-        x = normalisation.apply(pixels)
-        logits, _ = apply_parts(model, {"params": params, **rest}, x)
-        losses = optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
-        return (losses * weights).sum()
-
-    def step(totals, batch):
-        *examples, which = batch
-        gradient = jax.grad(weighted_loss)(params, *examples)
-        return jax.tree.map(lambda t, g: t.at[which].add(g), totals, gradient), None
-
-    totals = jax.tree.map(lambda p: jnp.zeros((2, *p.shape), p.dtype), params)
-    totals, _ = jax.lax.scan(step, totals, (pixels, labels, weights, which))
-    counts = jnp.zeros(2).at[which].add(weights.sum(1))
-    return jax.tree.map(lambda t: t / counts.reshape((2,) + (1,) * (t.ndim - 1)), totals)
-
-
 @jax.jit
-def _unlearning_metric_of(gradients: _Gradient) -> Float[Array, ""]:
+def unlearning_metric_of(gradients: _Gradient) -> Float[Array, ""]:
     """100 (1 - cos) between the two stacked gradients; 100 when one of them is zero."""
     leaves = [leaf.astype(jnp.float32) for leaf in jax.tree.leaves(gradients)]
     # Memorised samples have gradients whose squares underflow: bring each to unit size first.
@@ -69,15 +40,53 @@ def _unlearning_metric_of(gradients: _Gradient) -> Float[Array, ""]:
     return 100 * (1 - jnp.clip(cosine, -1, 1))
 
 
-def _batches(pixels: np.ndarray, labels: np.ndarray, batch_size: int) -> list[np.ndarray]:
-    """Pixels, labels and weights cut into whole batches; the filling has weight 0."""
-    steps = math.ceil(len(labels) / batch_size)
-    # Filled up by repetition rather than zeros, so that the filling is an ordinary image.
-    rows = np.arange(steps * batch_size) % len(labels)
-    weights = (np.arange(steps * batch_size) < len(labels)).astype(np.float32)
-    return [
-        a.reshape(steps, batch_size, *a.shape[1:]) for a in (pixels[rows], labels[rows], weights)
-    ]
+def class_gradients(
+    model: nn.Module,
+    variables: Variables,
+    normalisation: Normalisation,
+    retain: tuple[np.ndarray, np.ndarray],
+    forget: tuple[np.ndarray, np.ndarray],
+    *,
+    batch_size: int = 256,
+    at_most: int | None = None,
+) -> dict[int, _Gradient]:
+    """Mean loss gradients of each class that both sets have, by the same program for all.
+
+    The device holds two gradients for every class.
+
+    Args:
+        model: a Linen module in three parts.
+        variables: its parameters and statistics.
+        normalisation: of its inputs.
+        retain: pixels and classes.
+        forget: pixels and classes.
+        batch_size: examples per step.
+        at_most: take only this many samples of a class from either set, the first.
+
+    Returns:
+        By class: a tree like ``params`` with a leading axis of two, retain and forget.
+
+    Raises:
+        InputError: the two sets have no class in common, or a batch size below 1.
+    """
+    shared = np.intersect1d(retain[1], forget[1])
+    if not len(shared):
+        raise InputError(
+            f"Retained classes {np.unique(retain[1]).tolist()} and forgotten classes "
+            f"{np.unique(forget[1]).tolist()}",
+            "at least one class in both",
+            "A metric per class needs a request that leaves some samples of a class",
+        )
+    sets = []
+    for label in shared:
+        for pixels, labels in (retain, forget):
+            rows = np.flatnonzero(labels == label)[:at_most]
+            sets.append((pixels[rows], labels[rows]))
+    stacked = mean_gradients(model, variables, normalisation, sets, batch_size)
+    return {
+        int(label): jax.tree.map(lambda g, at=2 * i: g[at : at + 2], stacked)
+        for i, label in enumerate(shared)
+    }
 
 
 @overload
@@ -91,7 +100,7 @@ def unlearning_metric(
     forget_labels: np.ndarray,
     *,
     batch_size: int = 256,
-    per_part: Literal[False] = False,
+    per: None = None,
 ) -> float: ...
 
 
@@ -106,8 +115,23 @@ def unlearning_metric(
     forget_labels: np.ndarray,
     *,
     batch_size: int = 256,
-    per_part: Literal[True],
+    per: Literal["part", "layer"],
 ) -> dict[str, float]: ...
+
+
+@overload
+def unlearning_metric(
+    model: nn.Module,
+    variables: Variables,
+    normalisation: Normalisation,
+    retain_pixels: np.ndarray,
+    retain_labels: np.ndarray,
+    forget_pixels: np.ndarray,
+    forget_labels: np.ndarray,
+    *,
+    batch_size: int = 256,
+    per: Literal["class"],
+) -> dict[int, float]: ...
 
 
 def unlearning_metric(
@@ -120,8 +144,8 @@ def unlearning_metric(
     forget_labels: Int[np.ndarray, " forget"],
     *,
     batch_size: int = 256,
-    per_part: bool = False,
-) -> float | dict[str, float]:
+    per: str | None = None,
+) -> float | dict[str, float] | dict[int, float]:
     r"""UM :math:`= 100 (1 - \cos(\nabla L(R), \nabla L(F)))`, 0..200, as the paper defines it.
 
     Each gradient is that of the mean cross-entropy over the whole set with respect to all
@@ -133,7 +157,8 @@ def unlearning_metric(
 
     Both sets are gone through once, in batches, by one compiled scan; a second model, or a second
     request, with the same total number of batches does not compile again. The device holds both
-    sets in their own dtype, the activations of one batch, and two gradients.
+    sets in their own dtype, the activations of one batch, and three gradients (per class, two
+    for every class and one more).
 
     Args:
         model: a Linen module in three parts.
@@ -144,15 +169,17 @@ def unlearning_metric(
         forget_pixels: as ``retain_pixels``.
         forget_labels: classes.
         batch_size: examples per step; changes memory and speed, not the result.
-        per_part: return the metric of each part's gradient instead.
+        per: return the metric of each ``part``'s or ``layer``'s gradient instead, or of the
+            gradients over each ``class``'s samples alone.
 
     Returns:
-        The metric; or, for ``per_part``, that of each part that has parameters, by its name.
+        The metric; or those of the parts by name; of the layers by path, from shallow to deep; of
+        the classes that both sets have. Parts and layers without parameters are left out.
 
     Raises:
-        InputError: an empty set, or a batch size below 1.
+        InputError: an empty set, a batch size below 1, an unknown ``per``; for ``class``, no class
+            that both sets have.
     """
-    check_at_least("batch_size", batch_size, 1)
     sizes = len(retain_labels), len(forget_labels)
     if not all(sizes):
         raise InputError(
@@ -160,15 +187,20 @@ def unlearning_metric(
             "at least one of each",
             "Forget some samples, and not all of them",
         )
-    retain = _batches(retain_pixels, retain_labels, batch_size)
-    forget = _batches(forget_pixels, forget_labels, batch_size)
-    which = np.repeat(np.arange(2, dtype=np.int32), [len(retain[1]), len(forget[1])])
-    examples = [np.concatenate(pair) for pair in zip(retain, forget, strict=True)]
-    gradients = _mean_gradients(model, variables, normalisation, *examples, which)
-    if per_part:
-        return {
-            part: float(_unlearning_metric_of(gradients[part]))
-            for part in PARTS
-            if jax.tree.leaves(gradients.get(part))
-        }
-    return float(_unlearning_metric_of(gradients))
+    if per is not None and per not in _PER:
+        raise unknown_name("view of the unlearning metric", per, _PER)
+    network = model, variables, normalisation
+    sets = (retain_pixels, retain_labels), (forget_pixels, forget_labels)
+    if per == "class":
+        of_classes = class_gradients(*network, *sets, batch_size=batch_size)
+        return {label: float(unlearning_metric_of(g)) for label, g in of_classes.items()}
+    gradients = mean_gradients(*network, sets, batch_size)
+    if per is None:
+        return float(unlearning_metric_of(gradients))
+    if per == "part":
+        views = {part: gradients[part] for part in PARTS if jax.tree.leaves(gradients.get(part))}
+    else:
+        layers = by_layer(gradients)
+        order = layer_names(model, variables, retain_pixels.shape[1:])
+        views = {name: layers[name] for name in order}
+    return {name: float(unlearning_metric_of(view)) for name, view in views.items()}

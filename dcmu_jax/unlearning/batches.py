@@ -1,63 +1,12 @@
-"""A data set cut for a compiled pass over it in evaluation mode, and the logits on one batch."""
+"""A random part of a data set, for methods that look at some of it."""
 
 from __future__ import annotations
 
-import math
-from typing import Any, NamedTuple
-
-import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Num
+from jaxtyping import Array
 
-from dcmu_jax.data.dataset import Dataset, Normalisation
-from dcmu_jax.errors import InputError
-from dcmu_jax.models.partition import Variables, apply_parts
-
-
-class Batches(NamedTuple):
-    """A data set in whole batches; a pytree.
-
-    Attributes:
-        pixels: as the data set has them.
-        labels: int32 classes.
-        weights: float32, what each sample counts in the mean; 0 for the filling.
-    """
-
-    pixels: Num[np.ndarray, "steps *batch height width channels"]
-    labels: Int[np.ndarray, "steps *batch"]
-    weights: Float[np.ndarray, "steps *batch"]
-
-
-def batched(dataset: Dataset, *sizes: int, weights: np.ndarray | None = None) -> Batches:
-    """``dataset`` cut into batches of the shape ``sizes``, in its order.
-
-    Args:
-        dataset: at least one sample.
-        *sizes: of the axes of a batch before those of an image.
-        weights: of the samples; 1 / N each if not given, so that sums are means.
-
-    Raises:
-        InputError: there is no sample.
-    """
-    count = len(dataset)
-    if not count:
-        raise InputError(
-            "A mean over no samples", "at least one", "Forget some samples, and not all of them"
-        )
-    if weights is None:
-        weights = np.full(count, 1 / count, np.float32)
-    steps = math.ceil(count / math.prod(sizes))
-    # Filled up by repetition rather than zeros, so that the filling is an ordinary image.
-    rows = np.arange(steps * math.prod(sizes)).reshape(steps, *sizes)
-    real = rows < count
-    rows %= count
-    return Batches(
-        dataset.images[rows],
-        dataset.labels[rows],
-        np.where(real, weights[rows], 0).astype(np.float32),
-    )
+from dcmu_jax.data.dataset import Dataset
 
 
 def drawn(dataset: Dataset, count: int | None, key: Array) -> Dataset:
@@ -66,15 +15,3 @@ def drawn(dataset: Dataset, count: int | None, key: Array) -> Dataset:
         return dataset
     rows = jax.random.choice(key, len(dataset), (count,), replace=False)
     return dataset.take(np.sort(np.asarray(rows)))
-
-
-def evaluation_logits(
-    model: nn.Module, variables: Variables, normalisation: Normalisation, params: Any, pixels: Array
-) -> Float[Array, "batch classes"]:
-    """Logits with ``params`` in the place of those in ``variables``; float32.
-
-    In evaluation mode: BatchNorm's statistics are constants, its scales and biases parameters.
-    """
-    x = normalisation.apply(pixels)
-    logits, _ = apply_parts(model, {**variables, "params": params}, x)
-    return logits.astype(jnp.float32)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array
 
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import check_at_least, check_positive
+from dcmu_jax.training.batches import Batches, batched, evaluation_logits
 from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.derivatives import Solution, conjugate_gradients, plus, summed
 from dcmu_jax.training.flops import program_flops
-from dcmu_jax.unlearning.batches import Batches, batched, evaluation_logits
 
 Loss = Literal["squared", "cross_entropy"]
 
@@ -69,15 +69,6 @@ def _batch_product(objective, variables, normalisation, batch, vector):
     return pull(batch.weights[:, None] * bent)[0]
 
 
-def _summed(add, batches, like):
-    """The sum of ``add(batch)`` over all batches, batch after batch."""
-
-    def step(total, batch):
-        return jax.tree.map(jnp.add, total, add(batch)), None
-
-    return jax.lax.scan(step, jax.tree.map(jnp.zeros_like, like), batches)[0]
-
-
 _static = functools.partial(jax.jit, static_argnames=("objective",))
 
 
@@ -86,7 +77,7 @@ def _gradient(objective, variables, normalisation, batches):
     def add(batch):
         return _batch_gradient(objective, variables, normalisation, batch)
 
-    return _summed(add, batches, variables["params"])
+    return summed(add, batches, variables["params"])
 
 
 @_static
@@ -94,32 +85,7 @@ def _product(objective, variables, normalisation, batches, vector, damping):
     def add(batch):
         return _batch_product(objective, variables, normalisation, batch, vector)
 
-    return plus(_summed(add, batches, vector), damping, vector)
-
-
-@jax.jit
-def plus(a: Any, factor: Any, b: Any) -> Any:
-    """``a + factor * b``, of two trees; the dtypes of ``a`` are kept."""
-    return jax.tree.map(lambda x, y: (x + factor * y).astype(x.dtype), a, b)
-
-
-def _dot(a, b):
-    pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    return sum(jnp.vdot(x, y, precision=jax.lax.Precision.HIGHEST) for x, y in pairs)
-
-
-class Solution(NamedTuple):
-    """What conjugate gradients found.
-
-    Attributes:
-        vector: the solution, a tree like ``params``.
-        iterations: products that it took.
-        residual: norm of what is left of the right-hand side, over the norm of that.
-    """
-
-    vector: Any
-    iterations: Int[Array, ""]
-    residual: Float[Array, ""]
+    return plus(summed(add, batches, vector), damping, vector)
 
 
 @_static
@@ -127,23 +93,11 @@ def _solve(
     objective, variables, normalisation, batches, right, damping, iterations, tolerance
 ) -> Solution:
     """Conjugate gradients from zero, all of it one program."""
-    whole = _dot(right, right)
 
-    def going_on(state):
-        *_, square, count = state
-        return (square > tolerance**2 * whole) & (count < iterations)
+    def product(vector):
+        return _product(objective, variables, normalisation, batches, vector, damping)
 
-    def step(state):
-        x, r, p, square, count = state
-        product = _product(objective, variables, normalisation, batches, p, damping)
-        length = square / _dot(p, product)
-        x, r = plus(x, length, p), plus(r, -length, product)
-        after = _dot(r, r)
-        return x, r, plus(r, after / square, p), after, count + 1
-
-    start = (jax.tree.map(jnp.zeros_like, right), right, right, whole, jnp.zeros((), jnp.int32))
-    x, _, _, square, count = jax.lax.while_loop(going_on, step, start)
-    return Solution(x, count, jnp.sqrt(square / jnp.where(whole == 0, 1, whole)))
+    return conjugate_gradients(product, right, iterations, tolerance)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -219,9 +173,6 @@ class Curvature:
         self, right: Any, *, damping: float, iterations: int, tolerance: float = 1e-4
     ) -> Solution:
         """The solution of (G + damping I) x = ``right`` by conjugate gradients.
-
-        Own code rather than ``jax.scipy.sparse.linalg.cg``, which does not say how many products
-        it took; the cost of a request needs that.
 
         Args:
             right: a tree like ``params``.

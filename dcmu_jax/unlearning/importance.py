@@ -12,9 +12,9 @@ import jax.numpy as jnp
 
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import check_at_least
+from dcmu_jax.training.batches import batched, evaluation_logits
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.flops import program_flops
-from dcmu_jax.unlearning.batches import batched, evaluation_logits
 
 _ROOM = 2**27
 """Numbers that the gradients of one chunk may take, all together: 512 MiB."""

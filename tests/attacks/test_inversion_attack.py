@@ -37,6 +37,7 @@ def trained(train, seed):
         key=named_key(seed, "training"),
         optimizer=Optimizer(learning_rate=1e-2),
         batch_size=20,
+        count_flops=False,
     ).classifier
 
 
@@ -139,6 +140,9 @@ def test_refusals(train, network, attack):
         known_images(train, (0,), 21, network)
     with pytest.raises(InputError, match="count = 0"):
         inversion_without_images(network, (0,), 0)
+    for classes in ((), (3,), (-1, 0)):
+        with pytest.raises(InputError, match="An inversion of the classes"):
+            inversion_without_images(network, classes, 1)
     with pytest.raises(InputError, match=r"No image of the classes \[1\]"):
         attack.of_classes((1,))
     kept = train.take(train.labels != 2)

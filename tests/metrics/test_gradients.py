@@ -122,7 +122,7 @@ def _direct(model, variables, normalisation, pixels, labels):
         )
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
-    return jax.grad(loss)(variables["params"])
+    return jax.jit(jax.grad(loss))(variables["params"])
 
 
 def _metric_of(a, b):
@@ -137,15 +137,45 @@ def test_equals_a_direct_computation_for_any_batch_size(batch_size):
     forget = _direct(model, variables, normalisation, *sets[2:])
     arguments = model, variables, normalisation, *sets
     whole = unlearning_metric(*arguments, batch_size=batch_size)
-    parts = unlearning_metric(*arguments, batch_size=batch_size, per_part=True)
+    parts = unlearning_metric(*arguments, batch_size=batch_size, per="part")
     assert whole == pytest.approx(_metric_of(retain, forget), abs=1e-3)
     assert list(parts) == list(PARTS)
     for part in PARTS:
         assert parts[part] == pytest.approx(_metric_of(retain[part], forget[part]), abs=1e-3)
 
 
+def test_per_layer_from_shallow_to_deep():
+    model, variables, normalisation, *sets = _problem(0)
+    retain = _direct(model, variables, normalisation, *sets[:2])
+    forget = _direct(model, variables, normalisation, *sets[2:])
+    found = unlearning_metric(model, variables, normalisation, *sets, batch_size=4, per="layer")
+    order = ["beginning/Dense_0", "beginning/BatchNorm_0"]
+    order += ["intermediate/Dense_0", "intermediate/BatchNorm_0", "final/Dense_0"]
+    assert list(found) == order
+    for name, value in found.items():
+        part, layer = name.split("/")
+        assert value == pytest.approx(
+            _metric_of(retain[part][layer], forget[part][layer]), abs=2e-3
+        )
+    assert list(_linear_metric([[1, 0]], [[1, 0]], per="layer")) == ["final"]  # a part by itself
+
+
+def test_per_class_over_the_classes_of_both_sets():
+    model, variables, normalisation, rx, ry, fx, fy = _problem(0)
+    fy[:] = [0, 1, 0, 1, 1, 0]
+    sets = rx, ry, fx, fy
+    found = unlearning_metric(model, variables, normalisation, *sets, batch_size=4, per="class")
+    assert list(found) == [0, 1]
+    for label, value in found.items():
+        gradients = [
+            _direct(model, variables, normalisation, x[y == label], y[y == label])
+            for x, y in (sets[:2], sets[2:])
+        ]
+        assert value == pytest.approx(_metric_of(*gradients), abs=2e-3)
+
+
 def test_parts_without_parameters_are_left_out():
-    assert list(_linear_metric([[1, 0]], [[1, 0]], per_part=True)) == ["final"]
+    assert list(_linear_metric([[1, 0]], [[1, 0]], per="part")) == ["final"]
 
 
 def test_second_model_does_not_trace_again():
@@ -171,3 +201,7 @@ def test_refusals():
         _linear_metric([[1, 0]], np.zeros((0, 2)))
     with pytest.raises(InputError, match="batch_size = 0"):
         _linear_metric([[1, 0]], [[1, 0]], batch_size=0)
+    with pytest.raises(InputError, match="Did you mean 'layer'"):
+        _linear_metric([[1, 0]], [[1, 0]], per="layers")
+    with pytest.raises(InputError, match=r"Retained classes \[0\].*at least one class in both"):
+        _linear_metric([[1, 0]], [[1, 0]], forget_class=1, per="class")

@@ -8,8 +8,9 @@ from toys import Noisy, Plain, assert_close, fresh, toy_splits
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.models.partition import apply_parts
+from dcmu_jax.training.batches import batched
 from dcmu_jax.unlearning import importance
-from dcmu_jax.unlearning.batches import batched, drawn
+from dcmu_jax.unlearning.batches import drawn
 from dcmu_jax.unlearning.importance import mean_squared_gradients
 
 TRAIN = toy_splits(classes=3, per_class=4).train.take(np.arange(10))

@@ -1,0 +1,92 @@
+"""The overfitting metric OM of each sample: its loss less the mean size of its gradient."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from dcmu_jax.data.dataset import Dataset
+from dcmu_jax.errors import InputError, check_at_least, unknown_name
+from dcmu_jax.metrics.sample_gradients import Kind, formed_parameters, gradient_sums
+from dcmu_jax.training.classifier import Classifier, in_batches
+
+_KINDS: tuple[str, ...] = ("paper", "squared")
+_ROOM = 2**28
+"""Numbers that the gradients of one chunk may take, all together: 1 GiB."""
+
+
+def _at_once() -> int:
+    """Samples in a chunk, at most: on CPU so few that the activations stay near the processor."""
+    return 32 if jax.default_backend() == "cpu" else 256
+
+
+@dataclasses.dataclass(frozen=True)
+class OverfittingMetric:
+    """OM of every sample of a set, and what it is made of.
+
+    Attributes:
+        values: float32 ``(N,)``, the metric; the smaller, the more overfitted.
+        losses: float32 ``(N,)``, softmax cross-entropy.
+        gradients: float32 ``(N,)``, mean over all parameters of |g|, or of its square.
+    """
+
+    values: Float[np.ndarray, " samples"]
+    losses: Float[np.ndarray, " samples"]
+    gradients: Float[np.ndarray, " samples"]
+
+
+def overfitting_metric(
+    classifier: Classifier,
+    dataset: Dataset,
+    *,
+    kind: Kind = "paper",
+    batch_size: int | None = None,
+) -> OverfittingMetric:
+    r"""OM of each sample by itself, evaluation mode (section IV-D).
+
+    .. math::
+        \mathrm{OM}(x) = \big| L(x, \theta)
+            - \operatorname{mean}_\theta |\nabla_\theta L(x, \theta)| \big|
+
+    The authors' code takes the mean of squares instead, ``kind="squared"``, and runs in training
+    mode, with dropout, on one sample's BatchNorm statistics, which it leaves changed; nothing is
+    changed here. In either form the second term is far below the loss for most samples, so that
+    OM orders them nearly as the loss does; compare ``losses``.
+
+    Gradients are those of single samples, a chunk of samples at a time. Those by the kernels of
+    dense and convolutional layers are never formed; what the device holds is the activations of
+    a chunk, several times over, and its gradients by all other parameters.
+
+    Args:
+        classifier: the network.
+        dataset: at least one sample.
+        kind: ``paper`` or ``squared``.
+        batch_size: samples in a chunk; changes memory and speed, not the result. Unless given, as
+            many as keep the gradients that are formed under 1 GiB, at most 32 on CPU and
+            256 elsewhere.
+
+    Raises:
+        InputError: an unknown kind, an empty data set, or a batch size below 1.
+    """
+    if kind not in _KINDS:
+        raise unknown_name("overfitting metric", kind, _KINDS)
+    if not len(dataset):
+        raise InputError(
+            "The overfitting metric of no samples", "at least one", "Choose a set with samples"
+        )
+    network = classifier.variables, classifier.normalisation
+    if batch_size is None:
+        formed = formed_parameters(classifier.model, *network, dataset.images)
+        batch_size = max(1, min(_at_once(), _ROOM // max(formed, 1)))
+    check_at_least("batch_size", batch_size, 1)
+
+    def chunk(pixels, labels):
+        return gradient_sums(classifier.model, kind, *network, pixels, labels)
+
+    losses, sums = in_batches(chunk, dataset.images, dataset.labels, batch_size=batch_size)
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(classifier.variables["params"]))
+    gradients = sums / np.float32(parameters)
+    return OverfittingMetric(np.abs(losses - gradients), losses, gradients)

@@ -1,0 +1,175 @@
+"""Figure 2: unlearning metric, overfitting metric and membership attack over the first epochs.
+
+Command:   python -m experiments.fig2_metrics_over_epochs --dataset npz:cifar10_small.npz
+Data:      a subset of CIFAR-10, 500 training and 200 test images per class
+Hardware:  2 CPU cores, 10 minutes
+Expected:  methods differ in all three, which gives a correlation when they are pooled; within a
+           method the metrics say little about the attack (as in the authors' own figures)
+
+Of retraining, fine-tuning and modular unlearning the network is measured after each of its first
+epochs: UM over retain and forget set, OM as the mean over the forget set, MIA, RA and FA. Pearson's
+correlation of MIA with UM, OM and FA is given over all points, within each method (its mean taken
+off), and for each method. Writes experiments/results/fig2_metrics_over_epochs.{csv,json,png}.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import sys
+from pathlib import Path
+
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+
+from dcmu_jax.metrics.overfitting import overfitting_metric
+from dcmu_jax.pipeline import stages
+from dcmu_jax.pipeline.config import PRESETS
+from dcmu_jax.reporting import style
+from dcmu_jax.reporting.pareto import title
+from dcmu_jax.unlearning.task import Hooks
+from experiments.benchmarks.record import RESULTS, write_result
+from experiments.grid import Bench, Group
+from experiments.tables import without_folders, write_rows
+
+METRICS = {
+    "unlearning_metric": "UM",
+    "overfitting_metric": "OM, mean over forgotten",
+    "forget_accuracy": "FA (%)",
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is run.
+
+    Attributes:
+        dataset: as for `dcmu run`.
+        model: as for `dcmu run`.
+        width: of the network.
+        request: what must go.
+        methods: presets and registered methods.
+        epochs: of each that are looked at.
+        seeds: see ``experiments.grid.Group``.
+        out: where networks are kept.
+    """
+
+    dataset: str
+    model: str = "cnn"
+    width: float = 0.25
+    request: str = "random:0.1"
+    methods: tuple[str, ...] = ("retrain", "catastrophic_forgetting", "paper", "recommended")
+    epochs: int = 5
+    seeds: tuple[int, ...] = (1, 2)
+    out: Path = Path("runs/fig2")
+
+
+class Looking:
+    """Measures a network after each of its first epochs."""
+
+    def __init__(self, bench: Bench, text: str, method: str, epochs: int):
+        self.bench, self.method, self.epochs = bench, method, epochs
+        self.request = bench.run.request(text)
+        self.rows: list[dict] = []
+
+    def __call__(self, seconds: float, network) -> None:
+        """One row, unless there are enough."""
+        if len(self.rows) >= self.epochs:
+            return
+        bench, splits = self.bench, self.bench.run.splits
+        measured = stages.measure_network(
+            self.method, bench.config, network, splits, self.request, bench.usable
+        ).measurement
+        forget = splits.train.take(splits.train.positions(self.request.ids))
+        self.rows.append(
+            {
+                "seed": bench.group.seed,
+                "method": self.method,
+                "epoch": len(self.rows) + 1,
+                "mia": measured.mia,
+                "unlearning_metric": measured.unlearning_metric,
+                "overfitting_metric": float(overfitting_metric(network, forget).values.mean()),
+                "retain_accuracy": measured.retain_accuracy,
+                "forget_accuracy": measured.forget_accuracy,
+            }
+        )
+        print(self.rows[-1], flush=True)
+
+
+def look(bench: Bench, text: str, method: str, epochs: int) -> list[dict]:
+    """The rows of one method on one original."""
+    looking = Looking(bench, text, method, epochs)
+    run = bench.run
+    stages.unlearn(
+        method,
+        bench.config,
+        run.train(),
+        run.splits,
+        looking.request,
+        prepared=run.prepare(method) if method in PRESETS else None,
+        hooks=Hooks(observe=looking),
+    )
+    return looking.rows
+
+
+def correlations(rows: list[dict]) -> dict[str, dict[str, float]]:
+    """Pearson's r of MIA with each metric: pooled, within methods, and of each method."""
+
+    def r(chosen: list[np.ndarray]) -> float:
+        x, y = np.concatenate(chosen, axis=1)
+        spread = x.std() * y.std()
+        return round(float(np.mean((x - x.mean()) * (y - y.mean())) / spread), 3) if spread else 0.0
+
+    found: dict[str, dict[str, float]] = {}
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    for metric in METRICS:
+        pairs = {
+            method: np.array([(q["mia"], q[metric]) for q in rows if q["method"] == method]).T
+            for method in methods
+        }
+        centred = [pair - pair.mean(axis=1, keepdims=True) for pair in pairs.values()]
+        found[metric] = {"pooled": r(list(pairs.values())), "within methods": r(centred)}
+        found[metric] |= {method: r([pair]) for method, pair in pairs.items()}
+    return found
+
+
+def draw(rows: list[dict]) -> Figure:
+    """The three metrics over epochs, and the attack beside each of them."""
+    methods = list(dict.fromkeys(row["method"] for row in rows))
+    colors = style.method_colors(methods)
+    figure = Figure(figsize=(11, 6.4), layout=style.layout())
+    panels = figure.subplots(2, 3)
+    for (above, below), (metric, name) in zip(panels.T, METRICS.items(), strict=True):
+        style.plain(above)
+        style.plain(below)
+        for number, method in enumerate(methods):
+            own = [row for row in rows if row["method"] == method]
+            epochs = sorted({row["epoch"] for row in own})
+            means = [np.mean([r[metric] for r in own if r["epoch"] == e]) for e in epochs]
+            marker = style.MARKERS[number % len(style.MARKERS)]
+            look = {"color": colors[method], "marker": marker}
+            above.plot(epochs, means, label=title(method), **look)
+            below.plot([r[metric] for r in own], [r["mia"] for r in own], linestyle="", **look)
+        above.set(xlabel="epoch", ylabel=name)
+        below.set(xlabel=name, ylabel="MIA (%)")
+    panels[0, 0].legend(fontsize=style.TEXT_SIZE, frameon=False)
+    return figure
+
+
+def main() -> None:
+    """Measure, correlate, draw."""
+    options = tyro.cli(Options, description=__doc__)
+    rows: list[dict] = []
+    for seed, method in itertools.product(options.seeds, options.methods):
+        group = Group(dataset=options.dataset, model=options.model, seed=seed, width=options.width)
+        rows += look(Bench(group, options.out), options.request, method, options.epochs)
+    name = "fig2_metrics_over_epochs"
+    write_rows(RESULTS / f"{name}.csv", rows)
+    command = f"python -m experiments.{name} {' '.join(map(without_folders, sys.argv[1:]))}"
+    write_result(name, {"correlation_with_mia": correlations(rows)}, command)
+    style.save_figure(draw(rows), RESULTS / f"{name}.png")
+
+
+if __name__ == "__main__":
+    main()
