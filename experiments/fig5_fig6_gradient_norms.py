@@ -7,10 +7,10 @@ Expected:  modular unlearning as published leaves gradients of `intermediate` th
            fine-tuning's: it has not trained that part to its end
 
 Figure 5: the norm of the mean gradient over the retain set and over the forget set, by layer.
-Figure 6: the distribution over batches of the norm of the intermediate part's gradient on the retain
-set; every batch has a gradient of its own (the authors' notebook shows running sums). Percentiles of
-all networks stand in the result. Writes experiments/results/fig5_layer_gradients.png,
-fig6_intermediate_gradients.png and fig5_fig6_gradient_norms.json.
+Figure 6: the distribution over batches of the norm of the intermediate part's gradient on the
+retain set; every batch has a gradient of its own (the authors' notebook shows running sums).
+Percentiles of all networks stand in the result. Writes fig5_layer_gradients.png,
+fig6_intermediate_gradients.png and fig5_fig6_gradient_norms.json into experiments/results.
 """
 
 from __future__ import annotations

@@ -243,11 +243,11 @@ def fit_population(
         if mesh is not None:
             each = jax.device_put(each, NamedSharding(mesh, P("models")))
             shared = jax.device_put(shared, NamedSharding(mesh, P()))
-        states, normalisation, keys, rows = each
+        states, normalisation, keys, rows_there = each
         history = []
         for epoch in range(epochs):
             states, losses, accuracies = _population_epoch(
-                settings, chunk, mesh, states, frozen, normalisation, keys, rows, shared
+                settings, chunk, mesh, states, frozen, normalisation, keys, rows_there, shared
             )
             history.append((np.asarray(losses), np.asarray(accuracies)))
             if progress is not None:
