@@ -77,14 +77,15 @@ def draw_layers(norms: dict[str, dict[str, dict[str, float]]]) -> Figure:
                 label=title(name),
             )
         axes.set(yscale="log", title=f"gradient of the loss on the {which} set")
-        axes.tick_params("x", rotation=60)
-    axes.legend(fontsize=style.TEXT_SIZE, frameon=False)
+        axes.tick_params("x", rotation=90)
+    handles = axes.get_legend_handles_labels()
+    figure.legend(*handles, loc="outside right upper", fontsize=style.TEXT_SIZE, frameon=False)
     return figure
 
 
 def draw_batches(norms: dict[str, np.ndarray]) -> Figure:
     """Histograms on one logarithmic axis, a row for each network."""
-    figure = Figure(figsize=(6.5, 1.2 * len(norms) + 0.8), layout=style.layout())
+    figure = Figure(figsize=(6.5, 1.5 * len(norms) + 0.8), layout=style.layout())
     colors = style.method_colors(norms)
     everything = np.concatenate(list(norms.values()))
     low, high = max(everything.min(), 1e-8), everything.max()
