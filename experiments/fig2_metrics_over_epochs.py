@@ -3,7 +3,7 @@
 Command:   python -m experiments.fig2_metrics_over_epochs --dataset npz:cifar10_small.npz
 Data:      a subset of CIFAR-10, 500 training and 200 test images per class
 Hardware:  2 CPU cores, 10 minutes
-Expected:  MIA follows the forget accuracy (r > .9 over all points) and OM, which is nearly the loss;
+Expected:  MIA follows the forget accuracy (r above .9 over all points) and OM, nearly the loss;
            UM says little of it, pooled or within a method
 
 Of retraining, fine-tuning and modular unlearning the network is measured after each of its first
