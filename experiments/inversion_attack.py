@@ -1,11 +1,12 @@
-"""Model inversion as an attack (paper, §IV-E, Figure 3): what does an unlearned network give away?
+"""Model inversion as an attack (paper, §IV-D, Figure 3): what does an unlearned network give away?
 
 Command:   python -m experiments.inversion_attack --dataset npz:cifar10_small.npz
 Data:      a subset of CIFAR-10, 500 training images per class
-Hardware:  2 CPU cores, 5 minutes, most of them training three quarter-width networks
-Expected:  with the reconstruction term all three networks give the same blurred images, that of
-           the attacker, the one that never saw the class included; without it noise, which the
-           attacked network alone puts into its class
+Hardware:  2 CPU cores, some 5 minutes, most of them training three quarter-width networks
+Expected:  the original puts all images into the forgotten class; the unlearned and the retrained
+           network are to be like each other, and need not be brought to it even where the known
+           images are given. A share or a distance of one network alone proves nothing: another
+           network may name the class for any smooth picture
 
 Attacks the original network, what `recommended` made of it, and one retrained without the class, by
 the same images, settings and seed. Only the difference to the retrained network is evidence: with

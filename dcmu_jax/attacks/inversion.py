@@ -1,4 +1,4 @@
-"""White-box model inversion (paper, §IV-E): Algorithm 3 run against a network, with its controls.
+"""White-box model inversion (paper, §IV-D): Algorithm 3 run against a network, with its controls.
 
 An InverterNet draws images that the attacked network, frozen, puts into their class, and that lie
 near images which the attacker knows. What this can show and what not:
@@ -7,10 +7,11 @@ near images which the attacker knows. What this can show and what not:
   them says nothing of the network; only the difference between two networks that are attacked with
   the same images, settings and seed does. The network that never saw the class is the yardstick.
 - Without it (``inversion_without_images``) nothing of the training data enters but through the
-  network: its parameters, and the pixel statistics of its normalisation. Noise is put into a class
-  almost always, also by a network never trained on it, so 100 % in class is no leak. It is one when
-  a network of another origin recognises the images, or when they lie nearer to training images than
-  those drawn from the yardstick.
+  network: its parameters, and the pixel statistics of its normalisation. Noise may do for a class,
+  so a share of 100 % in class is no leak by itself.
+- No number is one alone. Another network may take any smooth picture for the class, those drawn
+  from a network that never saw it included, and a grey picture lies near to every image by its
+  pixels. Only what goes beyond the yardstick's numbers counts.
 - That nothing recognisable comes out is no proof that nothing is left: it is one attack.
 """
 
