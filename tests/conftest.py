@@ -1,13 +1,30 @@
 """Settings of the whole test run: eight virtual devices, strict arithmetic, checked annotations."""
 
+import gc
 import os
+import pathlib
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=8")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import jax
+import pytest
 from jaxtyping import install_import_hook
 
 # Before dcmu_jax is first imported: every annotated function then checks shapes and dtypes.
 install_import_hook("dcmu_jax", "beartype.beartype")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_compiled_programs():
+    """Forget what was compiled now and then.
+
+    Every compiled program takes some memory maps, of which Linux allows a process 65,530; beyond
+    them the compiler crashes, and the whole suite compiles more than that.
+    """
+    yield
+    maps = pathlib.Path("/proc/self/maps")
+    if not maps.exists() or len(maps.read_bytes().splitlines()) > 25_000:
+        jax.clear_caches()
+        gc.collect()
