@@ -4,7 +4,7 @@ Command:   python -m experiments.self_audit
            python -m experiments.self_audit --dataset npz:cifar10_small.npz --model cnn --width 0.25
 Data:      digits by default; any dataset of `dcmu run`
 Hardware:  2 CPU cores, 5 minutes on digits
-Expected:  the no-op remembers in 20 of 20 repetitions, retraining passes in 19 or more, and an
+Expected:  the no-op is rejected in 19 of 20 repetitions or more, retraining passes as often, and an
            unlearner that forgets half of what it should lies between them in distance
 
 Every repetition has its own forget set, oracles and networks. The no-op is the original; exact

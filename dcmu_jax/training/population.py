@@ -84,8 +84,8 @@ def member(classifiers: Classifier, number: int) -> Classifier:
 def default_chunk() -> int:
     """How many networks train side by side unless said otherwise.
 
-    On CPU one after another: the cores are busy with one
-    (experiments/results/population_*_cpu.json). Accelerators are filled by 16 small networks.
+    One on CPU, for its memory: of small MLPs four side by side were 1.5 times as fast
+    (experiments/results/population_mlp_cpu.json, on a busy machine). 16 elsewhere, unmeasured.
     """
     return 1 if jax.default_backend() == "cpu" else 16
 

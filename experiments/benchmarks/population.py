@@ -3,7 +3,7 @@
 Command:  python -m experiments.benchmarks.population
           python -m experiments.benchmarks.population --model cnn --width 0.25
 Needs:    2 CPU cores, 4 GB, some five minutes; or a GPU. Digits, or images of 32x32x3 at random.
-Holds:    >= 2x on a GPU; on CPU what the cores leave: see the chunks.
+Aim:      >= 2x on a GPU (not measured yet); on CPU what the cores leave: see the chunks.
 
 One after another is a call of ``fit`` for each network, which compiles once. The population is one
 call, with 1, 4, 16 or 64 networks side by side. All train for the same epochs on as many images;
