@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -23,11 +22,10 @@ from dcmu_jax.attacks.population import Population, joined
 from dcmu_jax.data.dataset import Normalisation, Splits
 from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.files import write_json
-from dcmu_jax.training.classifier import Classifier, fresh_classifier
-from dcmu_jax.training.examples import Examples
-from dcmu_jax.training.keys import named_key, named_seed
-from dcmu_jax.training.population import fit_population, member, population_logits, stack
-from dcmu_jax.unlearning.task import Training
+from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.keys import named_seed
+from dcmu_jax.training.population import member, population_logits, stack
+from dcmu_jax.unlearning.task import Training, train_together
 
 Serve = Callable[[Classifier, int], Classifier]
 """Makes an unlearned network of an original and the seed that it was trained with."""
@@ -223,21 +221,13 @@ def _train_group(
     train, training = rearing.splits.train, rearing.training
     seeds = [named_seed(rearing.seed, f"{kind} {number}") for number in numbers]
     rows = np.stack([np.flatnonzero(member_of[number]) for number in numbers])
-    # As ``train_from_scratch`` starts them, and trains them below, so that a member of a
-    # population is the network that its seed gives alone.
-    networks = [
-        fresh_classifier(rearing.model, train.take(chosen), seed, rearing.normalisation)
-        for chosen, seed in zip(rows, seeds, strict=True)
-    ]
-    fitted = fit_population(
-        stack(networks),
-        Examples.of(train.images, train.labels),
+    fitted = train_together(
+        rearing.model,
+        train,
         rows,
-        epochs=training.epochs,
-        keys=jnp.stack([named_key(seed, "training") for seed in seeds]),
-        optimizer=training.optimizer,
-        batch_size=training.batch_size,
-        augmentation=training.augmentation(),
+        training,
+        seeds,
+        normalisation=rearing.normalisation,
         chunk=rearing.chunk,
         mesh=rearing.mesh if _divides(rearing.mesh, len(numbers)) else None,
     ).classifiers

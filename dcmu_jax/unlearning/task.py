@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
 
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Int
 
 from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.data.augmentation import Augmentation
@@ -21,6 +23,7 @@ from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import Fitted, Observer, Progress, fit
 from dcmu_jax.training.optimizers import Optimizer
+from dcmu_jax.training.population import FittedPopulation, fit_population, stack
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -188,6 +191,53 @@ def train_from_scratch(
         progress=progress,
         observe=observe,
         checkpoint=checkpoint,
+    )
+
+
+def train_together(
+    model: Any,
+    dataset: Dataset,
+    rows: Int[np.ndarray, "models n"],
+    training: Training,
+    seeds: Sequence[int],
+    *,
+    normalisation: Any = None,
+    chunk: int | None = None,
+    mesh: Mesh | None = None,
+    progress: Progress | None = None,
+) -> FittedPopulation:
+    """Fresh networks of one architecture in one program, each on rows of ``dataset`` of its own.
+
+    Network ``i`` is that of ``train_from_scratch`` on those rows with ``seeds[i]``, up to the
+    rounding of another compiled program.
+
+    Args:
+        model: a Linen module in three parts.
+        dataset: what holds all the rows.
+        rows: of each network, as many for each.
+        training: see ``Training``.
+        seeds: one for each network.
+        normalisation: of the inputs; by default of what each network is trained on.
+        chunk: see ``fit_population``.
+        mesh: see ``fit_population``.
+        progress: see ``fit_population``.
+    """
+    networks = [
+        fresh_classifier(model, dataset.take(chosen), seed, normalisation)
+        for chosen, seed in zip(rows, seeds, strict=True)
+    ]
+    return fit_population(
+        stack(networks),
+        Examples.of(dataset.images, dataset.labels),
+        rows,
+        epochs=training.epochs,
+        keys=jnp.stack([named_key(seed, "training") for seed in seeds]),
+        optimizer=training.optimizer,
+        batch_size=training.batch_size,
+        augmentation=training.augmentation(),
+        chunk=chunk,
+        mesh=mesh,
+        progress=progress,
     )
 
 
