@@ -100,13 +100,16 @@ class UnlearningTask:
     Attributes:
         original: the network trained on all of ``train``.
         train: the training set, the forget set included.
-        forget_ids: int64, the ids that must go.
+        forget_ids: int64, the ids that must not be there afterwards.
         seed: of the unlearning; apart from the original's and the forget set's.
         training: how the original was trained; retraining does the same.
         prepared: the offline phase's result, for methods that have one.
         statistics: whether a network trained from scratch takes its normalisation from the
             retain set or as the original has it (``given``).
         mesh: devices to shard batches over.
+        gone_before: those of ``forget_ids`` that ``original`` was made to forget by an earlier
+            request. No method looks at them: to work against a sample once more, request after
+            request, would leave it less known than a sample that was never seen.
     """
 
     original: Classifier
@@ -117,14 +120,20 @@ class UnlearningTask:
     prepared: Prepared | None = None
     statistics: str = "retain"
     mesh: Mesh | None = None
+    gone_before: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
 
     def retain(self) -> Dataset:
         """The samples that stay."""
         return self.train.without(self.forget_ids)
 
     def forget(self) -> Dataset:
-        """The samples that go."""
-        return self.train.take(self.train.positions(self.forget_ids))
+        """The samples that go now."""
+        ids = self.forget_ids[~np.isin(self.forget_ids, self.gone_before)]
+        return self.train.take(self.train.positions(ids))
+
+    def known(self) -> Dataset:
+        """The samples that ``original`` has seen and not yet forgotten."""
+        return self.train.without(self.gone_before)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -125,6 +125,26 @@ def test_random_forgetting_sees_no_forgotten_pixels_either(name):
     assert not np.isin(one.trained_ids, task.forget_ids).any()
 
 
+@pytest.mark.parametrize(
+    "name", ["negative_gradient", "selective_synaptic_dampening", "modular, recommended, seeing"]
+)
+def test_what_went_before_is_not_looked_at_again(name):
+    """Methods that look at the forget set: what an earlier request named is out of their sight."""
+    recommended = dataclasses.replace(METHODS["modular, recommended"], forget_weight=0.5)
+    method = {**METHODS, "modular, recommended, seeing": recommended}[name]
+    task = make_task(request="random:0.2")
+    before = task.forget_ids[::2]
+    second = dataclasses.replace(task, gone_before=before)
+    noise = with_other_forgotten_pixels(dataclasses.replace(task, forget_ids=before))
+    results = [
+        method(dataclasses.replace(second, train=train), Hooks())
+        for train in (task.train, noise.train)
+    ]
+    assert same_bits(results[0].classifier.variables, results[1].classifier.variables)
+    assert not np.isin(results[0].trained_ids, before).any()
+    assert np.isin(task.forget_ids[1::2], results[0].trained_ids).all()
+
+
 @every_method
 def test_costs_are_reported(task, results, name):
     result = results(name)
