@@ -8,7 +8,7 @@ Expected:  random forgetting: without the shrinking of parts nothing is forgotte
 
 Measured on original networks and forget sets (seeds 100 and above) that no table reports, where
 the presets were chosen. A piece is some fields of the preset `condensed`; "paper with" is the
-published preset with them alone, "condensed without" is `condensed` with the published values there.
+published preset with them alone, "condensed without" is `condensed` with the published values.
 `recommended` is `condensed` with other resets and steps, on all that stays: it is shown without
 its resets, on the reduced retain set, and with the forgotten samples in its loss under wrong
 labels. The controls: a random member in place of each condensed image, a coreset of the same size
