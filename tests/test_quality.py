@@ -63,6 +63,7 @@ LAYERS = (
     ("condensation", "metrics"),
     ("unlearning", "attacks"),
     ("applications", "pipeline"),
+    ("service",),
     ("reporting",),
     ("cli",),
 )

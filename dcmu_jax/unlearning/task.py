@@ -104,6 +104,8 @@ class UnlearningTask:
         statistics: whether a network trained from scratch takes its normalisation from the
             retain set or as the original has it (``given``).
         mesh: devices to shard batches over.
+        features: the network that the prepared bank was made with; where it is not given, the
+            original, or the untrained one that ``seed`` gives for a clean bank.
     """
 
     original: Classifier
@@ -114,6 +116,7 @@ class UnlearningTask:
     prepared: Prepared | None = None
     statistics: str = "retain"
     mesh: Mesh | None = None
+    features: Classifier | None = None
 
     def retain(self) -> Dataset:
         """The samples that stay."""
