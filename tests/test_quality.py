@@ -65,6 +65,7 @@ LAYERS = (
     ("applications", "pipeline"),
     ("service",),
     ("reporting",),
+    ("cli_service",),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from dcmu_jax.errors import InputError
 from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.service import work
-from dcmu_jax.service.certificate import certificate
+from dcmu_jax.service.auditing import audit_version
+from dcmu_jax.service.certificate import audit_path, certificate
 from dcmu_jax.service.contents import (
     NETWORK,
     VERSIONS,
@@ -36,6 +37,7 @@ from dcmu_jax.service.disk import Disk, storage_errors
 from dcmu_jax.service.history import Batch, History, replay
 from dcmu_jax.service.ledger import (
     LEDGER,
+    Audited,
     Begun,
     Entry,
     Published,
@@ -45,6 +47,7 @@ from dcmu_jax.service.ledger import (
     now,
     read_ledger,
     settle,
+    sha256,
 )
 from dcmu_jax.service.locks import locked
 from dcmu_jax.service.manifest import Manifest, not_as_written
@@ -390,6 +393,38 @@ class Workspace:
         """What a version forgot, when and how; see ``certificate.certificate``."""
         with self._reading():
             return certificate(self.directory, self.history(), version)
+
+    def audit(
+        self, *, oracles: int = 16, notify: Callable[[int, int], None] = lambda done, of: None
+    ) -> int:
+        """Audit the current version, if it was not yet; its certificate then has the numbers.
+
+        Args:
+            oracles: see ``auditing.audit_version``.
+            notify: likewise.
+
+        Returns:
+            The version.
+
+        Raises:
+            InputError: see ``auditing.audit_version``.
+        """
+        with self._working():
+            history = self.history()
+            number = history.current.version
+            if number in history.audits:
+                return number
+            version = read_version(self.directory, self.fixed, history)
+            data = audit_version(self.fixed, version, oracles=oracles, notify=notify)
+            path = audit_path(self.directory, number)
+            if not path.parent.is_dir():
+                self._disk.make_folder(path.parent)
+            self._disk.replace(path, data)
+            line = Audited(version=number, file=sha256(data), previous="", time=now())
+            with self._writing("The audit was not kept"):
+                ledger = settle(self._disk, self.directory, read_ledger(self.directory))
+                self._append(replay(ledger), line)
+            return number
 
     def network(self) -> Classifier:
         """The network of the current version.
