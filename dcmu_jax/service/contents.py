@@ -17,7 +17,7 @@ from dcmu_jax.errors import InputError
 from dcmu_jax.files import read_archive
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import RunConfig, from_json, to_json
-from dcmu_jax.service.disk import Disk
+from dcmu_jax.service.disk import Disk, archive
 from dcmu_jax.service.history import History
 from dcmu_jax.service.ledger import sha256
 from dcmu_jax.service.manifest import (
@@ -87,10 +87,9 @@ def write_fixed(disk: Disk, directory: Path, config: RunConfig, splits: Splits) 
     about = {"name": splits.name, "class_names": list(splits.class_names)}
     texts = {CONFIG: to_json(config) + "\n", ABOUT: json.dumps(about, indent=1) + "\n"}
     for name, text in texts.items():
-        data = text.encode()
-        disk.create(directory / name, lambda file, data=data: file.write(data))
+        disk.create(directory / name, text.encode())
     known = {"ids": splits.train.ids, "labels": splits.train.labels}
-    disk.create(directory / KNOWN, lambda file: np.savez(file, **known))
+    disk.create(directory / KNOWN, archive(known))
     write_dataset(disk, directory / TEST, splits.test)
     return {name: hash_file(directory / name) for name in FIXED}
 
@@ -144,7 +143,7 @@ def _read_about(path: Path) -> tuple[str, tuple[str, ...]]:
 def write_dataset(disk: Disk, path: Path, dataset: Dataset) -> None:
     """Images, labels and ids as an archive."""
     arrays: dict[str, Any] = {name: getattr(dataset, name) for name in ("images", "labels", "ids")}
-    disk.create(path, lambda file: np.savez(file, **arrays))
+    disk.create(path, archive(arrays))
 
 
 def read_dataset(path: Path, num_classes: int) -> Dataset:
@@ -280,14 +279,13 @@ def write_version(
         disk.save_network(aside / START, start)
     if train is not None:
         write_dataset(disk, aside / DATA, train)
-    disk.create(aside / BANK, lambda file: np.savez(file, **dataclasses.asdict(bank)))
-    text = (json.dumps(record, indent=1) + "\n").encode()
-    disk.create(aside / RECORD, lambda file: file.write(text))
+    disk.create(aside / BANK, archive(dataclasses.asdict(bank)))
+    disk.create(aside / RECORD, (json.dumps(record, indent=1) + "\n").encode())
     manifest = dataclasses.replace(
         manifest, parameters=network.fingerprint(), files=hash_files(aside)
     )
     data = encode(manifest)
-    disk.create(aside / MANIFEST, lambda file: file.write(data))
+    disk.create(aside / MANIFEST, data)
     disk.publish(aside, folder)
     return sha256(data)
 

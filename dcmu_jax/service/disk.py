@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
+
+import numpy as np
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.training.checkpoints import save_classifier
 from dcmu_jax.training.classifier import Classifier
+
+Data = bytes | memoryview
 
 
 class Disk:
@@ -24,7 +29,7 @@ class Disk:
     def step(self, what: str, path: Path) -> None:
         """Called before every operation; does nothing here."""
 
-    def put(self, file: IO[bytes], data: bytes, path: Path) -> int:
+    def put(self, file: IO[bytes], data: Data, path: Path) -> int:
         """Write ``data`` to an open file."""
         self.step("write", path)
         return file.write(data)
@@ -43,14 +48,14 @@ class Disk:
         finally:
             os.close(descriptor)
 
-    def create(self, path: Path, write: Callable[[Any], None]) -> None:
-        """A new file; ``write`` is given something to write to."""
+    def create(self, path: Path, data: Data) -> None:
+        """A new file that holds ``data``."""
         self.step("create", path)
         with path.open("xb") as file:
-            write(_Written(self, file, path))
+            self.put(file, data, path)
             self._sync(file, path)
 
-    def replace(self, path: Path, data: bytes) -> None:
+    def replace(self, path: Path, data: Data) -> None:
         """Put ``data`` in the place of a small file, whole or not at all."""
         aside = path.with_name(f".{path.name}.part")
         self.step("create", aside)
@@ -61,7 +66,7 @@ class Disk:
         os.replace(aside, path)
         self.sync_folder(path.parent)
 
-    def append(self, path: Path, at: int, data: bytes) -> None:
+    def append(self, path: Path, at: int, data: Data) -> None:
         """Write ``data`` at byte ``at`` of a file and cut off what stood there before."""
         self.step("open", path)
         with path.open("r+b") as file:
@@ -72,7 +77,6 @@ class Disk:
 
     def sync(self, path: Path) -> None:
         """Make what an existing file holds last."""
-        self.step("open", path)
         with path.open("r+b") as file:
             self._sync(file, path)
 
@@ -111,17 +115,11 @@ class Disk:
             raise OSError(None, str(error).splitlines()[0][:160], str(path)) from error
 
 
-class _Written:
-    """A file whose every write goes through ``Disk.put``."""
-
-    def __init__(self, disk: Disk, file: IO[bytes], path: Path):
-        self._disk, self._file, self._path = disk, file, path
-
-    def write(self, data) -> int:
-        return self._disk.put(self._file, bytes(data), self._path)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
+def archive(arrays: Mapping[str, Any]) -> Data:
+    """The bytes of an ``npz`` archive, in memory: written in one go, by ``Disk`` like all else."""
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getbuffer()
 
 
 @contextlib.contextmanager

@@ -211,7 +211,7 @@ def _head_bytes(size: int, hashed: str) -> bytes:
 
 def create_ledger(disk: Disk, directory: Path, files: dict[str, str]) -> Ledger:
     """The first line of a new ledger, and its head."""
-    disk.create(directory / LEDGER, lambda file: None)
+    disk.create(directory / LEDGER, b"")
     return append(disk, directory, Ledger(), Created(files=files, previous="", time=now()))
 
 

@@ -144,7 +144,7 @@ class Workspace:
                 disk.make_folder(aside)
                 disk.make_folder(aside / VERSIONS)
                 for name in (LEDGER_LOCK, WORK_LOCK):
-                    disk.create(aside / name, lambda file: None)
+                    disk.create(aside / name, b"")
                 files = write_fixed(disk, aside, run.config, run.splits)
                 ledger = create_ledger(disk, aside, files)
                 manifest = Manifest(

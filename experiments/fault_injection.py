@@ -1,0 +1,355 @@
+"""The deletion service, killed and starved of disk at every turn: does it lose anything?
+
+Command:   python -m experiments.fault_injection
+Data:      digits
+Hardware:  1 CPU core, some 15 minutes
+Expected:  every count of losses is 0: no acknowledged request lost, no forgotten id back, `verify`
+           clean after each fault, and in the end the network of an undisturbed run, bit for bit
+
+A client works through a script (requests, a batch, requests again, a batch, a purge) and starts
+each step again until it succeeds. Three kinds of fault hit it:
+
+- kills at operations on files and at epochs drawn at random, in the process (``FailingDisk``:
+  nothing has an effect from there on, and a write leaves a random share of its bytes);
+- kills of a process of its own, by SIGKILL at random times, so that they fall inside Orbax and
+  inside compiled programs, too;
+- failures of every single operation on files: alone, after half of a write, or a disk that stays
+  full until the client makes room.
+
+Then random single bytes of finished workspaces are changed, which ``verify`` has to find. Writes
+experiments/results/fault_injection.json. A power cut, which takes what was not synced, is not
+among the faults.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import random
+import select
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import jax
+import tyro
+
+from dcmu_jax.condensation.bank import CondensedBank
+from dcmu_jax.errors import InputError
+from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.run import Run
+from dcmu_jax.service import Workspace
+from dcmu_jax.service.faults import FailingDisk, Fault, Killed
+from dcmu_jax.service.manifest import files_below
+from dcmu_jax.service.verification import verify
+from dcmu_jax.unlearning.task import Hooks
+from experiments.benchmarks.record import write_result
+
+SCRIPT = (
+    ("request", "ids:0,1,2,3,4,6,7,8,10,11", "one"),
+    ("process",),
+    ("request", "ids:0,13,15,18,20", None),
+    ("request", "random:0.01", "two"),
+    ("process",),
+    ("purge",),
+)
+"""What the client does. ``ids`` without a reference can be asked again as it is: ids that are
+pending are answered as such."""
+
+SHORT = SCRIPT[:2]
+"""The first batch alone: most kills, which are then cheap."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """How much is broken.
+
+    Attributes:
+        kills: in the process, at random operations of the first batch.
+        long_kills: likewise, of the whole script.
+        signals: processes of their own that are killed.
+        every: of the operations on files, one in this many fails; 1 for all.
+        changes: single bytes that are changed.
+        seed: of all that is random.
+        worker: a workspace; for the process that will be killed.
+    """
+
+    kills: int = 150
+    long_kills: int = 25
+    signals: int = 25
+    every: int = 1
+    changes: int = 200
+    seed: int = 0
+    worker: Path | None = None
+
+
+@dataclasses.dataclass
+class Losses:
+    """What must all stay 0, and how often it was looked for."""
+
+    trials: int = 0
+    faults: int = 0
+    requests_lost: int = 0
+    forgotten_back: int = 0
+    verify_not_clean: int = 0
+    network_differs: int = 0
+    not_finished: int = 0
+
+    def add(self, other: Losses) -> None:
+        """Sum up."""
+        for field in dataclasses.fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+
+
+def take_step(workspace: Workspace, step: Sequence, hooks: Hooks) -> list[int]:
+    """One step of the script; gives the ids that were acknowledged."""
+    if step[0] == "request":
+        answer = workspace.request(step[1], reference=step[2])
+        return [*answer.accepted.tolist(), *answer.pending.tolist(), *answer.forgotten.tolist()]
+    if step[0] == "process":
+        workspace.process(hooks)
+    else:
+        workspace.purge(hooks)
+    return []
+
+
+def examine(directory: Path, acknowledged: set[int], forgotten: set[int], losses: Losses) -> None:
+    """Look for losses in a workspace as a fault left it."""
+    found = verify(directory)
+    losses.verify_not_clean += not found.clean
+    if not found.clean:
+        print("NOT CLEAN", found.problems, flush=True)
+    history = Workspace(directory).history()
+    gone = set(history.forgotten.tolist())
+    losses.requests_lost += not acknowledged <= gone | set(history.waiting.tolist())
+    folder = version_folder(directory, history.current.version)
+    trainable = set(CondensedBank.load(folder / BANK).ids.tolist())
+    losses.forgotten_back += bool(trainable & gone) or not forgotten <= gone
+    forgotten |= gone
+
+
+def work_through(
+    directory: Path, script: Sequence, disk: FailingDisk, acknowledged: set[int] | None = None
+) -> Losses:
+    """The client: every step until it succeeds, with a look at the workspace after every fault."""
+    losses = Losses(trials=1)
+    acknowledged, forgotten = set(acknowledged or ()), set()
+    for step in script:
+        for _ in range(4):
+            try:
+                acknowledged |= set(take_step(Workspace(directory, disk=disk), step, disk.hooks))
+                break
+            except (Killed, InputError) as error:
+                if isinstance(error, InputError) and disk.hit is None:
+                    raise
+                losses.faults += 1
+                disk = FailingDisk()  # another process; or there is room again
+                examine(directory, acknowledged, forgotten, losses)
+        else:
+            losses.not_finished += 1
+    examine(directory, acknowledged, forgotten, losses)
+    return losses
+
+
+class Bench:
+    """A fresh workspace to copy, and how undisturbed runs of the scripts end."""
+
+    def __init__(self, folder: Path):
+        self.folder, self.template = folder, folder / "template"
+        run = Run.create(folder / "run", RunConfig(rivals=()))
+        Workspace.create(run, self.template)
+        self.ends: dict[Sequence, str] = {}
+        self.operations: dict[Sequence, list[tuple[str, str]]] = {}
+        for script in (SHORT, SCRIPT):
+            disk = FailingDisk()
+            directory = self.copy()
+            work_through(directory, script, disk)
+            self.ends[script] = Workspace(directory).network().fingerprint()
+            self.operations[script] = disk.done
+            shutil.rmtree(directory)
+
+    def copy(self) -> Path:
+        """A fresh workspace."""
+        directory = Path(tempfile.mkdtemp(dir=self.folder)) / "w"
+        shutil.copytree(self.template, directory)
+        return directory
+
+    def finish(self, directory: Path, script: Sequence, losses: Losses) -> None:
+        """Compare with the undisturbed run, and clear away."""
+        history = Workspace(directory).history()
+        # That the network has these parameters was just verified.
+        end = read_manifest(directory, history, history.current.version).parameters
+        losses.network_differs += end != self.ends[script]
+        shutil.rmtree(directory.parent)
+
+    def trial(self, script: Sequence, at: int, fault: Fault, part: float = 0.5) -> Losses:
+        """One fault."""
+        directory = self.copy()
+        losses = work_through(directory, script, FailingDisk(at, fault, part))
+        self.finish(directory, script, losses)
+        return losses
+
+
+def total(
+    name: str, trials: Sequence[Callable[[], Losses]], cells: Counter | None = None
+) -> dict[str, int]:
+    """Run trials and sum up."""
+    losses, start = Losses(), time.monotonic()
+    for number, trial in enumerate(trials, 1):
+        losses.add(trial())
+        if number % 20 == 0 or number == len(trials):
+            took = time.monotonic() - start
+            print(f"{name}: {number} of {len(trials)}, {took:.0f} s, {losses}", flush=True)
+    return dataclasses.asdict(losses) | {"seconds": round(time.monotonic() - start)}
+
+
+def worker(directory: Path) -> None:
+    """The process that is killed: says what it was answered, step by step."""
+    workspace = Workspace(directory)
+    print("READY", flush=True)
+    for step in SCRIPT:
+        print("ACK", *take_step(workspace, step, Hooks()), flush=True)
+
+
+def killed_by_signal(bench: Bench, rng: random.Random, longest: float) -> Losses:
+    """Start a process on a fresh workspace, kill it, and finish its script here."""
+    directory = bench.copy()
+    command = [sys.executable, "-m", "experiments.fault_injection", "--worker", str(directory)]
+    environment = os.environ | {
+        "JAX_COMPILATION_CACHE_DIR": str(bench.folder / "cache"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.1",
+    }
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        acknowledged: set[int] = set()
+        steps, dies = 0, float("inf")
+        while True:
+            # Lines are read as they come: what was said before the kill was acknowledged.
+            ready, _, _ = select.select(
+                [process.stdout], [], [], max(0.0, min(60.0, dies - time.monotonic()))
+            )
+            if ready:
+                line = process.stdout.readline()
+                if not line:
+                    break
+                if line.startswith("READY"):
+                    dies = time.monotonic() + rng.random() * longest
+                elif line.startswith("ACK"):
+                    steps += 1
+                    acknowledged |= set(map(int, line.split()[1:]))
+            elif time.monotonic() >= dies:
+                break
+        process.kill()
+        rest = process.stdout.read()
+        for line in rest.splitlines():
+            if line.startswith("ACK"):
+                steps += 1
+                acknowledged |= set(map(int, line.split()[1:]))
+    losses = Losses()
+    examine(directory, acknowledged, set(), losses)
+    losses.add(work_through(directory, SCRIPT[steps:], FailingDisk(), acknowledged))
+    losses.faults += steps < len(SCRIPT)
+    bench.finish(directory, SCRIPT, losses)
+    return losses
+
+
+def tampering(bench: Bench, changes: int, rng: random.Random) -> dict[str, int]:
+    """Change single bytes of a workspace with a history, one at a time; count what is found."""
+    directory = bench.copy()
+    work_through(directory, SCRIPT, FailingDisk())
+    Workspace(directory).request("class:1")  # something acknowledged that is not forgotten yet
+    files = {name: path for name, path in files_below(directory).items() if path.stat().st_size}
+    by_size = [path for path in files.values() for _ in range(path.stat().st_size)]
+    found = Counter()
+    for number in range(changes):
+        # Half of them in a file drawn first, or nearly all would fall into images.
+        path = rng.choice(list(files.values())) if number % 2 else rng.choice(by_size)
+        data = bytearray(path.read_bytes())
+        at = rng.randrange(len(data))
+        data[at] ^= rng.randrange(1, 256)
+        before = path.read_bytes()
+        path.write_bytes(data)
+        clean = verify(directory).clean
+        if clean:
+            print("MISSED", path.relative_to(directory), at, flush=True)
+        found["found"] += not clean
+        path.write_bytes(before)
+    clean_again = verify(directory).clean
+    return {"changes": changes, "found": found["found"], "clean_again": int(clean_again)}
+
+
+def main() -> None:
+    """Break it, and count."""
+    options = tyro.cli(Options, description=__doc__)
+    if options.worker is not None:
+        worker(options.worker)
+        return
+    rng = random.Random(options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        jax.config.update("jax_compilation_cache_dir", f"{folder}/cache")
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        bench = Bench(Path(folder))
+        operations = bench.operations[SHORT]
+        count, long_count = len(operations), len(bench.operations[SCRIPT])
+        print(f"{count} operations in the first batch, {long_count} in the script", flush=True)
+        faults: tuple[Fault, ...] = ("error", "half", "full")
+        disk_points = [
+            (at, faults[at % 3])
+            for at, (what, _) in enumerate(operations, 1)
+            if what != "epoch" and at % options.every == 0
+        ]
+        figures = {
+            "operations": {
+                "first_batch": count,
+                "script": long_count,
+                "kinds": dict(Counter(what for what, _ in bench.operations[SCRIPT])),
+            },
+            "kills_first_batch": total(
+                "kills",
+                [
+                    lambda: bench.trial(SHORT, rng.randint(1, count), "kill", rng.random())
+                    for _ in range(options.kills)
+                ],
+            ),
+            "kills_script": total(
+                "kills of the script",
+                [
+                    lambda: bench.trial(SCRIPT, rng.randint(1, long_count), "kill", rng.random())
+                    for _ in range(options.long_kills)
+                ],
+            ),
+            "failures_of_every_operation": total(
+                "failures",
+                [
+                    lambda at=at, fault=fault: bench.trial(SHORT, at, fault)
+                    for at, fault in disk_points
+                ],
+            ),
+        }
+        start = time.monotonic()
+        directory = bench.copy()
+        work_through(directory, SCRIPT, FailingDisk())
+        shutil.rmtree(directory.parent)
+        # A process of its own compiles, or reads compiled programs, on its way: it is slower.
+        longest = 3 * (time.monotonic() - start)
+        figures["kills_by_signal"] = total(
+            "SIGKILL", [lambda: killed_by_signal(bench, rng, longest)] * options.signals
+        )
+        figures["tampering"] = tampering(bench, options.changes, rng)
+    lost = [
+        name
+        for name, group in figures.items()
+        for field in ("requests_lost", "forgotten_back", "verify_not_clean", "network_differs")
+        if group.get(field)
+    ]
+    print("LOST" if lost else "nothing lost", lost, figures["tampering"])
+    write_result("fault_injection", figures, "python -m experiments.fault_injection")
+
+
+if __name__ == "__main__":
+    main()
