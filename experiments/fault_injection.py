@@ -44,6 +44,7 @@ from dcmu_jax.errors import InputError
 from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.service import Workspace
+from dcmu_jax.service.contents import BANK, read_manifest, version_folder
 from dcmu_jax.service.faults import FailingDisk, Fault, Killed
 from dcmu_jax.service.manifest import files_below
 from dcmu_jax.service.verification import verify
