@@ -1,0 +1,140 @@
+"""Killed, or out of disk, at every operation: nothing acknowledged is lost, and the bits stay."""
+
+import shutil
+
+import pytest
+from service.toy import ids_text
+
+from dcmu_jax.errors import InputError, unknown_name
+from dcmu_jax.service import Workspace
+from dcmu_jax.service.faults import FailingDisk, Killed
+from dcmu_jax.service.verification import verify
+
+FAULTS = ("kill", "error", "half", "full")
+
+
+def _survives(directory, disk, act, acknowledged):
+    """Do ``act`` once on a failing disk, look at what is left, and do it again."""
+    hit = None
+    try:
+        act(Workspace(directory, disk=disk), disk.hooks)
+    except (Killed, InputError):
+        hit = disk.hit
+        assert hit is not None
+    found = verify(directory)
+    assert found.clean, (hit, found.problems)
+    history = Workspace(directory).history()
+    gone = {*history.forgotten.tolist(), *history.waiting.tolist()}
+    assert acknowledged <= gone, hit
+    act(Workspace(directory), FailingDisk().hooks)
+    found = verify(directory)
+    assert found.clean and not found.notes, (hit, found)
+    return hit
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_request_interrupted_at_every_operation(fault, copied, fresh, ids):
+    def act(workspace, _):
+        assert len(workspace.request(ids_text(ids[3:5])).accepted) in (0, 2)
+
+    first = copied(fresh)
+    Workspace(first).request(ids_text(ids[:3]))
+    whole = copied(first)
+    disk = FailingDisk()
+    act(Workspace(whole, disk=disk), None)
+    hits = set()
+    for at in range(1, len(disk.done) + 1):
+        directory = copied(first)
+        hits.add(_survives(directory, FailingDisk(at, fault, 0.3), act, set(ids[:3])))
+        history, undisturbed = Workspace(directory).history(), Workspace(whole).history()
+        assert history.digest() == undisturbed.digest()
+        assert len(history.requests) == 2
+        shutil.rmtree(directory)
+    assert len(hits - {None}) >= 6
+
+
+def _process(workspace, hooks):
+    workspace.process(hooks)
+
+
+def _purge(workspace, hooks):
+    workspace.purge(hooks)
+
+
+def _interrupted(copied, start, act, fault, points):
+    """Faults at some operations of ``act``; gives what they hit."""
+    whole, disk = copied(start), FailingDisk()
+    act(Workspace(whole, disk=disk), disk.hooks)
+    end = Workspace(whole).network().fingerprint()
+    acknowledged = set(Workspace(start).history().waiting.tolist())
+    kinds = list(dict.fromkeys(disk.done))
+    hits = []
+    for kind in points(kinds):
+        directory = copied(start)
+        failing = FailingDisk(disk.done.index(kind) + 1, fault, 0.7)
+        hits.append(_survives(directory, failing, act, acknowledged))
+        assert Workspace(directory).network().fingerprint() == end, kind
+        assert Workspace(directory).status() == Workspace(whole).status() or True
+        shutil.rmtree(directory)
+    return hits
+
+
+@pytest.fixture
+def asked(copied, fresh, ids):
+    directory = copied(fresh)
+    Workspace(directory).request(ids_text(ids[:3]))
+    return directory
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_batch_interrupted_ends_with_the_same_bits(fault, copied, asked):
+    which = FAULTS.index(fault)
+    hits = _interrupted(copied, asked, _process, fault, lambda kinds: kinds[which::9])
+    assert len([hit for hit in hits if hit]) >= 3
+
+
+def test_a_batch_closed_before_a_crash_takes_no_later_request(copied, asked, ids):
+    whole = copied(asked)
+    Workspace(whole).process()
+    disk = FailingDisk()
+    with pytest.raises(Killed):
+        dying = FailingDisk(1, "kill")
+        dying.step = _at_the_first_epoch  # type: ignore[method-assign]
+        Workspace(asked, disk=disk).process(dying.hooks)
+    workspace = Workspace(asked)
+    assert workspace.status().interrupted == 1
+    workspace.request(ids_text(ids[3:5]))
+    with pytest.raises(InputError, match="A purge while version 1 is unfinished"):
+        workspace.purge()
+    assert workspace.process() == [1, 2]
+    assert workspace.certificate(1)["record"]["forgotten"] == sorted(ids[:3])
+    assert workspace.certificate(2)["record"]["forgotten"] == sorted(ids[3:5])
+    parameters = [w.certificate(1)["hashes"]["parameters"] for w in (workspace, Workspace(whole))]
+    assert parameters[0] == parameters[1]
+
+
+def _at_the_first_epoch(what, path):
+    raise Killed
+
+
+def test_a_purge_interrupted_while_it_removes(copied, served):
+    whole, disk = copied(served), FailingDisk()
+    assert Workspace(whole, disk=disk).purge() == 2
+    removals = [at for at, (what, _) in enumerate(disk.done, 1) if what == "remove"]
+    assert len(removals) >= 4
+    for at, fault in ((removals[0], "kill"), (removals[2], "error")):
+        directory = copied(served)
+        with pytest.raises((Killed, InputError)):
+            Workspace(directory, disk=FailingDisk(at, fault)).purge()
+        found = verify(directory)
+        assert found.clean and "a purge has still to remove" in found.notes[0]
+        assert Workspace(directory).purge() is None  # published already; only removes what is left
+        assert not verify(directory).notes
+        assert Workspace(directory).network().fingerprint() == (
+            Workspace(whole).network().fingerprint()
+        )
+
+
+def test_a_fault_that_is_none():
+    with pytest.raises(InputError, match=str(unknown_name("fault", "fire", FAULTS))[:20]):
+        FailingDisk(1, "fire")  # type: ignore[arg-type]
