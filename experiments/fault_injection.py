@@ -35,6 +35,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import tyro
@@ -73,6 +74,7 @@ class Options:
     Attributes:
         kills: in the process, at random operations of the first batch.
         long_kills: likewise, of the whole script.
+        deaths: that one client may suffer.
         signals: processes of their own that are killed.
         every: of the operations on files, one in this many fails; 1 for all.
         changes: single bytes that are changed.
@@ -80,9 +82,10 @@ class Options:
         worker: a workspace; for the process that will be killed.
     """
 
-    kills: int = 150
-    long_kills: int = 25
-    signals: int = 25
+    kills: int = 160
+    long_kills: int = 40
+    deaths: int = 5
+    signals: int = 20
     every: int = 1
     changes: int = 200
     seed: int = 0
@@ -135,13 +138,17 @@ def examine(directory: Path, acknowledged: set[int], forgotten: set[int], losses
 
 
 def work_through(
-    directory: Path, script: Sequence, disk: FailingDisk, acknowledged: set[int] | None = None
+    directory: Path, script: Sequence, *disks: FailingDisk, acknowledged: set[int] | None = None
 ) -> Losses:
-    """The client: every step until it succeeds, with a look at the workspace after every fault."""
+    """The client: every step until it succeeds, with a look at the workspace after every fault.
+
+    Each fault ends a process, or is mended; the next of ``disks`` is then that of the next.
+    """
     losses = Losses(trials=1)
+    disk, later = disks[0], list(disks[1:])
     acknowledged, forgotten = set(acknowledged or ()), set()
     for step in script:
-        for _ in range(4):
+        for _ in range(len(disks) + 3):
             try:
                 acknowledged |= set(take_step(Workspace(directory, disk=disk), step, disk.hooks))
                 break
@@ -149,7 +156,7 @@ def work_through(
                 if isinstance(error, InputError) and disk.hit is None:
                     raise
                 losses.faults += 1
-                disk = FailingDisk()  # another process; or there is room again
+                disk = later.pop(0) if later else FailingDisk()
                 examine(directory, acknowledged, forgotten, losses)
         else:
             losses.not_finished += 1
@@ -188,24 +195,22 @@ class Bench:
         losses.network_differs += end != self.ends[script]
         shutil.rmtree(directory.parent)
 
-    def trial(self, script: Sequence, at: int, fault: Fault, part: float = 0.5) -> Losses:
-        """One fault."""
+    def trial(self, script: Sequence, *disks: FailingDisk) -> Losses:
+        """One client, and the faults that hit it."""
         directory = self.copy()
-        losses = work_through(directory, script, FailingDisk(at, fault, part))
+        losses = work_through(directory, script, *disks)
         self.finish(directory, script, losses)
         return losses
 
 
-def total(
-    name: str, trials: Sequence[Callable[[], Losses]], cells: Counter | None = None
-) -> dict[str, int]:
-    """Run trials and sum up."""
+def total(name: str, trial: Callable[[], Losses], enough: Callable[[Losses], bool]) -> dict:
+    """Repeat a trial until there were enough; sum up."""
     losses, start = Losses(), time.monotonic()
-    for number, trial in enumerate(trials, 1):
+    while not enough(losses):
         losses.add(trial())
-        if number % 20 == 0 or number == len(trials):
+        if losses.trials % 10 == 0 or enough(losses):
             took = time.monotonic() - start
-            print(f"{name}: {number} of {len(trials)}, {took:.0f} s, {losses}", flush=True)
+            print(f"{name}: {took:.0f} s, {losses}", flush=True)
     return dataclasses.asdict(losses) | {"seconds": round(time.monotonic() - start)}
 
 
@@ -253,13 +258,61 @@ def killed_by_signal(bench: Bench, rng: random.Random, longest: float) -> Losses
                 acknowledged |= set(map(int, line.split()[1:]))
     losses = Losses()
     examine(directory, acknowledged, set(), losses)
-    losses.add(work_through(directory, SCRIPT[steps:], FailingDisk(), acknowledged))
+    losses.add(work_through(directory, SCRIPT[steps:], FailingDisk(), acknowledged=acknowledged))
     losses.faults += steps < len(SCRIPT)
     bench.finish(directory, SCRIPT, losses)
     return losses
 
 
-def tampering(bench: Bench, changes: int, rng: random.Random) -> dict[str, int]:
+def kills_of(script: Sequence, field: str) -> Callable[[Bench, Options, random.Random], dict]:
+    """A section: clients that are killed several times each, at random operations."""
+
+    def section(bench: Bench, options: Options, rng: random.Random) -> dict:
+        count = len(bench.operations[script])
+
+        def trial() -> Losses:
+            deaths = [
+                FailingDisk(rng.randint(1, count), "kill", rng.random())
+                for _ in range(options.deaths)
+            ]
+            return bench.trial(script, *deaths)
+
+        return total(field, trial, lambda losses: losses.faults >= getattr(options, field))
+
+    return section
+
+
+def failures(bench: Bench, options: Options, rng: random.Random) -> dict:
+    """A section: every operation on files of the first batch fails once."""
+    kinds: tuple[Fault, ...] = ("error", "half", "full")
+    points = [
+        (at, kinds[at % 3])
+        for at, (what, _) in enumerate(bench.operations[SHORT], 1)
+        if what != "epoch" and at % options.every == 0
+    ]
+    del rng
+    left = list(points)
+
+    def trial() -> Losses:
+        return bench.trial(SHORT, FailingDisk(*left.pop(0)))
+
+    return total("failures", trial, lambda _: not left)
+
+
+def signals(bench: Bench, options: Options, rng: random.Random) -> dict:
+    """A section: processes of their own, killed by SIGKILL at random times."""
+    start = time.monotonic()
+    bench.trial(SCRIPT, FailingDisk())
+    # A process of its own compiles, or reads compiled programs, on its way: it is slower.
+    longest = 3 * (time.monotonic() - start)
+    return total(
+        "SIGKILL",
+        lambda: killed_by_signal(bench, rng, longest),
+        lambda losses: losses.faults >= options.signals,
+    )
+
+
+def tampering(bench: Bench, options: Options, rng: random.Random) -> dict:
     """Change single bytes of a workspace with a history, one at a time; count what is found."""
     directory = bench.copy()
     work_through(directory, SCRIPT, FailingDisk())
@@ -267,7 +320,7 @@ def tampering(bench: Bench, changes: int, rng: random.Random) -> dict[str, int]:
     files = {name: path for name, path in files_below(directory).items() if path.stat().st_size}
     by_size = [path for path in files.values() for _ in range(path.stat().st_size)]
     found = Counter()
-    for number in range(changes):
+    for number in range(options.changes):
         # Half of them in a file drawn first, or nearly all would fall into images.
         path = rng.choice(list(files.values())) if number % 2 else rng.choice(by_size)
         data = bytearray(path.read_bytes())
@@ -281,7 +334,17 @@ def tampering(bench: Bench, changes: int, rng: random.Random) -> dict[str, int]:
         found["found"] += not clean
         path.write_bytes(before)
     clean_again = verify(directory).clean
-    return {"changes": changes, "found": found["found"], "clean_again": int(clean_again)}
+    return {"changes": options.changes, "found": found["found"], "clean_again": int(clean_again)}
+
+
+SECTIONS = {
+    "kills_first_batch": kills_of(SHORT, "kills"),
+    "failures_of_every_operation": failures,
+    "kills_by_signal": signals,
+    "tampering": tampering,
+    "kills_script": kills_of(SCRIPT, "long_kills"),
+}
+"""Name -> what is done; the result is written after each."""
 
 
 def main() -> None:
@@ -295,53 +358,17 @@ def main() -> None:
         jax.config.update("jax_compilation_cache_dir", f"{folder}/cache")
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
         bench = Bench(Path(folder))
-        operations = bench.operations[SHORT]
-        count, long_count = len(operations), len(bench.operations[SCRIPT])
-        print(f"{count} operations in the first batch, {long_count} in the script", flush=True)
-        faults: tuple[Fault, ...] = ("error", "half", "full")
-        disk_points = [
-            (at, faults[at % 3])
-            for at, (what, _) in enumerate(operations, 1)
-            if what != "epoch" and at % options.every == 0
-        ]
-        figures = {
+        figures: dict[str, Any] = {
             "operations": {
-                "first_batch": count,
-                "script": long_count,
+                "first_batch": len(bench.operations[SHORT]),
+                "script": len(bench.operations[SCRIPT]),
                 "kinds": dict(Counter(what for what, _ in bench.operations[SCRIPT])),
-            },
-            "kills_first_batch": total(
-                "kills",
-                [
-                    lambda: bench.trial(SHORT, rng.randint(1, count), "kill", rng.random())
-                    for _ in range(options.kills)
-                ],
-            ),
-            "kills_script": total(
-                "kills of the script",
-                [
-                    lambda: bench.trial(SCRIPT, rng.randint(1, long_count), "kill", rng.random())
-                    for _ in range(options.long_kills)
-                ],
-            ),
-            "failures_of_every_operation": total(
-                "failures",
-                [
-                    lambda at=at, fault=fault: bench.trial(SHORT, at, fault)
-                    for at, fault in disk_points
-                ],
-            ),
+            }
         }
-        start = time.monotonic()
-        directory = bench.copy()
-        work_through(directory, SCRIPT, FailingDisk())
-        shutil.rmtree(directory.parent)
-        # A process of its own compiles, or reads compiled programs, on its way: it is slower.
-        longest = 3 * (time.monotonic() - start)
-        figures["kills_by_signal"] = total(
-            "SIGKILL", [lambda: killed_by_signal(bench, rng, longest)] * options.signals
-        )
-        figures["tampering"] = tampering(bench, options.changes, rng)
+        print(figures, flush=True)
+        for name, section in SECTIONS.items():
+            figures[name] = section(bench, options, rng)
+            write_result("fault_injection", figures, "python -m experiments.fault_injection")
     lost = [
         name
         for name, group in figures.items()
@@ -349,7 +376,6 @@ def main() -> None:
         if group.get(field)
     ]
     print("LOST" if lost else "nothing lost", lost, figures["tampering"])
-    write_result("fault_injection", figures, "python -m experiments.fault_injection")
 
 
 if __name__ == "__main__":

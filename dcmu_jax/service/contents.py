@@ -218,8 +218,18 @@ def read_network(directory: Path, fixed: Fixed, version: int, name: str = NETWOR
     return load_classifier(version_folder(directory, version) / name, fixed.model, like)
 
 
-def read_version(directory: Path, fixed: Fixed, history: History) -> Version:
-    """The current version, all its files checked against their manifests first.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Samples:
+    """What the current version can train on; see ``Version``."""
+
+    manifest: Manifest
+    bank: CondensedBank
+    train: Dataset
+    held: Dataset
+
+
+def read_samples(directory: Path, fixed: Fixed, history: History) -> Samples:
+    """Images and bank of the current version, its files checked against their manifests first.
 
     Raises:
         InputError: a file has changed; a forgotten id is among what could be trained on.
@@ -234,16 +244,30 @@ def read_version(directory: Path, fixed: Fixed, history: History) -> Version:
     held_in = version_folder(directory, manifest.data)
     held = read_dataset(held_in / DATA, len(fixed.class_names))
     train = held.without(history.forgotten)
-    folder = version_folder(directory, number)
-    bank = CondensedBank.load(folder / BANK)
+    bank = CondensedBank.load(version_folder(directory, number) / BANK)
     bank.check(train)
+    return Samples(manifest, bank, train, held)
+
+
+def read_version(directory: Path, fixed: Fixed, history: History) -> Version:
+    """The current version, checked as by ``read_samples``, with its networks."""
+    found = read_samples(directory, fixed, history)
+    number, manifest = history.current.version, found.manifest
     network = read_network(directory, fixed, number)
+    folder = version_folder(directory, number)
     start = read_network(directory, fixed, number, START) if (folder / START).is_dir() else network
     original = network
-    if manifest.features != number:
+    if manifest.features != number and found.bank.lineage == "trained":
         original = read_network(directory, fixed, manifest.features)
-    features = feature_network(bank, original, manifest.bank_seed)
-    return Version(manifest, network, start, bank, features, train, held)
+    return Version(
+        manifest=manifest,
+        network=network,
+        start=start,
+        bank=found.bank,
+        features=feature_network(found.bank, original, manifest.bank_seed),
+        train=found.train,
+        held=found.held,
+    )
 
 
 def write_version(

@@ -15,8 +15,9 @@ from dcmu_jax.service.contents import (
     VERSIONS,
     read_fixed,
     read_manifest,
+    read_network,
     read_record,
-    read_version,
+    read_samples,
     version_folder,
 )
 from dcmu_jax.service.history import History, replay
@@ -76,10 +77,11 @@ def verify(directory: Path | str, *, model: nn.Module | None = None) -> Verifica
             problems.append(str(error))
     if not problems:
         try:
-            current = read_version(directory, fixed, history)
+            current = read_samples(directory, fixed, history)
+            network = read_network(directory, fixed, history.current.version)
         except (InputError, OSError) as error:
             return Verification((str(error),), tuple(notes))
-        if current.network.fingerprint() != current.manifest.parameters:
+        if network.fingerprint() != current.manifest.parameters:
             problems.append("The current network does not have the parameters of its manifest")
         retained = np.setdiff1d(fixed.known.ids, history.forgotten)
         for what, ids in (("images", current.train.ids), ("bank", current.bank.ids)):
