@@ -27,6 +27,7 @@ from dcmu_jax.service.contents import (
     read_fixed,
     read_manifest,
     read_network,
+    read_samples,
     read_version,
     tidy,
     version_folder,
@@ -260,6 +261,8 @@ class Workspace:
             with self._writing("The batch was not begun"):
                 history = replay(read_ledger(self.directory))
                 last = max(history.pending, default=-1)
+            if history.open is not None or last >= 0:
+                read_samples(self.directory, self.fixed, history)  # or nothing is begun
             if history.open is not None:
                 done.append(self._serve(history.open, hooks))
             with self._writing("The batch was not begun"):
