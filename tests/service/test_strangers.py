@@ -1,6 +1,7 @@
 """Workspaces, archives, ledgers and requests from strangers: an InputError, and nothing changed."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from dcmu_jax.service import Workspace
 from dcmu_jax.service.verification import verify
 
 FEW = settings(
-    max_examples=40,
+    max_examples=15,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -25,8 +26,6 @@ FEW = settings(
 @pytest.fixture(scope="module")
 def spoiled(served, tmp_path_factory):
     """A workspace that is broken again and again; whoever breaks it mends it."""
-    import shutil
-
     directory = tmp_path_factory.mktemp("strangers") / "w"
     shutil.copytree(served, directory)
     return directory
