@@ -64,7 +64,7 @@ def test_a_life_of_a_workspace(toy_run, tmp_path, ids, capsys):  # noqa: F811
         (["workspace", "nowhere", "--out", "W2"], "is no run directory"),
         (["process", "W/versions"], "is no workspace"),
     ],
-    ids=" ".join,
+    ids=range(11),
 )
 def test_refusals(arguments, message, served, capsys):  # noqa: F811
     given = [str(served) + a[1:] if a[:2] in ("W", "W/") else a for a in arguments]
@@ -78,6 +78,6 @@ def test_damage_is_a_refusal(served, copied, capsys):  # noqa: F811
     directory = copied(served)
     shutil.rmtree(directory / "versions" / "0000")
     assert _dcmu("verify", directory) == 2
-    assert "0000/manifest.json' is not as it was published (it is missing)" in (
+    assert "0000/manifest.json is not as it was published (it is missing)" in (
         capsys.readouterr().err
     )

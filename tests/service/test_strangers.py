@@ -196,7 +196,10 @@ def test_a_manifest_cannot_reach_elsewhere(copied, served, tmp_path):
     assert "A manifest that names the file '../../../secret'" in found.problems[0]
     with pytest.raises(InputError, match="its author meant to reach files outside it"):
         Workspace(directory).version()
-    assert main(["process", str(directory), "--quiet"]) in (0, 2)
+    Workspace(directory).request("class:1")
+    before = bytes_of(directory)
+    assert main(["process", str(directory), "--quiet"]) == 2
+    assert bytes_of(directory) == before
 
 
 def test_a_folder_that_is_a_link_is_refused(copied, served, tmp_path):
