@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -117,12 +118,12 @@ def read_ids(path: str) -> np.ndarray:
     Raises:
         InputError: no such file, or something other than integers in it.
     """
-    try:
-        file = Path(path).expanduser()
-        found = bool(path) and file.is_file()
-    except (OSError, RuntimeError):  # a name too long, or the home of nobody
-        found = False
-    if not found:
+    file: Path | None = None
+    # A name too long, or the home of nobody, is no file either.
+    with contextlib.suppress(OSError, RuntimeError):
+        named = Path(path).expanduser()
+        file = named if path and named.is_file() else None
+    if file is None:
         raise InputError(
             f"There is no file of ids {path[:200]!r}",
             "a text, .json or .npy file",

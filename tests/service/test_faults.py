@@ -108,19 +108,31 @@ def _at_the_first_epoch(what, path):
     raise Killed
 
 
+class _AtRemoval(FailingDisk):
+    """Fails at the removal of that number: how many operations come before it is not the same
+    every time, as Orbax does not always write as many files."""
+
+    def __init__(self, number, fault):
+        super().__init__(0, fault)
+        self.number, self.removals = number, 0
+
+    def step(self, what, path):
+        self.removals += what == "remove"
+        if what == "remove" and self.removals == self.number:
+            self.at = len(self.done) + 1
+        super().step(what, path)
+
+
 def test_a_purge_interrupted_while_it_removes(copied, served):
-    whole, disk = copied(served), FailingDisk()
-    assert Workspace(whole, disk=disk).purge() == 2
-    removals = [at for at, (what, _) in enumerate(disk.done, 1) if what == "remove"]
-    assert len(removals) >= 4
-    for at, fault in ((removals[0], "kill"), (removals[2], "error")):
+    whole = copied(served)
+    assert Workspace(whole).purge() == 2
+    end = Workspace(whole).network().fingerprint()
+    for number, fault in ((1, "kill"), (3, "error")):
         directory = copied(served)
         with pytest.raises((Killed, InputError)):
-            Workspace(directory, disk=FailingDisk(at, fault)).purge()
+            Workspace(directory, disk=_AtRemoval(number, fault)).purge()
         found = verify(directory)
         assert found.clean and "a purge has still to remove" in found.notes[0]
         assert Workspace(directory).purge() is None  # published already; only removes what is left
         assert not verify(directory).notes
-        assert Workspace(directory).network().fingerprint() == (
-            Workspace(whole).network().fingerprint()
-        )
+        assert Workspace(directory).network().fingerprint() == end
