@@ -1,4 +1,4 @@
-"""The command line `dcmu`: the main job, whole or by stages."""
+"""The command line `dcmu`: the main job, whole or by stages; its service is in `cli_service`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 import dcmu_jax
+from dcmu_jax.cli_service import SERVICE_COMMANDS
 from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.pipeline.auditing import audit_run
 from dcmu_jax.pipeline.config import RunConfig, preset
@@ -223,6 +224,7 @@ _COMMANDS: dict[str, tuple[Callable[[Any, Console], None], type]] = {
     "forget": (_forget, _Forget),
     "compare": (_compare, _Compare),
     "audit": (_audit, _Audit),
+    **SERVICE_COMMANDS,
 }
 
 
@@ -254,7 +256,7 @@ def _parse(command: str, argv: Sequence[str]) -> Any:
 
 
 def _usage() -> str:
-    lines = [f"  {name:8} {handler.__doc__}" for name, (handler, _) in _COMMANDS.items()]
+    lines = [f"  {name:11} {handler.__doc__}" for name, (handler, _) in _COMMANDS.items()]
     return (
         "usage: dcmu COMMAND [options]\n\nDataset-condensation-driven machine unlearning.\n\n"
         + "\n".join(lines)

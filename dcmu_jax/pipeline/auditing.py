@@ -88,11 +88,12 @@ def audit_run(
         usable_test_ids=splits.test.ids[run.usable_tests()],
         control=stages.method_options(config, config.preset).control,
     )
-    write_json(directory / "audit.json", [_plain(audit) for audit in audits])
+    write_json(directory / "audit.json", [plain_audit(audit) for audit in audits])
     return RunAudit(audits, targets, population, directory)
 
 
-def _plain(audit: NetworkAudit) -> dict:
+def plain_audit(audit: NetworkAudit) -> dict:
+    """An audit as JSON takes it."""
     return {
         "kind": audit.kind,
         "passed": audit.passed,

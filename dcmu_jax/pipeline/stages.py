@@ -259,6 +259,7 @@ def unlearn(
     request: ForgetRequest,
     *,
     prepared: Prepared | None = None,
+    features: Classifier | None = None,
     hooks: Hooks | None = None,
 ) -> Unlearned:
     """Serve a request with one method: the online phase.
@@ -270,6 +271,7 @@ def unlearn(
         splits: the data.
         request: what must go.
         prepared: the offline phase's result for that preset.
+        features: see ``UnlearningTask``.
         hooks: see ``Hooks``.
     """
     if name in PRESETS:
@@ -288,6 +290,7 @@ def unlearn(
         prepared=prepared,
         statistics="given" if config.data.mean is not None else config.data.statistics,
         mesh=device_mesh(config.devices),
+        features=features,
     )
     return method(task, hooks or Hooks())
 

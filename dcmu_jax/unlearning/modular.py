@@ -276,7 +276,7 @@ class ModularUnlearning:
         options, bank = self.collecting, need_prepared(task).bank
         again = None
         if options.touched == "recondense":
-            network = feature_network(bank, task.original, task.seed)
+            network = task.features or feature_network(bank, task.original, task.seed)
             again = recondense(bank, task.train, network, task.forget_ids, options.matching)
         return collect(
             bank,

@@ -110,6 +110,8 @@ class UnlearningTask:
         gone_before: those of ``forget_ids`` that ``original`` was made to forget by an earlier
             request. No method looks at them: to work against a sample once more, request after
             request, would leave it less known than a sample that was never seen.
+        features: the network that the prepared bank was made with; where it is not given, the
+            original, or the untrained one that ``seed`` gives for a clean bank.
     """
 
     original: Classifier
@@ -121,6 +123,7 @@ class UnlearningTask:
     statistics: str = "retain"
     mesh: Mesh | None = None
     gone_before: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
+    features: Classifier | None = None
 
     def retain(self) -> Dataset:
         """The samples that stay."""
