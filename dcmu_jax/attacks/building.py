@@ -29,6 +29,9 @@ from dcmu_jax.training.keys import named_key, named_seed
 from dcmu_jax.training.population import fit_population, member, population_logits, stack
 from dcmu_jax.unlearning.task import Training
 
+Inspect = Callable[[Classifier], Mapping[str, float]]
+"""Reads numbers off a trained network."""
+
 Serve = Callable[[Classifier, int], Classifier]
 """Makes an unlearned network of an original and the seed that it was trained with."""
 
@@ -48,6 +51,8 @@ class Rearing:
         mesh: with an axis ``models`` whose size divides ``group``.
         folder: where finished groups are kept; nothing is kept if not given.
         notify: told the number of finished models and of all after each group.
+        inspect: reads further numbers off each model, which lie in ``folder`` beside its margins,
+            see ``readings``. A finished group that has none is trained again.
     """
 
     model: nn.Module
@@ -60,6 +65,7 @@ class Rearing:
     mesh: Mesh | None = None
     folder: Path | None = None
     notify: Callable[[int, int], None] = lambda done, of: None
+    inspect: Inspect | None = None
 
 
 def shadow_population(rearing: Rearing, count: int) -> Population:
@@ -165,11 +171,14 @@ def _reared(
     count = len(member)
     if rearing.folder is not None:
         _claim(rearing, kind, member, forgotten, methods)
+    elif rearing.inspect is not None:
+        raise InputError("inspect without a folder", "a folder for what is read", "Name a folder")
     groups = []
     for low in range(0, count, rearing.group):
         path = rearing.folder and rearing.folder / f"{kind}-{low:05d}.npz"
         high = min(low + rearing.group, count)
-        if path and path.exists():
+        read = rearing.inspect is None or (path and path.with_suffix(".json").exists())
+        if path and path.exists() and read:
             groups.append(Population.load(path))
         else:
             numbers = np.arange(low, high)
@@ -178,6 +187,33 @@ def _reared(
                 groups[-1].save(path)
         rearing.notify(high, count)
     return joined(groups)
+
+
+def readings(rearing: Rearing, kind: str, count: int) -> list[dict[str, float]]:
+    """What ``rearing.inspect`` read off each model of a finished population in its folder.
+
+    Args:
+        rearing: that the population was trained with.
+        kind: ``shadow``, ``oracle`` or ``original``.
+        count: number of models.
+
+    Raises:
+        InputError: numbers that are missing or damaged.
+    """
+    found = []
+    for low in range(0, count, rearing.group):
+        assert rearing.folder is not None
+        path = rearing.folder / f"{kind}-{low:05d}.json"
+        try:
+            for reading in json.loads(path.read_text()):
+                found.append({name: float(value) for name, value in reading.items()})
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{path} does not hold what was read off {kind} models ({error})",
+                "the numbers of each model of the group",
+                "Delete it, and the group is trained again",
+            ) from error
+    return found
 
 
 def _claim(rearing: Rearing, kind: str, member, forgotten, methods) -> None:
@@ -241,6 +277,9 @@ def _train_group(
         chunk=rearing.chunk,
         mesh=rearing.mesh if _divides(rearing.mesh, len(numbers)) else None,
     ).classifiers
+    if rearing.inspect is not None and rearing.folder is not None:
+        read = [dict(rearing.inspect(member(fitted, i))) for i in range(len(numbers))]
+        write_json(rearing.folder / f"{kind}-{numbers[0]:05d}.json", read)
     no_one = np.zeros_like(forgotten[numbers])
     groups = [(fitted, kind, no_one)]
     for name, serve in methods.items():
