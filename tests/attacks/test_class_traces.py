@@ -73,7 +73,7 @@ def test_a_range_holds_its_ends():
 
 
 def test_refusals(original, read):
-    with pytest.raises(InputError, match="Traces of a class after the request 'random:0.1'"):
+    with pytest.raises(InputError, match=r"after the request 'random:0\.1'"):
         traces_of(SPLITS, parse_request("random:0.1", SPLITS.train, 0), original)
     with pytest.raises(InputError, match=r"Traces of a class with 1 oracle models.*2 or more"):
         beside_oracles({"a": 1.0}, [{"a": 1.0}])
