@@ -19,8 +19,8 @@ from dcmu_jax.errors import InputError, check_at_least
 
 
 def epsilon_lower_bound(
-    scores: Float[np.ndarray, " samples"],
-    member: Bool[np.ndarray, " samples"],
+    scores: Float[np.ndarray, "..."],
+    member: Bool[np.ndarray, "..."],
     *,
     confidence: float = 0.95,
     delta: float = 0.0,
@@ -32,7 +32,8 @@ def epsilon_lower_bound(
     under one network are not quite that, and the bound is then an indication.
 
     Args:
-        scores: higher is more likely a member: the forgotten samples' and the controls', say.
+        scores: one row, of the forgotten samples and the controls, say; higher is more likely a
+            member.
         member: what is true.
 
     Other Args:

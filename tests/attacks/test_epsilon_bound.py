@@ -54,7 +54,7 @@ def test_refusals():
     scores, member = _answers(1.0, 20)
     with pytest.raises(InputError, match=r"An epsilon of scores \(20,\), 0 of them members'"):
         epsilon_lower_bound(scores, np.zeros(20, bool))
-    with pytest.raises(InputError, match="one row"):
+    with pytest.raises(InputError, match="An epsilon of scores"):
         epsilon_lower_bound(scores.reshape(2, 10), member.reshape(2, 10))
     with pytest.raises(InputError, match="Scores of shape"):
         epsilon_lower_bound(np.full(20, np.nan), member)
