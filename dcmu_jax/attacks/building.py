@@ -36,6 +36,17 @@ Serve = Callable[[Classifier, int], Classifier]
 """Makes an unlearned network of an original and the seed that it was trained with."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Together:
+    """A method that serves many originals at once, see ``attacks.together``.
+
+    Attributes:
+        serve: makes unlearned networks of stacked originals and their seeds.
+    """
+
+    serve: Callable[[Classifier, Sequence[int]], Classifier]
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Rearing:
     """How a population is trained.
@@ -112,12 +123,13 @@ def oracle_population(rearing: Rearing, forget_ids: np.ndarray, count: int) -> P
 
 
 def unlearned_population(
-    rearing: Rearing, forget_ids: np.ndarray, count: int, methods: Mapping[str, Serve]
+    rearing: Rearing, forget_ids: np.ndarray, count: int, methods: Mapping[str, Serve | Together]
 ) -> Population:
     """Originals on all of the training set, and what each method makes of each of them.
 
-    The originals are trained at once. Methods run on one original after another, and their
-    compiled programs serve all of them; side by side they would need a copy of the images for each.
+    The originals are trained at once, and so is what methods make of them that are a plain fit
+    (``attacks.together``). Other methods run on one original after another, and their compiled
+    programs serve all of them; side by side they would need a copy of the images for each.
 
     Args:
         rearing: see ``Rearing``.
@@ -165,7 +177,7 @@ def _reared(
     kind: str,
     member: np.ndarray,
     forgotten: np.ndarray,
-    methods: Mapping[str, Serve] | None = None,
+    methods: Mapping[str, Serve | Together] | None = None,
 ) -> Population:
     check_at_least("group", rearing.group, 1)
     count = len(member)
@@ -254,7 +266,7 @@ def _train_group(
     numbers: np.ndarray,
     member_of: np.ndarray,
     forgotten: np.ndarray,
-    methods: Mapping[str, Serve],
+    methods: Mapping[str, Serve | Together],
 ) -> Population:
     train, training = rearing.splits.train, rearing.training
     seeds = [named_seed(rearing.seed, f"{kind} {number}") for number in numbers]
@@ -275,7 +287,7 @@ def _train_group(
         batch_size=training.batch_size,
         augmentation=training.augmentation(),
         chunk=rearing.chunk,
-        mesh=rearing.mesh if _divides(rearing.mesh, len(numbers)) else None,
+        mesh=rearing.mesh if divides(rearing.mesh, len(numbers)) else None,
     ).classifiers
     if rearing.inspect is not None and rearing.folder is not None:
         read = [dict(rearing.inspect(member(fitted, i))) for i in range(len(numbers))]
@@ -283,8 +295,11 @@ def _train_group(
     no_one = np.zeros_like(forgotten[numbers])
     groups = [(fitted, kind, no_one)]
     for name, serve in methods.items():
-        served = [serve(member(fitted, i), seed) for i, seed in enumerate(seeds)]
-        groups.append((stack(served), name, forgotten[numbers]))
+        if isinstance(serve, Together):
+            served = serve.serve(fitted, seeds)
+        else:
+            served = stack([serve(member(fitted, i), seed) for i, seed in enumerate(seeds)])
+        groups.append((served, name, forgotten[numbers]))
     return joined(
         [
             _measure(
@@ -300,7 +315,8 @@ def _train_group(
     )
 
 
-def _divides(mesh: Mesh | None, count: int) -> bool:
+def divides(mesh: Mesh | None, count: int) -> bool:
+    """Whether ``count`` networks can be split over the mesh."""
     return mesh is not None and count % mesh.shape.get("models", 1) == 0
 
 
