@@ -20,7 +20,7 @@ from dcmu_jax.pipeline.auditing import audit_run
 from dcmu_jax.pipeline.config import RunConfig, preset
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.pipeline.stages import short_classes
-from dcmu_jax.reporting.audits import audit_sentences, audit_table
+from dcmu_jax.reporting.audits import audit_sentences, audit_table, trace_table
 from dcmu_jax.reporting.comparison import Comparison, compare
 from dcmu_jax.reporting.progress import training_progress
 from dcmu_jax.reporting.tables import cost_table, terminal_table
@@ -214,6 +214,8 @@ def _audit(args: _Audit, console: Console) -> None:
     console.print(audit_table(audit.audits, f"Audit of forgetting {request.text}"))
     for sentence in audit_sentences(audit.audits):
         _say(console, sentence)
+    if audit.traces:
+        console.print(trace_table(audit.traces, "What is left of the forgotten class"))
     _say(console, f"Report: {report}")
 
 

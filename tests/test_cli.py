@@ -69,8 +69,13 @@ def test_an_audit_of_a_saved_run(saved, capsys):
     assert list(audits) == ["original", "retrain", "recommended"]
     numbers = audits["original"]["statistics"]["lira_auc"]
     assert numbers["low"] <= numbers["oracles_mean"] <= numbers["high"]
+    assert "What is left of the forgotten class" in out and "relearning" in out
+    for audit in audits.values():
+        trace = audit["traces"]["linear_class"]
+        assert trace["within"] == (trace["low"] <= trace["value"] <= trace["high"])
     page = (saved / "report.html").read_text()
     assert "Networks held against ones that never saw the forgotten samples" in page
+    assert "What is left of the forgotten class in features" in page
     assert (saved / "figures" / "audit.png").is_file()
     oracles = {path: path.stat().st_mtime_ns for path in saved.rglob("oracle-*.npz")}
     assert _dcmu("audit", saved, "--oracles", "4", "--quiet") == 0

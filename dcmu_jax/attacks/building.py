@@ -27,8 +27,22 @@ from dcmu_jax.training.keys import named_seed
 from dcmu_jax.training.population import member, population_logits, stack
 from dcmu_jax.unlearning.task import Training, train_together
 
+Inspect = Callable[[Classifier], Mapping[str, float]]
+"""Reads numbers off a trained network."""
+
 Serve = Callable[[Classifier, int], Classifier]
 """Makes an unlearned network of an original and the seed that it was trained with."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Together:
+    """A method that serves many originals at once, see ``attacks.together``.
+
+    Attributes:
+        serve: makes unlearned networks of stacked originals and their seeds.
+    """
+
+    serve: Callable[[Classifier, Sequence[int]], Classifier]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,6 +60,8 @@ class Rearing:
         mesh: with an axis ``models`` whose size divides ``group``.
         folder: where finished groups are kept; nothing is kept if not given.
         notify: told the number of finished models and of all after each group.
+        inspect: reads further numbers off each model, which lie in ``folder`` beside its margins,
+            see ``readings``. A finished group that has none is trained again.
     """
 
     model: nn.Module
@@ -58,6 +74,7 @@ class Rearing:
     mesh: Mesh | None = None
     folder: Path | None = None
     notify: Callable[[int, int], None] = lambda done, of: None
+    inspect: Inspect | None = None
 
 
 def shadow_population(rearing: Rearing, count: int) -> Population:
@@ -104,12 +121,13 @@ def oracle_population(rearing: Rearing, forget_ids: np.ndarray, count: int) -> P
 
 
 def unlearned_population(
-    rearing: Rearing, forget_ids: np.ndarray, count: int, methods: Mapping[str, Serve]
+    rearing: Rearing, forget_ids: np.ndarray, count: int, methods: Mapping[str, Serve | Together]
 ) -> Population:
     """Originals on all of the training set, and what each method makes of each of them.
 
-    The originals are trained at once. Methods run on one original after another, and their
-    compiled programs serve all of them; side by side they would need a copy of the images for each.
+    The originals are trained at once, and so is what methods make of them that are a plain fit
+    (``attacks.together``). Other methods run on one original after another, and their compiled
+    programs serve all of them; side by side they would need a copy of the images for each.
 
     Args:
         rearing: see ``Rearing``.
@@ -157,17 +175,20 @@ def _reared(
     kind: str,
     member: np.ndarray,
     forgotten: np.ndarray,
-    methods: Mapping[str, Serve] | None = None,
+    methods: Mapping[str, Serve | Together] | None = None,
 ) -> Population:
     check_at_least("group", rearing.group, 1)
     count = len(member)
     if rearing.folder is not None:
         _claim(rearing, kind, member, forgotten, methods)
+    elif rearing.inspect is not None:
+        raise InputError("inspect without a folder", "a folder for what is read", "Name a folder")
     groups = []
     for low in range(0, count, rearing.group):
         path = rearing.folder and rearing.folder / f"{kind}-{low:05d}.npz"
         high = min(low + rearing.group, count)
-        if path and path.exists():
+        read = rearing.inspect is None or (path and path.with_suffix(".json").exists())
+        if path and path.exists() and read:
             groups.append(Population.load(path))
         else:
             numbers = np.arange(low, high)
@@ -176,6 +197,33 @@ def _reared(
                 groups[-1].save(path)
         rearing.notify(high, count)
     return joined(groups)
+
+
+def readings(rearing: Rearing, kind: str, count: int) -> list[dict[str, float]]:
+    """What ``rearing.inspect`` read off each model of a finished population in its folder.
+
+    Args:
+        rearing: that the population was trained with.
+        kind: ``shadow``, ``oracle`` or ``original``.
+        count: number of models.
+
+    Raises:
+        InputError: numbers that are missing or damaged.
+    """
+    found = []
+    for low in range(0, count, rearing.group):
+        assert rearing.folder is not None
+        path = rearing.folder / f"{kind}-{low:05d}.json"
+        try:
+            for reading in json.loads(path.read_text()):
+                found.append({name: float(value) for name, value in reading.items()})
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{path} does not hold what was read off {kind} models ({error})",
+                "the numbers of each model of the group",
+                "Delete it, and the group is trained again",
+            ) from error
+    return found
 
 
 def _claim(rearing: Rearing, kind: str, member, forgotten, methods) -> None:
@@ -216,7 +264,7 @@ def _train_group(
     numbers: np.ndarray,
     member_of: np.ndarray,
     forgotten: np.ndarray,
-    methods: Mapping[str, Serve],
+    methods: Mapping[str, Serve | Together],
 ) -> Population:
     train, training = rearing.splits.train, rearing.training
     seeds = [named_seed(rearing.seed, f"{kind} {number}") for number in numbers]
@@ -229,13 +277,19 @@ def _train_group(
         seeds,
         normalisation=rearing.normalisation,
         chunk=rearing.chunk,
-        mesh=rearing.mesh if _divides(rearing.mesh, len(numbers)) else None,
+        mesh=rearing.mesh if divides(rearing.mesh, len(numbers)) else None,
     ).classifiers
+    if rearing.inspect is not None and rearing.folder is not None:
+        read = [dict(rearing.inspect(member(fitted, i))) for i in range(len(numbers))]
+        write_json(rearing.folder / f"{kind}-{numbers[0]:05d}.json", read)
     no_one = np.zeros_like(forgotten[numbers])
     groups = [(fitted, kind, no_one)]
     for name, serve in methods.items():
-        served = [serve(member(fitted, i), seed) for i, seed in enumerate(seeds)]
-        groups.append((stack(served), name, forgotten[numbers]))
+        if isinstance(serve, Together):
+            served = serve.serve(fitted, seeds)
+        else:
+            served = stack([serve(member(fitted, i), seed) for i, seed in enumerate(seeds)])
+        groups.append((served, name, forgotten[numbers]))
     return joined(
         [
             _measure(
@@ -251,7 +305,8 @@ def _train_group(
     )
 
 
-def _divides(mesh: Mesh | None, count: int) -> bool:
+def divides(mesh: Mesh | None, count: int) -> bool:
+    """Whether ``count`` networks can be split over the mesh."""
     return mesh is not None and count % mesh.shape.get("models", 1) == 0
 
 

@@ -52,6 +52,7 @@ class Audit(NamedTuple):
         sentences: what was found.
         meanings: what the numbers are.
         figures: a figure, or the path of a PNG file, and its caption.
+        traces: headings, rows and meaning of the table of a class's traces, if there is one.
     """
 
     headings: list[str]
@@ -59,6 +60,7 @@ class Audit(NamedTuple):
     sentences: list[str]
     meanings: str
     figures: Sequence[tuple[Figure | Path | str, str]]
+    traces: tuple[list[str], list[list[str]], str] | None = None
 
 
 class _Part(NamedTuple):
