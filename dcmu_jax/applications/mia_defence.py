@@ -57,7 +57,7 @@ def few_epochs(method: ModularUnlearning, epochs: int) -> ModularUnlearning:
 def exposed_values(
     original: Classifier,
     train: Dataset,
-    rule: DefenceRule,
+    rule: str,
     *,
     margins: Float[np.ndarray, " samples"] | None = None,
     shadows: Float[np.ndarray, "models samples"] | None = None,
@@ -98,7 +98,7 @@ def defend(
     unlearn: Callable[[np.ndarray], Classifier],
     *,
     values: Float[np.ndarray, " samples"],
-    rule: DefenceRule = "otsu",
+    rule: str = "otsu",
     share: float = 0.2,
 ) -> Defended:
     """Choose the overfitted subset of ``train``, and unlearn it.

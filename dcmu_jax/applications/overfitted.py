@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -11,7 +10,6 @@ from skimage.filters import threshold_otsu
 
 from dcmu_jax.errors import InputError, check_fraction, unknown_name
 
-Rule = Literal["otsu", "otsu_per_class", "quantile"]
 RULES: tuple[str, ...] = ("otsu", "otsu_per_class", "quantile")
 
 
@@ -51,7 +49,7 @@ def overfitted_subset(
     values: Float[np.ndarray, " samples"],
     labels: Int[np.ndarray, " samples"],
     *,
-    rule: Rule = "otsu",
+    rule: str = "otsu",
     share: float = 0.2,
 ) -> Overfitted:
     """The samples whose metric lies at or below a threshold (section IV-E.1).
@@ -59,7 +57,8 @@ def overfitted_subset(
     Otsu's threshold (scikit-image) parts a histogram of 256 bins into the two groups with the
     largest variance between them. The metric of a network that has memorised its training set is
     next to zero for nearly all of it, with a long tail, so that Otsu calls nearly all overfitted
-    (98.96 % in the authors' record). A quantile says how many instead.
+    (98.96 % in the authors' record). A quantile says how many instead. Otsu's threshold is the
+    centre of a bin: samples of that bin lie on either side.
 
     Args:
         values: of each sample, small where it is overfitted: OM as ``metrics.overfitting`` has it,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool
@@ -15,8 +15,6 @@ from scipy.stats import beta
 
 from dcmu_jax.errors import InputError, check_at_least, check_fraction, check_positive, unknown_name
 from dcmu_jax.training.private import PrivateGradient
-
-Accountant = Literal["pld", "rdp"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,7 +57,7 @@ def epsilon_spent(
     rate: float,
     steps: int,
     delta: float,
-    accountant: Accountant = "pld",
+    accountant: str = "pld",
 ) -> Spent:
     """Epsilon of ``steps`` steps of the Poisson-subsampled Gaussian mechanism.
 

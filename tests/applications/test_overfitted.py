@@ -9,9 +9,9 @@ from dcmu_jax.errors import InputError
 
 
 def _values(seed=0):
-    """Two heaps in shuffled order, 30 near 0 and 70 near 5, of two classes."""
+    """Two heaps in shuffled order, 30 of 0, 1, 2 and 70 of 8, 9, 10, of two classes."""
     rng = np.random.default_rng(seed)
-    values = np.concatenate([rng.normal(0, 0.3, 30), rng.normal(5, 0.3, 70)])
+    values = np.concatenate([np.arange(30) // 2 % 3, 8 + np.arange(70) // 2 % 3])
     order = rng.permutation(100)
     return values[order].astype(np.float32), (order % 2).astype(np.int32), order < 30
 
@@ -44,8 +44,8 @@ def test_the_chosen_lie_below_the_rest(rule):
     # Positions of sorted values taken for positions of samples would mix the two heaps.
     wrong = np.zeros(100, bool)
     wrong[np.arange(found.chosen.sum())] = True
-    assert values[found.chosen].mean() < 1 < 3 < values[~found.chosen].mean()
-    assert values[wrong].mean() > 2
+    assert values[found.chosen].mean() < 2 < 8 < values[~found.chosen].mean()
+    assert values[wrong].mean() > 4
     assert "30 of 100 samples (30.0 %)" in found.sentence() and found.share == 0.3
 
 
@@ -53,7 +53,7 @@ def test_classes_have_thresholds_of_their_own():
     values, labels, _ = _values(2)
     shifted = values + 20 * labels.astype(np.float32)
     found = overfitted_subset(shifted, labels, rule="otsu_per_class")
-    assert found.thresholds[1] == pytest.approx(found.thresholds[0] + 20, abs=1.5)
+    assert found.thresholds[1] == pytest.approx(found.thresholds[0] + 20, abs=0.1)
     np.testing.assert_array_equal(found.chosen, _values(2)[2])
     assert overfitted_subset(shifted, labels).chosen.tolist() == (labels == 0).tolist()
 

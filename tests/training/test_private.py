@@ -35,7 +35,7 @@ def _gradient_of(network, position):
     def loss(params):
         x = network.normalisation.apply(TRAIN.images[position : position + 1])
         logits = apply_parts(network.model, {**network.variables, "params": params}, x)[0]
-        return cross_entropy(logits, TRAIN.labels[position : position + 1])[0]
+        return cross_entropy(logits, jnp.asarray(TRAIN.labels[position : position + 1]))[0]
 
     return jax.grad(loss)(network.variables["params"])
 
