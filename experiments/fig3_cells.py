@@ -169,7 +169,8 @@ class Cells:
         """The networks of a cell, measured on the training split and the reported half."""
         folder = self._folder(seed, name)
         if not (folder / "about.json").exists():
-            networks, about = self._networks(seed, name, self.strengths().get(name))
+            strength = self.strengths()[name] if name in GRIDS else None
+            networks, about = self._networks(seed, name, strength)
             found = self._measured(seed, name, networks)
             correct, member = found.correct, found.member
             about |= {

@@ -43,15 +43,21 @@ def test_full_batches_are_the_gaussian_mechanism(sigma, steps):
     )
 
 
-def _moments_accountant(sigma, rate, steps, delta):
-    """Integer moments (Abadi et al. 2016; Mironov et al. 2019) and the classical conversion."""
+def _moments_accountant(sigma, rate, steps, delta, *, improved=False):
+    """Integer moments (Mironov et al. 2019, section 3.3), classical or improved conversion.
+
+    Improved: Canonne, Kamath, Steinke 2020, proposition 12.
+    """
     best = math.inf
     for order in range(2, 65):
         k = np.arange(order + 1)
         choose = gammaln(order + 1) - gammaln(k + 1) - gammaln(order - k + 1)
         terms = choose + k * math.log(rate) + (order - k) * math.log1p(-rate)
         moment = logsumexp(terms + k * (k - 1) / (2 * sigma**2)) / (order - 1)
-        best = min(best, steps * moment + math.log(1 / delta) / (order - 1))
+        converted = math.log(1 / delta) / (order - 1)
+        if improved:
+            converted += math.log1p(-1 / order) - math.log(order) / (order - 1)
+        best = min(best, steps * moment + converted)
     return best
 
 
@@ -68,11 +74,11 @@ def test_more_steps_than_were_accounted_for_cost_what_they_cost():
     """The recorded run: noise for epsilon 10 of one epoch, then 70 epochs at twice the batch."""
     one = {"rate": 256 / 50_000, "steps": 196, "delta": 1e-5}
     run = {"rate": 512 / 50_000, "steps": 70 * 98, "delta": 1e-5}
-    assert _moments_accountant(0.484, **one) == pytest.approx(10, abs=0.1)
-    assert _moments_accountant(0.484, **run) == pytest.approx(61, abs=1)
-    assert epsilon_spent(0.484, accountant="rdp", **one).epsilon < 10
-    # Tighter accounting does not save it.
-    assert 40 < epsilon_spent(0.484, accountant="rdp", **run).epsilon < 61
+    assert _moments_accountant(0.484, improved=True, **one) == pytest.approx(10, abs=0.1)
+    assert _moments_accountant(0.484, improved=True, **run) == pytest.approx(61, abs=1)
+    # Tighter accounting does not save it: four times the claim.
+    assert epsilon_spent(0.484, **one).epsilon < 6
+    assert epsilon_spent(0.484, **run).epsilon == pytest.approx(39.9, abs=0.5)
 
 
 def test_noise_is_the_smallest_that_keeps_the_budget():
@@ -112,7 +118,7 @@ def test_bad_settings_of_the_accountant(change, message):
 def test_a_lower_bound_of_known_rates():
     member = np.arange(200) < 100
     assert epsilon_lower_bound(member, member, delta=1e-5) == pytest.approx(
-        math.log(0.025 ** (1 / 100) / (1 - 0.025 ** (1 / 100))), rel=1e-6
+        math.log(0.025 ** (1 / 100) / (1 - 0.025 ** (1 / 100))), rel=1e-4
     )
     assert epsilon_lower_bound(~member, member, delta=1e-5) == 0.0
     assert epsilon_lower_bound(np.ones(200, bool), member, delta=1e-5) == 0.0
@@ -122,7 +128,7 @@ def test_a_lower_bound_of_known_rates():
         epsilon_lower_bound(member, np.ones(200, bool), delta=1e-5)
 
 
-def _audited(noise_multiplier, each=150):
+def _audited(noise_multiplier, each=100):
     """Lower bound from networks with and without a canary, by an attacker who sees all steps."""
     train = toy_splits(per_class=4).train
     count = len(train)
