@@ -6,6 +6,7 @@ The accounting is dp-accounting's; what is done here is to ask it for the steps 
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import math
 from typing import Any
 
@@ -39,16 +40,16 @@ class Spent:
 def _library() -> tuple[Any, Any, Any]:
     """dp-accounting's events and accountants, loaded when they are asked for: they take seconds."""
     try:
-        from dp_accounting import dp_event
-        from dp_accounting.pld import PLDAccountant
-        from dp_accounting.rdp import RdpAccountant
+        event = importlib.import_module("dp_accounting.dp_event")
+        pld = importlib.import_module("dp_accounting.pld")
+        rdp = importlib.import_module("dp_accounting.rdp")
     except ImportError as error:
         raise InputError(
             "Accounting of differential privacy without the package dp-accounting",
             "an installation with the extra 'privacy'",
             'Install ".[privacy]"',
         ) from error
-    return dp_event, PLDAccountant, RdpAccountant
+    return event, pld.PLDAccountant, rdp.RdpAccountant
 
 
 def epsilon_spent(
