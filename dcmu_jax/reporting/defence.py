@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,6 +13,20 @@ from dcmu_jax.applications.overfitted import Overfitted
 from dcmu_jax.attacks.roc import roc_curve
 from dcmu_jax.errors import InputError
 from dcmu_jax.reporting import style
+
+_MARKERS = (*style.MARKERS, "<", ">", "*", "h", "p", "d")
+_LINES = ("-", "--", ":", "-.")
+
+
+def _looks(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Colour, marker and line of each label; no two have all alike, of thirteen at most."""
+    colors, found = style.method_colors(labels), {}
+    for number, (label, color) in enumerate(colors.items()):
+        alike = sum(look["color"] == color for look in found.values())
+        marker = _MARKERS[number % len(_MARKERS)]
+        line = _LINES[alike % len(_LINES)]
+        found[label] = {"color": color, "marker": marker, "linestyle": line}
+    return found
 
 
 def threshold_figure(subset: Overfitted, class_names: Sequence[str] = ()) -> Figure:
@@ -58,11 +73,11 @@ def utility_figure(
     if not rows:
         raise InputError("A figure of no defences", "one or more", "Measure some")
     figure = Figure(figsize=(5.0 * len(columns), 5.2), layout=style.layout())
-    colors = style.method_colors(rows)
+    looks = _looks(rows)
     panels = np.atleast_1d(np.asarray(figure.subplots(1, len(columns), sharey=True)))
     for axes, (column, title) in zip(panels, columns.items(), strict=True):
         style.plain(axes)
-        for number, (label, row) in enumerate(rows.items()):
+        for label, row in rows.items():
             x, y = np.asarray(row[column]), np.asarray(row["test_accuracy"])
             spread = [v.std(ddof=1) if len(v) > 1 else 0.0 for v in (x, y)]
             axes.errorbar(
@@ -70,10 +85,8 @@ def utility_figure(
                 y.mean(),
                 xerr=spread[0],
                 yerr=spread[1],
-                marker=style.MARKERS[number % len(style.MARKERS)],
-                color=colors[label],
+                **(looks[label] | {"linestyle": "none"}),
                 markersize=8,
-                linestyle="none",
                 elinewidth=1.0,
                 label=label,
             )
@@ -102,20 +115,22 @@ def radar_figure(rows: Mapping[str, Mapping[str, float]], axes_of: Sequence[str]
     closed = np.append(angles, angles[:1])
     figure = Figure(figsize=(7.4, 6.6), layout=style.layout())
     axes = figure.add_subplot(projection="polar")
-    colors = style.method_colors(rows)
-    for number, (label, row) in enumerate(rows.items()):
+    looks = _looks(rows)
+    for label, row in rows.items():
         values = [row[name] for name in axes_of]
         axes.plot(
             closed,
             [*values, values[0]],
-            color=colors[label],
+            **looks[label],
             linewidth=1.6,
-            marker=style.MARKERS[number % len(style.MARKERS)],
             markersize=5,
             label=label,
         )
     axes.set_xticks(angles, [name.replace(", ", ",\n") for name in axes_of])
-    axes.tick_params(labelsize=style.TEXT_SIZE, pad=14)
+    axes.tick_params(labelsize=style.TEXT_SIZE, pad=10)
+    for text, angle in zip(axes.get_xticklabels(), angles, strict=True):
+        side = np.cos(angle)  # away from the circle, so that no text lies on a line
+        text.set_ha("center" if abs(side) < 0.3 else "left" if side > 0 else "right")
     axes.set_yticks([0.25, 0.5, 0.75, 1.0], ["", "0.5", "", "1"])
     axes.set_ylim(0, 1.02)
     figure.legend(loc="outside lower center", ncols=3, fontsize=style.TEXT_SIZE, frameon=False)
@@ -132,10 +147,8 @@ def attack_figure(scores: Mapping[str, np.ndarray], member: np.ndarray) -> Figur
     figure = Figure(figsize=(7.0, 6.4), layout=style.layout())
     axes = figure.add_subplot()
     style.plain(axes)
-    colors = style.method_colors(scores)
-    for number, (label, values) in enumerate(scores.items()):
-        line = ("-", "--", "-.")[number // 7 % 3]
-        axes.plot(*roc_curve(values, member), color=colors[label], label=label, linestyle=line)
+    for label, look in _looks(scores).items():
+        axes.plot(*roc_curve(scores[label], member), **(look | {"marker": None}), label=label)
     least = 1e-3
     axes.plot([least, 1], [least, 1], color=style.INK, linewidth=0.8, linestyle=":", label="chance")
     axes.set(xscale="log", yscale="log", xlim=(least, 1), ylim=(least, 1.05))
