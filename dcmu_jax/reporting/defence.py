@@ -91,6 +91,7 @@ def utility_figure(
                 label=label,
             )
         axes.set_xlabel(title)
+        axes.locator_params(axis="x", nbins=5)
     panels[0].set_ylabel("test accuracy (%)")
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(
