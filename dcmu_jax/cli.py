@@ -22,6 +22,7 @@ from dcmu_jax.pipeline.run import Run
 from dcmu_jax.pipeline.stages import short_classes
 from dcmu_jax.reporting.audits import audit_sentences, audit_table, trace_table
 from dcmu_jax.reporting.comparison import Comparison, compare
+from dcmu_jax.reporting.defending import DefenceOptions, defend_run
 from dcmu_jax.reporting.progress import training_progress
 from dcmu_jax.reporting.tables import cost_table, terminal_table
 
@@ -100,6 +101,17 @@ class _Audit(_Compare):
     """
 
     oracles: int = 16
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Defend(_SavedRun):
+    """A saved run, and how its original network is defended.
+
+    Attributes:
+        options: see the options of the defence.
+    """
+
+    options: Annotated[DefenceOptions, tyro.conf.arg(name="")] = DefenceOptions()
 
 
 def _say(console: Console, text: str) -> None:
@@ -219,6 +231,22 @@ def _audit(args: _Audit, console: Console) -> None:
     _say(console, f"Report: {report}")
 
 
+def _defend(args: _Defend, console: Console) -> None:
+    """Unlearn what the original of a saved run is overfitted on, against membership inference."""
+    args.options.check()
+    run = Run.open(args.directory, progress=_progress(args.quiet))
+
+    def notify(done: int, of: int) -> None:
+        if not args.quiet:
+            _say(console, f"{done} of {of} shadow networks trained")
+
+    defended = defend_run(run, args.options, notify=notify)
+    for sentence in defended.sentences:
+        _say(console, sentence)
+    _say(console, f"New model in {defended.directory / 'network'}")
+    _say(console, f"Report: {defended.directory / 'defence.html'}")
+
+
 _COMMANDS: dict[str, tuple[Callable[[Any, Console], None], type]] = {
     "run": (_run, _NewRun),
     "train": (_train, _NewRun),
@@ -226,6 +254,7 @@ _COMMANDS: dict[str, tuple[Callable[[Any, Console], None], type]] = {
     "forget": (_forget, _Forget),
     "compare": (_compare, _Compare),
     "audit": (_audit, _Audit),
+    "defend": (_defend, _Defend),
     **SERVICE_COMMANDS,
 }
 

@@ -77,6 +77,34 @@ class Rearing:
     inspect: Inspect | None = None
 
 
+def random_halves(total: int, count: int, seed: int) -> np.ndarray:
+    """Which samples each of ``count`` models is trained on, bool ``(count, total)``.
+
+    Models ``2i`` and ``2i + 1`` have complementary halves.
+
+    Args:
+        total: number of samples.
+        count: even, 2 or more.
+        seed: of the draws.
+
+    Raises:
+        InputError: an odd or too small number.
+    """
+    check_at_least("count", count, 2)
+    if count % 2:
+        raise InputError(
+            f"{count} shadow models", "an even number: they come in pairs of halves", "Add one"
+        )
+    member = np.zeros((count, total), bool)
+    for pair in range(count // 2):
+        rng = np.random.default_rng(named_seed(seed, f"halves {pair}"))
+        order = rng.permutation(total)
+        # Of an odd number one sample more goes to neither: all models train on equally many.
+        member[2 * pair, order[: total // 2]] = True
+        member[2 * pair + 1, order[total // 2 : 2 * (total // 2)]] = True
+    return member
+
+
 def shadow_population(rearing: Rearing, count: int) -> Population:
     """Models on random halves of the training set: every example is in exactly half of them.
 
@@ -89,19 +117,7 @@ def shadow_population(rearing: Rearing, count: int) -> Population:
     Raises:
         InputError: an odd or too small number.
     """
-    check_at_least("count", count, 2)
-    if count % 2:
-        raise InputError(
-            f"{count} shadow models", "an even number: they come in pairs of halves", "Add one"
-        )
-    total = len(rearing.splits.train)
-    member = np.zeros((count, total), bool)
-    for pair in range(count // 2):
-        rng = np.random.default_rng(named_seed(rearing.seed, f"halves {pair}"))
-        order = rng.permutation(total)
-        # Of an odd number one sample more goes to neither: all models train on equally many.
-        member[2 * pair, order[: total // 2]] = True
-        member[2 * pair + 1, order[total // 2 : 2 * (total // 2)]] = True
+    member = random_halves(len(rearing.splits.train), count, rearing.seed)
     return _reared(rearing, "shadow", member, np.zeros_like(member))
 
 

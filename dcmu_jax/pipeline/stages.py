@@ -55,6 +55,7 @@ def build_model(name: str, splits: Splits, options: NetworkOptions | None = None
         dtype=options.dtype,
         conv=options.conv,
         width=options.width,
+        norm=options.norm,
     )
 
 

@@ -19,11 +19,12 @@ from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.training.checkpoints import FitCheckpoint
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
-from dcmu_jax.training.examples import Examples
+from dcmu_jax.training.examples import Examples, Loss, cross_entropy
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import Fitted, Observer, Progress, fit
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.training.population import FittedPopulation, fit_population, stack
+from dcmu_jax.training.private import PrivateGradient
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -214,6 +215,8 @@ def train_together(
     seeds: Sequence[int],
     *,
     normalisation: Any = None,
+    loss: Loss = cross_entropy,
+    rule: PrivateGradient | None = None,
     chunk: int | None = None,
     mesh: Mesh | None = None,
     progress: Progress | None = None,
@@ -230,6 +233,8 @@ def train_together(
         training: see ``Training``.
         seeds: one for each network.
         normalisation: of the inputs; by default of what each network is trained on.
+        loss: see ``fit``.
+        rule: see ``fit``.
         chunk: see ``fit_population``.
         mesh: see ``fit_population``.
         progress: see ``fit_population``.
@@ -246,6 +251,8 @@ def train_together(
         keys=jnp.stack([named_key(seed, "training") for seed in seeds]),
         optimizer=training.optimizer,
         batch_size=training.batch_size,
+        loss=loss,
+        rule=rule,
         augmentation=training.augmentation(),
         chunk=chunk,
         mesh=mesh,

@@ -1,0 +1,1 @@
+"""What unlearning is put to beyond requests to forget."""
