@@ -2,7 +2,7 @@
 
 Command:   python -m experiments.fault_injection
 Data:      digits
-Hardware:  1 CPU core, some 15 minutes
+Hardware:  1 CPU core, some 15 minutes; the result is written after each of the sections
 Expected:  every count of losses is 0: no acknowledged request lost, no forgotten id back, `verify`
            clean after each fault, and in the end the network of an undisturbed run, bit for bit
 

@@ -75,13 +75,13 @@ def test_a_batch_interrupted_ends_with_the_same_bits(copied, asked, ids):
         "open", "write", "sync", "create", "rename", "epoch", "make", "save",
     }  # fmt: skip
     hits = []
-    for number, kind in enumerate(kinds[2::7]):
+    for number, kind in enumerate(kinds[2::14]):
         directory, at = copied(asked), disk.done.index(kind) + 1
         failing = FailingDisk(at, FAULTS[number % 4], 0.7)
         hits.append(_survives(directory, failing, _process, set(ids[:3])))
         assert Workspace(directory).network().fingerprint() == end, (kind, number % 4)
         shutil.rmtree(directory)
-    assert len([hit for hit in hits if hit]) >= 5, hits
+    assert len([hit for hit in hits if hit]) >= 3, hits
 
 
 def test_a_batch_closed_before_a_crash_takes_no_later_request(copied, asked, ids):
@@ -94,12 +94,12 @@ def test_a_batch_closed_before_a_crash_takes_no_later_request(copied, asked, ids
         Workspace(asked, disk=disk).process(dying.hooks)
     workspace = Workspace(asked)
     assert workspace.status().interrupted == 1
-    workspace.request(ids_text(ids[3:5]))
+    workspace.request(ids_text(ids[3:6]))
     with pytest.raises(InputError, match="A purge while version 1 is unfinished"):
         workspace.purge()
     assert workspace.process() == [1, 2]
     assert workspace.certificate(1)["record"]["forgotten"] == sorted(ids[:3])
-    assert workspace.certificate(2)["record"]["forgotten"] == sorted(ids[3:5])
+    assert workspace.certificate(2)["record"]["forgotten"] == sorted(ids[3:6])
     parameters = [w.certificate(1)["hashes"]["parameters"] for w in (workspace, Workspace(whole))]
     assert parameters[0] == parameters[1]
 
