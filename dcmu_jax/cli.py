@@ -20,7 +20,12 @@ from dcmu_jax.pipeline.auditing import audit_run
 from dcmu_jax.pipeline.config import RunConfig, preset
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.pipeline.stages import short_classes
-from dcmu_jax.reporting.audits import audit_sentences, audit_table, trace_table
+from dcmu_jax.reporting.audits import (
+    audit_sentences,
+    audit_table,
+    trace_sentences,
+    trace_table,
+)
 from dcmu_jax.reporting.comparison import Comparison, compare
 from dcmu_jax.reporting.defending import DefenceOptions, defend_run
 from dcmu_jax.reporting.progress import training_progress
@@ -228,6 +233,8 @@ def _audit(args: _Audit, console: Console) -> None:
         _say(console, sentence)
     if audit.traces:
         console.print(trace_table(audit.traces, "What is left of the forgotten class"))
+        for sentence in trace_sentences(audit.traces):
+            _say(console, sentence)
     _say(console, f"Report: {report}")
 
 

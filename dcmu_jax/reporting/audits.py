@@ -99,6 +99,30 @@ def trace_rows(
     return ["network", *(TRACE_TITLES[name] for name in TRACES)], [ranges, *rows]
 
 
+def trace_sentences(traces: Mapping[str, Mapping[str, Trace]]) -> list[str]:
+    """What of a class is left beyond every oracle, a sentence for each that was to forget it."""
+    found = []
+    for kind, own in traces.items():
+        if kind == "original":
+            continue
+        beyond = [
+            TRACE_TITLES[name]
+            for name, trace in own.items()
+            if (
+                trace.value < trace.low if name == "relearning_epochs" else trace.value > trace.high
+            )
+            and not name.endswith("_rest")
+        ]
+        if beyond:
+            found.append(
+                f"{kind} keeps more of the class inside than any of the oracles "
+                f"({', '.join(beyond)})."
+            )
+        else:
+            found.append(f"{kind} keeps no more of the class inside than the oracles do.")
+    return found
+
+
 def trace_table(traces: Mapping[str, Mapping[str, Trace]], title: str) -> Table:
     """What is left of a class, for the terminal; 105 columns.
 

@@ -26,6 +26,7 @@ from dcmu_jax.reporting.audits import (
     audit_sentences,
     roc_figure,
     trace_rows,
+    trace_sentences,
 )
 from dcmu_jax.reporting.figures import (
     cluster_figure,
@@ -165,7 +166,7 @@ def _audit_section(run: Run, request: ForgetRequest, audit: RunAudit, directory:
     )
     return Audit(
         *audit_rows(audit.audits),
-        audit_sentences(audit.audits),
+        audit_sentences(audit.audits) + trace_sentences(audit.traces),
         f"{MEANINGS} The last four columns decide nothing.",
         [(figure, caption)],
         (*trace_rows(audit.traces), TRACE_MEANINGS) if audit.traces else None,
