@@ -12,9 +12,9 @@ the presets were chosen. A piece is some fields of the preset `condensed`; "pape
 published preset with them alone, "condensed without" is `condensed` with the published values.
 `recommended` is `condensed` with other resets and steps, on all that stays: it is shown without
 its resets, on the reduced retain set, and with the forgotten samples in its loss under wrong
-labels, or without them where it has them. The controls: a random member in place of each condensed image, a coreset of the same size
-at the same cost; plain fine-tuning, and retraining, on all that stays, for as many operations as
-`recommended` takes. One offline round stands for the paper's ten. Writes
+labels, or without them where it has them. The controls: a random member in place of each
+condensed image, a coreset of the same size at the same cost; plain fine-tuning, and retraining, on
+all that stays, for as many operations as `recommended` takes. One offline round stands for the paper's ten. Writes
 experiments/results/ablation_MODEL.{csv,json,png}.
 """
 
@@ -164,7 +164,7 @@ class Options:
     out: Path = Path("runs/ablation")
 
 
-def draw(name: str, rows: list[dict]) -> None:
+def draw(stem: str, rows: list[dict]) -> None:
     """Gap of every row as bars, the time beside it, a panel for each request."""
     requests = list(dict.fromkeys(r["request"] for r in rows))
     count = max(len({r["method"] for r in rows if r["request"] == q}) for q in requests)
@@ -189,7 +189,7 @@ def draw(name: str, rows: list[dict]) -> None:
         axes.set_xlim(0, 1.25 * max(r["gap"] for r in cell))
         axes.set_xlabel("gap to the retrained network (online time over retraining's)")
         axes.set_title(request, color=style.INK)
-    style.save_figure(figure, RESULTS / f"{name}.png")
+    style.save_figure(figure, RESULTS / f"{stem}.png")
 
 
 def main() -> None:
