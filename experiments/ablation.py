@@ -14,8 +14,8 @@ published preset with them alone, "condensed without" is `condensed` with the pu
 its resets, on the reduced retain set, and with the forgotten samples in its loss under wrong
 labels, or without them where it has them. The controls: a random member in place of each
 condensed image, a coreset of the same size at the same cost; plain fine-tuning, and retraining, on
-all that stays, for as many operations as `recommended` takes. One offline round stands for the paper's ten. Writes
-experiments/results/ablation_MODEL.{csv,json,png}.
+all that stays, for as many operations as `recommended` takes. One offline round stands for the
+paper's ten. Writes experiments/results/ablation_MODEL.{csv,json,png}.
 """
 
 from __future__ import annotations
