@@ -153,7 +153,7 @@ def draw(name: str, rows: list[dict]) -> None:
         ("forget_accuracy", "accuracy on all forgotten (%)"),
         ("test_accuracy", "test accuracy (%)"),
         ("gap", "gap (points)"),
-        ("flops_over_retraining", "operations so far, over retraining's"),
+        ("flops_over_retraining", "operations over retraining's"),
     )
     figure = Figure(figsize=(3.6 * len(shown), 3.6), layout=style.layout())
     places = figure.subplots(1, len(shown))
