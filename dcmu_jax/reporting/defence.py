@@ -131,7 +131,7 @@ def radar_figure(rows: Mapping[str, Mapping[str, float]], axes_of: Sequence[str]
     axes.tick_params(labelsize=style.TEXT_SIZE, pad=10)
     for text, angle in zip(axes.get_xticklabels(), angles, strict=True):
         side = np.cos(angle)  # away from the circle, so that no text lies on a line
-        text.set_ha("center" if abs(side) < 0.3 else "left" if side > 0 else "right")
+        text.set_horizontalalignment("center" if abs(side) < 0.3 else "left" if side > 0 else "right")
     axes.set_yticks([0.25, 0.5, 0.75, 1.0], ["", "0.5", "", "1"])
     axes.set_ylim(0, 1.02)
     figure.legend(loc="outside lower center", ncols=3, fontsize=style.TEXT_SIZE, frameon=False)
@@ -149,7 +149,9 @@ def attack_figure(scores: Mapping[str, np.ndarray], member: np.ndarray) -> Figur
     axes = figure.add_subplot()
     style.plain(axes)
     for label, look in _looks(scores).items():
-        axes.plot(*roc_curve(scores[label], member), **(look | {"marker": None}), label=label)
+        false, true = roc_curve(scores[label], member)
+        look = {key: value for key, value in look.items() if key != "marker"}
+        axes.plot(false, true, label=label, **look)
     least = 1e-3
     axes.plot([least, 1], [least, 1], color=style.INK, linewidth=0.8, linestyle=":", label="chance")
     axes.set(xscale="log", yscale="log", xlim=(least, 1), ylim=(least, 1.05))
