@@ -35,7 +35,7 @@ def check_parts(parts: Collection[str]) -> frozenset[str]:
     return frozenset(parts)
 
 
-def _run_part(part: nn.Module, x: Array, train: bool) -> Any:
+def _run_part(part: nn.Module, x: Any, train: bool) -> Any:
     takes_train = "train" in inspect.signature(type(part).__call__).parameters
     return part(x, train=train) if takes_train else part(x)
 
