@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.text import Text
 
 import dcmu_jax
+from dcmu_jax.applications.condensed_model_run import CondensedModelConfig, run_condensed_model
+from dcmu_jax.applications.condensed_model_settings import construction
 from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.pipeline.auditing import audit_run
 from dcmu_jax.pipeline.config import RunConfig, preset
@@ -21,8 +23,17 @@ from dcmu_jax.pipeline.run import Run
 from dcmu_jax.pipeline.stages import short_classes
 from dcmu_jax.reporting.audits import audit_sentences, audit_table
 from dcmu_jax.reporting.comparison import Comparison, compare
+from dcmu_jax.reporting.condensed_model import (
+    CONCLUSION,
+    comparison_figure,
+    condensed_model_table,
+    diagram,
+    write_rows,
+)
 from dcmu_jax.reporting.progress import training_progress
+from dcmu_jax.reporting.style import save_figure
 from dcmu_jax.reporting.tables import cost_table, terminal_table
+from dcmu_jax.unlearning.task import Hooks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -99,6 +110,21 @@ class _Audit(_Compare):
     """
 
     oracles: int = 16
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _CondensedModel:
+    """Settings of a condensed model, and where it is kept.
+
+    Attributes:
+        config: the settings; `--preset` chooses the defaults of the construction.
+        out: directory; one that holds a part of the same work is gone on with.
+        quiet: no progress bars.
+    """
+
+    config: Annotated[CondensedModelConfig, tyro.conf.arg(name="")]
+    out: Path
+    quiet: bool = False
 
 
 def _say(console: Console, text: str) -> None:
@@ -216,6 +242,18 @@ def _audit(args: _Audit, console: Console) -> None:
     _say(console, f"Report: {report}")
 
 
+def _condensed_model(args: _CondensedModel, console: Console) -> None:
+    """Unlearn a condensed model, replace its final by a target, and compare how that trains."""
+    rows = run_condensed_model(args.config, args.out, Hooks(_progress(args.quiet)))
+    write_rows(rows, args.out / "table.csv")
+    save_figure(comparison_figure(rows), args.out / "comparison.png")
+    save_figure(diagram(args.config.construction), args.out / "construction.png")
+    title = f"Forgetting {args.config.forget} from {args.config.dataset}"
+    console.print(condensed_model_table(rows, title))
+    _say(console, CONCLUSION)
+    _say(console, f"Table and figures: {args.out}")
+
+
 _COMMANDS: dict[str, tuple[Callable[[Any, Console], None], type]] = {
     "run": (_run, _NewRun),
     "train": (_train, _NewRun),
@@ -223,6 +261,7 @@ _COMMANDS: dict[str, tuple[Callable[[Any, Console], None], type]] = {
     "forget": (_forget, _Forget),
     "compare": (_compare, _Compare),
     "audit": (_audit, _Audit),
+    "condensed-model": (_condensed_model, _CondensedModel),
 }
 
 
@@ -244,6 +283,10 @@ def _parse(command: str, argv: Sequence[str]) -> Any:
         chosen, model = _value_of("preset", argv, "recommended"), _value_of("model", argv, "mlp")
         config = RunConfig(preset=chosen, model=model, method=preset(chosen, model))
         options["default"] = _NewRun(config=config)
+    if kind is _CondensedModel:
+        chosen = _value_of("preset", argv, "recommended")
+        config = CondensedModelConfig(preset=chosen, construction=construction(chosen))
+        options["default"] = _CondensedModel(config=config, out=tyro.MISSING)
     return tyro.cli(
         kind,
         prog=f"dcmu {command}",
@@ -254,7 +297,7 @@ def _parse(command: str, argv: Sequence[str]) -> Any:
 
 
 def _usage() -> str:
-    lines = [f"  {name:8} {handler.__doc__}" for name, (handler, _) in _COMMANDS.items()]
+    lines = [f"  {name:15} {handler.__doc__}" for name, (handler, _) in _COMMANDS.items()]
     return (
         "usage: dcmu COMMAND [options]\n\nDataset-condensation-driven machine unlearning.\n\n"
         + "\n".join(lines)

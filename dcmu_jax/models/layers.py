@@ -99,14 +99,14 @@ class DoublingConv(nn.Module):
     Attributes:
         features: channels out.
         dtype: see ``Layers``.
-        init: see ``Layers``; in ``torch`` mode the fan-in is 16 times the channels *out*, as
-            PyTorch computes it for transposed convolutions.
+        initialiser: as ``init`` of ``Layers``; in ``torch`` mode the fan-in is 16 times the
+            channels *out*, as PyTorch computes it for transposed convolutions.
         conv_impl: see ``Layers``.
     """
 
     features: int
     dtype: str = "float32"
-    init: str = "torch"
+    initialiser: str = "torch"
     conv_impl: str = "auto"
 
     @nn.compact
@@ -114,7 +114,7 @@ class DoublingConv(nn.Module):
         self, x: Float[Array, "batch height width in"]
     ) -> Float[Array, "batch double_height double_width out"]:
         """Twice the height and width of ``x``."""
-        kernel_init, bias_init = kernel_and_bias(self.init, 16 * self.features)
+        kernel_init, bias_init = kernel_and_bias(self.initialiser, 16 * self.features)
         kernel = self.param("kernel", kernel_init, (4, 4, x.shape[-1], self.features))
         bias = self.param("bias", bias_init, (self.features,))
         x, kernel, bias = (jnp.asarray(a, self.dtype) for a in (x, kernel, bias))

@@ -1,0 +1,1 @@
+"""What modular unlearning is good for beside deletion: the paper's two applications."""

@@ -1,0 +1,353 @@
+"""The condensed model: the swap is real, the phases train what they say, rows are kept."""
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+from toys import part_of, same_bits, toy_splits
+
+from dcmu_jax.applications import condensed_model_bench
+from dcmu_jax.applications.condensed_model import (
+    AutoencoderLoss,
+    attach,
+    prepare,
+    pretrain,
+    train_few,
+    with_final,
+)
+from dcmu_jax.applications.condensed_model_bench import CondensedModelBench
+from dcmu_jax.applications.condensed_model_recipes import (
+    ROWS,
+    Budget,
+    Recipe,
+    recipe,
+    with_gaps,
+)
+from dcmu_jax.applications.condensed_model_settings import (
+    Attaching,
+    Construction,
+    construction,
+)
+from dcmu_jax.condensation.distribution_matching import DistributionMatching
+from dcmu_jax.data.dataset import Normalisation
+from dcmu_jax.data.remembrance import remembrance_samples, retained_samples
+from dcmu_jax.data.requests import parse_request
+from dcmu_jax.errors import InputError
+from dcmu_jax.models.autoencoder import Architecture, SmallClassifier
+from dcmu_jax.models.catalogue import create
+from dcmu_jax.models.convnet import ConvNet
+from dcmu_jax.models.partition import count_parameters
+from dcmu_jax.training.examples import Examples
+from dcmu_jax.training.optimizers import Optimizer
+from dcmu_jax.unlearning.modular import ModularUnlearning, Offline
+from dcmu_jax.unlearning.schedule import Step
+from dcmu_jax.unlearning.task import Training
+
+RATE = Optimizer(learning_rate=1e-2)
+ONLINE = ModularUnlearning(
+    rounds=2,
+    tail=1,
+    round_steps=(
+        Step(parts=("beginning",), optimizer=RATE),
+        Step(parts=("final",), on="remembrance", batch_size=0, optimizer=RATE),
+    ),
+    closing_steps=(Step(parts=("intermediate",), optimizer=RATE),),
+)
+TINY = Construction(
+    architecture=Architecture(
+        channels=(4, 4, 4),
+        head=(8,),
+        small_channels=(4, 4, 4),
+        small_hidden=8,
+        extra_channels=1,
+        batch_norm=True,
+    ),
+    pretraining=Training(epochs=2, batch_size=24, optimizer=RATE),
+    per_class=2,
+    offline=Offline(
+        rounds=1,
+        final_epochs=1,
+        final_batch_size=6,
+        intermediate_epochs=1,
+        intermediate_batch_size=24,
+        final_optimizer=RATE,
+        intermediate_optimizer=RATE,
+    ),
+    clusters_per_class=6,
+    online=ONLINE,
+    online_classes=ONLINE,
+    attaching=Attaching(steps=4, batch_size=6, optimizer=RATE, flip=True, crop=1, distil=1.0),
+)
+BUDGET = Budget(
+    training=Training(epochs=1, batch_size=24),
+    dm=DistributionMatching(iterations=1, real_batch=4),
+    dm_width=0.05,
+)
+
+
+@pytest.fixture(scope="module")
+def splits():
+    return toy_splits(classes=3, per_class=24)
+
+
+@pytest.fixture(scope="module")
+def model(splits):
+    """A condensed model that is not trained: enough to see what is exchanged for what."""
+    untrained = dataclasses.replace(TINY.pretraining, epochs=1)
+    return pretrain(
+        dataclasses.replace(TINY, pretraining=untrained), splits.train, seed=1
+    ).classifier
+
+
+def target(channels=2, width=0.05):
+    return create("convnet", image_shape=(8, 8, channels), num_classes=3, width=width)
+
+
+def few(splits, per_class=2):
+    samples = remembrance_samples(splits.test, per_class, method="random", seed=0)
+    return Examples.of(samples.images, samples.labels)
+
+
+def test_the_loss_is_cross_entropy_plus_a_share_of_the_squared_error():
+    logits = np.log(np.array([[0.25, 0.75], [0.5, 0.5]], np.float32))
+    decoded = np.zeros((2, 1, 2, 1), np.float32)
+    image = np.array([[[[1.0], [3.0]]], [[[0.0], [0.0]]]], np.float32)
+    outputs = tuple(map(jax.numpy.asarray, (logits, decoded, image)))
+    loss = AutoencoderLoss(0.5)(outputs, jax.numpy.array([1, 0]))
+    np.testing.assert_allclose(loss, [-np.log(0.75) + 0.5 * 5.0, -np.log(0.5)], rtol=1e-6)
+
+
+def test_pretraining_lowers_the_reconstruction_error(splits):
+    learning = dataclasses.replace(
+        TINY, pretraining=dataclasses.replace(TINY.pretraining, epochs=8), reconstruction=5.0
+    )
+    fitted = pretrain(learning, splits.train, seed=0)
+    assert fitted.losses[-1] < fitted.losses[0]
+    assert isinstance(fitted.classifier.model.final, SmallClassifier)
+    decoded = fitted.classifier.inputs_of("final", splits.train.images)[..., :1]
+    inputs = np.asarray(fitted.classifier.normalisation.apply(splits.train.images))
+    assert np.mean((decoded - inputs) ** 2) < 0.9 * np.mean(inputs**2)
+
+
+def test_attaching_replaces_final_and_keeps_the_rest_to_the_bit(model):
+    module = target()
+    joined = attach(model, module, seed=3)
+    assert isinstance(joined.model.final, ConvNet)
+    for part in ("beginning", "intermediate"):
+        assert same_bits(part_of(joined, part), part_of(model, part))
+    alone = attach(model, target(), seed=3).variables["params"]["final"]
+    assert same_bits(joined.variables["params"]["final"], alone)
+    counts = count_parameters(joined.variables["params"])
+    by_itself = module.init(jax.random.key(0), np.zeros((1, 8, 8, 2), np.float32))["params"]
+    assert counts["final"] == sum(x.size for x in jax.tree.leaves(by_itself))
+    assert counts["final"] != count_parameters(model.variables["params"])["final"]
+
+
+def test_the_logits_are_the_targets_own_on_decoded_images(splits, model):
+    """What fails if the old final is still used, however it is called."""
+    joined = attach(model, target(), seed=3)
+    trained = train_few(joined, few(splits), TINY.attaching, parts=("final",), seed=0).classifier
+    decoded = model.inputs_of("final", splits.test.images)
+    own = {"params": trained.variables["params"]["final"]}
+    expected = target().apply(own, decoded)
+    np.testing.assert_allclose(trained.logits(splits.test.images), expected, rtol=1e-4, atol=1e-4)
+    assert not np.allclose(trained.logits(splits.test.images), model.logits(splits.test.images))
+    assert not same_bits(part_of(trained, "final"), part_of(joined, "final"))
+    for part in ("beginning", "intermediate"):
+        assert same_bits(part_of(trained, part), part_of(model, part))
+
+
+def test_only_a_condensed_model_can_be_attached_to(splits):
+    from toys import Plain, fresh
+
+    with pytest.raises(InputError, match="Plain"):
+        attach(fresh(Plain(), splits.train), target(), seed=0)
+
+
+def test_a_target_with_statistics_brings_its_own(splits):
+    large = toy_splits_of(16)
+    model = pretrain(
+        dataclasses.replace(TINY, pretraining=dataclasses.replace(TINY.pretraining, epochs=1)),
+        large.train,
+        seed=0,
+    ).classifier
+    cnn = create("cnn", image_shape=(16, 16, 2), num_classes=3, width=0.05)
+    joined = attach(model, cnn, seed=0)
+    trained = train_few(joined, few(large), TINY.attaching, parts=("final",), seed=0).classifier
+    stats = trained.variables["batch_stats"]
+    assert set(stats) == {"beginning", "intermediate", "final"}
+    assert same_bits(stats["beginning"], model.variables["batch_stats"]["beginning"])
+    assert not same_bits(stats["final"], joined.variables["batch_stats"]["final"])
+
+
+def toy_splits_of(size):
+    from dcmu_jax.data.sources import load
+
+    return load(f"synthetic:classes=3,per_class=8,size={size},channels=1,seed=0")
+
+
+def test_cached_inputs_train_as_pixels_do(splits, model):
+    """Without augmentation the frozen parts run once; an augmentation of nothing runs them all."""
+    plain = dataclasses.replace(TINY.attaching, flip=False, crop=0, distil=0.0)
+
+    class Nothing(Attaching):
+        def augmentation(self):
+            from dcmu_jax.data.augmentation import Augmentation
+
+            return Augmentation()
+
+    runs = Nothing(**dataclasses.asdict(plain) | {"optimizer": plain.optimizer})
+    joined = attach(model, target(), seed=0)
+    networks = [
+        train_few(joined, few(splits), settings, parts=("final",), seed=0).classifier
+        for settings in (plain, runs)
+    ]
+    a, b = (network.logits(splits.test.images) for network in networks)
+    np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3)
+
+
+def test_distillation_teaches_what_the_teacher_says(splits, model):
+    attaching = Attaching(steps=60, batch_size=6, optimizer=RATE, distil=200.0)
+    examples = few(splits)
+    teacher = with_final(model, model.model, seed=9)
+    joined = attach(model, target(width=0.3), seed=0)
+
+    def distance(taught):
+        found = train_few(joined, examples, attaching, parts=("final",), seed=0, teacher=taught)
+        mine, theirs = (
+            jax.nn.softmax(n.logits(examples.inputs) / 2) for n in (found.classifier, teacher)
+        )
+        return float(np.abs(mine - theirs).mean())
+
+    assert distance(teacher) < 0.5 * distance(None)
+
+
+def test_steps_do_not_depend_on_the_number_of_images():
+    attaching = Attaching(steps=300, batch_size=50)
+    assert [attaching.epochs(n) for n in (10, 50, 100, 101, 100_000)] == [300, 300, 150, 100, 1]
+
+
+def test_the_offline_phase_keeps_the_encoder_and_trains_the_rest(splits):
+    remembrance = remembrance_samples(splits.test, 2, method="random", seed=0)
+    made = prepare(TINY, splits.train, remembrance, seed=1)
+    start = pretrain(TINY, splits.train, seed=1).classifier
+    assert same_bits(part_of(made.classifier, "beginning"), part_of(start, "beginning"))
+    for part in ("intermediate", "final"):
+        assert not same_bits(part_of(made.classifier, part), part_of(start, part))
+    assert len(made.bank.labels) == 18
+    # The clusters are of codes: 4 channels of one pixel.
+    assert made.bank.feature_sums.shape == (18, 4)
+    assert isinstance(made.classifier.normalisation, Normalisation)
+
+
+@pytest.fixture(scope="module")
+def bench(splits, tmp_path_factory):
+    request = parse_request("random:0.1", splits.train, 0)
+    folder = tmp_path_factory.mktemp("bench")
+    return CondensedModelBench(TINY, BUDGET, splits, request, folder, seed=1, largest=2)
+
+
+def again(bench, **changes):
+    given = {
+        "construction": TINY,
+        "budget": BUDGET,
+        "splits": bench.splits,
+        "request": bench.request,
+        "folder": bench.folder,
+        "seed": 1,
+        "largest": 2,
+    } | changes
+    return CondensedModelBench(**given)
+
+
+def test_every_row_is_measured_and_kept(bench, monkeypatch):
+    wanted = {"target": "convnet", "width": 0.05, "per_class": 2}
+    rows = with_gaps([bench.row(name, recipe(name, **wanted)) for name in ROWS])
+    by_name = {row["row"]: row for row in rows}
+    assert by_name["retrain"]["gap"] == 0 and by_name["fdm"]["gap"] > 0
+    assert by_name["small final"]["trained_parameters"] == 0
+    alone, joined = by_name["remembrance alone"], by_name["condensed model"]
+    assert joined["parameters"] > joined["trained_parameters"]
+    assert joined["trained_images"] == alone["trained_images"] == 6
+    assert by_name["retrain"]["trained_images"] == len(bench.splits.train) - len(bench.request)
+    # The request is paid for by whoever uses the unlearned model, and by condensing.
+    assert joined["request_s"] > 0 and by_name["dm"]["request_s"] > 0
+    assert alone["request_s"] == by_name["before unlearning"]["request_s"] == 0
+    monkeypatch.setattr(condensed_model_bench, "train_few", None)
+    monkeypatch.setattr(condensed_model_bench, "prepare", None)
+    kept = again(bench)
+    found = [kept.row(name, recipe(name, **wanted)) for name in ROWS]
+    assert json.loads(json.dumps(with_gaps(found))) == json.loads(json.dumps(rows))
+    assert same_bits(kept.unlearned()[0].variables, bench.unlearned()[0].variables)
+
+
+def test_the_row_of_the_model_holds_the_target_on_the_unlearned_parts(bench):
+    network, cost = bench.network(recipe("condensed model", target="convnet", width=0.05))
+    assert isinstance(network.model.final, ConvNet)
+    unlearned, before = bench.unlearned()[0], bench.prepared().classifier
+    assert same_bits(part_of(network, "beginning"), part_of(unlearned, "beginning"))
+    assert not same_bits(part_of(unlearned, "beginning"), part_of(before, "beginning"))
+    counts = count_parameters(network.variables["params"])
+    assert cost["trained_parameters"] == counts["final"]
+    assert cost["parameters"] == sum(counts.values())
+
+
+def test_no_remembrance_sample_is_evaluated_on_or_of_a_forgotten_class(bench, tmp_path):
+    reserved = bench.splits.test.ids[~bench.usable]
+    assert len(reserved) == 3 * 2
+    request = parse_request("class:1", bench.splits.train, 0)
+    other = again(bench, request=request, folder=tmp_path, largest=3)
+    pixels, labels, _ = other.few_images("remembrance", 3)
+    assert set(labels) == {0, 2} and len(labels) == 6
+    chosen = {image.tobytes() for image in pixels}
+    evaluated = bench.splits.test.take(other.usable)
+    assert not chosen & {image.tobytes() for image in evaluated.images}
+    _, labels, _ = other.few_images("retained", 2)
+    assert sorted(labels) == [0, 0, 2, 2]
+
+
+def test_samples_out_of_the_retain_set_are_never_forgotten_ones(splits):
+    request = parse_request("random:0.5", splits.train, 0)
+    drawn = retained_samples(splits.train, request, 3, seed=1)
+    assert not np.isin(drawn.ids, request.ids).any()
+    assert np.bincount(drawn.labels).tolist() == [3, 3, 3]
+    fewer = retained_samples(splits.train, request, 2, seed=1)
+    assert np.isin(fewer.ids, drawn.ids).all()
+    with pytest.raises(InputError, match="out of the retain set"):
+        retained_samples(splits.train, request, 24, seed=1)
+
+
+def test_bad_input_is_refused(bench, tmp_path):
+    with pytest.raises(InputError, match="another seed"):
+        again(bench, seed=2)
+    with pytest.raises(InputError, match="images"):
+        Recipe(images="few").check()  # pyright: ignore[reportArgumentType]
+    with pytest.raises(InputError, match="by itself"):
+        bench.network(Recipe(target="small final"))
+    with pytest.raises(InputError, match="Unknown row 'fmd'"):
+        recipe("fmd")
+    one = parse_request("ids:" + str(_ids(tmp_path, bench)), bench.splits.train, 0)
+    with pytest.raises(InputError, match="1 forgotten"):
+        again(bench, request=one, folder=tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def _ids(folder, bench):
+    file = folder / "one.txt"
+    file.write_text(str(bench.splits.train.ids[0]))
+    return file
+
+
+@pytest.mark.parametrize("name", ["recommended", "paper"])
+def test_constructions_check_out(name):
+    construction(name).check()
+
+
+def test_the_published_construction_is_the_authors():
+    paper = construction("paper")
+    assert paper.architecture == Architecture() and not paper.architecture.batch_norm
+    assert paper.per_class == 10 and paper.offline.rounds == 10
+    assert (paper.online.rounds, paper.online.tail) == (10, 2)
+    assert paper.attaching.distil == 0 and paper.attaching.augmentation() is None

@@ -1,0 +1,121 @@
+"""The condensed model's networks, and the transposed convolution that the decoder is made of."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dcmu_jax.errors import InputError
+from dcmu_jax.models.autoencoder import Architecture, condensed_network, pretraining_network
+from dcmu_jax.models.catalogue import create
+from dcmu_jax.models.convolution import convolve_doubling
+from dcmu_jax.models.partition import apply_features, apply_parts, count_parameters, initialise
+
+TINY = Architecture(
+    channels=(4, 6, 8), head=(8,), small_channels=(4, 4, 4), small_hidden=8, extra_channels=2
+)
+KEY = jax.random.key(0)
+
+
+def draw(seed, *shape):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def plainly_doubled(x, kernel):
+    """Every input pixel adds the kernel to the output, one after another."""
+    batch, height, width, _ = x.shape
+    y = np.zeros((batch, 2 * height, 2 * width, kernel.shape[-1]))
+    for i, j, a, b in np.ndindex(height, width, 4, 4):
+        row, column = 2 * i - 1 + a, 2 * j - 1 + b
+        if 0 <= row < 2 * height and 0 <= column < 2 * width:
+            y[:, row, column] += np.asarray(x[:, i, j]) @ np.asarray(kernel[a, b])
+    return y
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 5), (4, 4)])
+def test_the_doubling_convolution_equals_its_plain_twin_in_both_implementations(shape):
+    x, kernel = draw(0, 2, *shape, 3), draw(1, 4, 4, 3, 5)
+
+    def run(impl):
+        y, back = jax.vjp(lambda x, w: convolve_doubling(x, w, impl, "highest"), x, kernel)
+        return (y, *back(jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape)))
+
+    ours, theirs = run("dot"), run("lax")
+    np.testing.assert_allclose(ours[0], plainly_doubled(x, kernel), rtol=1e-4, atol=1e-5)
+    for mine, reference in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, reference, rtol=1e-4, atol=1e-4)
+
+
+def test_the_doubling_convolution_has_no_lax_convolution_in_its_gradient():
+    x, kernel = draw(0, 2, 4, 4, 3), draw(1, 4, 4, 3, 5)
+    lowered = jax.jit(
+        jax.grad(lambda x, w: convolve_doubling(x, w, "dot").sum(), argnums=(0, 1))
+    ).lower(x, kernel)
+    assert "convolution" not in lowered.as_text()
+
+
+@pytest.mark.parametrize("image_shape", [(8, 8, 1), (12, 10, 3)])
+@pytest.mark.parametrize("norm", [False, True])
+def test_the_decoder_gives_images_of_the_size_of_its_input_with_extra_channels(image_shape, norm):
+    architecture = Architecture(
+        channels=(4, 6, 8), small_channels=(4, 4), extra_channels=2, batch_norm=norm, convolutions=1
+    )
+    model = condensed_network(architecture, image_shape, 3)
+    variables = initialise(model, KEY, image_shape)
+    decoded, _ = apply_parts(model, variables, draw(0, 2, *image_shape), stop="final")
+    assert decoded.shape == (2, *image_shape[:2], image_shape[2] + 2)
+    code = apply_features(model, variables, draw(0, 2, *image_shape))
+    assert code.shape == (2, 8 * -(-image_shape[0] // 8) * -(-image_shape[1] // 8))
+    assert set(variables["batch_stats"]) == ({"beginning", "intermediate"} if norm else set())
+
+
+def test_pretraining_has_the_same_encoder_and_decoder_by_name_and_gives_its_own_target():
+    shape = (8, 8, 1)
+    kept, pretraining = (f(TINY, shape, 3) for f in (condensed_network, pretraining_network))
+    ours, theirs = initialise(kept, KEY, shape), initialise(pretraining, KEY, shape)
+    for part in ("beginning", "intermediate"):
+        sizes = [jax.tree.map(jnp.shape, v["params"][part]) for v in (ours, theirs)]
+        assert sizes[0] == sizes[1]
+    x = draw(0, 2, *shape)
+    carried = {"params": {**theirs["params"], "beginning": ours["params"]["beginning"]}}
+    carried["params"]["intermediate"] = ours["params"]["intermediate"]
+    (logits, decoded, image), _ = apply_parts(pretraining, carried, x)
+    assert logits.shape == (2, 3)
+    np.testing.assert_array_equal(image, x)
+    mine, _ = apply_parts(kept, ours, x, stop="final")
+    np.testing.assert_allclose(decoded, mine[..., :1], rtol=1e-6, atol=1e-6)
+
+
+def test_the_decoder_can_leave_the_unit_interval():
+    # A sigmoid could not: normalised images lie below 0 and above 1.
+    shape = (8, 8, 1)
+    model = condensed_network(TINY, shape, 3)
+    variables = initialise(model, KEY, shape)
+    last = variables["params"]["intermediate"]["DoublingConv_2"]
+    for bias in (-3.0, 4.0):
+        last["bias"] = jnp.full_like(last["bias"], bias)
+        decoded, _ = apply_parts(model, variables, jnp.zeros((1, *shape)), stop="final")
+        assert abs(float(decoded.mean()) - bias) < 1
+
+
+def test_a_target_of_the_catalogue_counts_as_final():
+    shape = (16, 16, 3)
+    target = create("cnn", image_shape=(16, 16, 5), num_classes=3, width=0.1)
+    alone = initialise(target, KEY, (16, 16, 5))
+    joined = initialise(condensed_network(TINY, shape, 3, target), KEY, shape)
+    counts = count_parameters(joined["params"])
+    assert counts["final"] == sum(count_parameters(alone["params"]).values())
+    assert set(joined["params"]["final"]) == {"beginning", "intermediate", "final"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "shape", "says"),
+    [
+        ({}, (4, 4, 1), "8x8 or more"),
+        ({"channels": ()}, (8, 8, 1), "channels"),
+        ({"extra_channels": -1}, (8, 8, 1), "extra_channels"),
+    ],
+)
+def test_sizes_that_do_not_fit(settings, shape, says):
+    with pytest.raises(InputError, match=says):
+        condensed_network(Architecture(**settings), shape, 3)
