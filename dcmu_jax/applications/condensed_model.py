@@ -97,6 +97,7 @@ def pretrain(
             loss=AutoencoderLoss(settings.reconstruction),
             mesh=mesh,
             progress=progress,
+            count_flops=False,
         )
     kept = with_final(fitted.classifier, condensed_network(*given), seed)
     return dataclasses.replace(fitted, classifier=kept)
@@ -248,4 +249,5 @@ def train_few(
             augmentation=settings.augmentation(),
             mesh=mesh,
             progress=progress,
+            count_flops=False,
         )

@@ -25,6 +25,7 @@ TITLES = {
     "retrain": "R: target on all that stays",
     "condensed model": "condensed model + target",
     "before unlearning": "the same before unlearning",
+    "published": "the same, published architecture",
     "small final": "final not replaced",
     "remembrance alone": "remembrance samples alone",
     "fdm": "FDM images",
