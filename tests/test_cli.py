@@ -288,3 +288,59 @@ def test_a_class_of_fewer_samples_than_clusters(tmp_path, capsys):
     assert _dcmu("compare", out, "--forget", "class:0", "--quiet") == 0
     report = next((out / "requests").rglob("report.html")).read_text()
     assert "have fewer samples than the 4 clusters per class" in report
+
+
+CONDENSED = [
+    "--dataset=synthetic:classes=3,per_class=24,size=8,channels=1",
+    "--width=0.05",
+    "--per-class=2",
+    "--training.epochs=1",
+    "--rows=small final",
+    "--construction.architecture.channels=4",
+    "--construction.architecture.small-channels=4",
+    "--construction.architecture.head=8",
+    "--construction.architecture.small-hidden=8",
+    "--construction.pretraining.epochs=1",
+    "--construction.per-class=2",
+    "--construction.offline.rounds=0",
+    "--construction.clusters-per-class=6",
+    "--construction.matching.steps=0",
+    "--construction.attaching.steps=2",
+    "--quiet",
+]
+
+
+def test_a_condensed_model_in_one_command_and_again(tmp_path, capsys):
+    out = tmp_path / "condensed"
+    assert _dcmu("condensed-model", "--out", out, *CONDENSED) == 0
+    shown = capsys.readouterr().out
+    assert "condensed model + target" in shown and "convnet" in shown
+    table = (out / "table.csv").read_text()
+    assert len(table.splitlines()) == 4
+    assert (out / "comparison.png").is_file() and (out / "construction.png").is_file()
+    kept = {path: path.stat().st_mtime_ns for path in (out / "rows").iterdir()}
+    assert _dcmu("condensed-model", "--out", out, *CONDENSED) == 0
+    assert kept == {path: path.stat().st_mtime_ns for path in (out / "rows").iterdir()}
+    assert _dcmu("condensed-model", "--out", out, *CONDENSED, "--seed=5") == 2
+    assert "holds a condensed model with another seed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--target", "cmm"], "Unknown model 'cmm'"),
+        (["--target", "vgg16"], "32x32 or more"),
+        (["--rows", "fmd"], "Unknown row 'fmd'"),
+        (["--forget", "class:9"], "class"),
+        (["--per-class", "0"], "per_class"),
+        (["--per-class", "99"], "99 remembrance samples per class"),
+        (["--construction.attaching.steps", "0"], "steps"),
+        (["--preset", "papre"], "Unknown construction 'papre'"),
+        (["--seed=-1"], "seed"),
+    ],
+)
+def test_a_condensed_model_of_bad_input(arguments, says, tmp_path, capsys):
+    out = tmp_path / "bad"
+    assert _dcmu("condensed-model", "--out", out, *CONDENSED, *arguments) == 2
+    assert says in capsys.readouterr().err
+    assert not out.exists()
