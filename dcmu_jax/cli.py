@@ -23,11 +23,11 @@ from dcmu_jax.pipeline.run import Run
 from dcmu_jax.pipeline.stages import short_classes
 from dcmu_jax.reporting.audits import audit_sentences, audit_table
 from dcmu_jax.reporting.comparison import Comparison, compare
+from dcmu_jax.reporting.condensed_conclusions import comparison_conclusion
+from dcmu_jax.reporting.condensed_diagram import diagram
 from dcmu_jax.reporting.condensed_model import (
-    CONCLUSION,
     comparison_figure,
     condensed_model_table,
-    diagram,
     write_rows,
 )
 from dcmu_jax.reporting.progress import training_progress
@@ -250,7 +250,7 @@ def _condensed_model(args: _CondensedModel, console: Console) -> None:
     save_figure(diagram(args.config.construction), args.out / "construction.png")
     title = f"Forgetting {args.config.forget} from {args.config.dataset}"
     console.print(condensed_model_table(rows, title))
-    _say(console, CONCLUSION)
+    _say(console, comparison_conclusion(rows))
     _say(console, f"Table and figures: {args.out}")
 
 

@@ -17,8 +17,8 @@ unlearned small final's judgement as soft labels, samples out of the retain set.
 (features beside the image) belong to the recommended construction; `published` is the paper's
 architecture without them, BatchNorm or augmentation, at a shorter offline phase.
 
-What can be concluded, and what not, stands in the result under `conclusion` and in the figure's
-neighbour in the README. Each row is a file under --out and is not measured again. Writes
+What can be concluded from each figure, and what not, stands in the result under `conclusions`, with
+the numbers of the run. Each row is a file under --out and is not measured again. Writes
 fig4_condensed_model_SCALE.{csv,json,png}, fig4_condensed_model_SCALE_curve.png and
 fig11_condensed_model.png into experiments/results.
 """
@@ -52,11 +52,15 @@ from dcmu_jax.data.requests import parse_request
 from dcmu_jax.data.sources import load
 from dcmu_jax.models.autoencoder import Architecture
 from dcmu_jax.reporting import style
+from dcmu_jax.reporting.condensed_conclusions import (
+    DIAGRAM,
+    comparison_conclusion,
+    curve_conclusion,
+)
+from dcmu_jax.reporting.condensed_diagram import diagram
 from dcmu_jax.reporting.condensed_model import (
-    CONCLUSION,
     comparison_figure,
     curve_figure,
-    diagram,
 )
 from dcmu_jax.unlearning.task import Training
 from experiments.benchmarks.record import RESULTS, write_result
@@ -298,9 +302,6 @@ def main() -> None:
     command = (
         f"python -m experiments.fig4_condensed_model {' '.join(map(without_folders, sys.argv[1:]))}"
     )
-    figures = {"rows": summary(rows), "curve": summary(curve), "conclusion": CONCLUSION}
-    write_result(name, figures, command)
-    style.save_figure(comparison_figure(rows), RESULTS / f"{name}.png")
     first = next(iter(scale.targets))
     levels = {
         "retrained": [
@@ -308,6 +309,16 @@ def main() -> None:
         ],
         "small final, unlearned": [r["test_accuracy"] for r in rows if r["row"] == SMALL],
     }
+    texts = {
+        "figure 4": comparison_conclusion(rows),
+        "curve": curve_conclusion(curve, levels["small final, unlearned"]),
+        "figure 11": DIAGRAM,
+    }
+    write_result(
+        name, {"rows": summary(rows), "curve": summary(curve), "conclusions": texts}, command
+    )
+    print("\n".join(texts.values()))
+    style.save_figure(comparison_figure(rows), RESULTS / f"{name}.png")
     style.save_figure(curve_figure(curve, levels), RESULTS / f"{name}_curve.png")
     style.save_figure(diagram(scale.construction), RESULTS / "fig11_condensed_model.png")
 

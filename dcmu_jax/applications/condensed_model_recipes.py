@@ -106,7 +106,8 @@ class Budget:
 
     Attributes:
         training: of a target on all that stays.
-        fdm: fast distribution matching, in the features of the unlearned code.
+        fdm: fast distribution matching, in the features of the unlearned code, whose unlearning is
+            not counted among its seconds.
         dm: distribution matching, in those of random networks ``convnet``,
         dm_width: of this width.
     """

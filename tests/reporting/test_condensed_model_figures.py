@@ -8,11 +8,12 @@ from rich.console import Console
 
 from dcmu_jax.applications.condensed_model_recipes import with_gaps
 from dcmu_jax.applications.condensed_model_settings import construction
+from dcmu_jax.reporting.condensed_conclusions import comparison_conclusion, curve_conclusion
+from dcmu_jax.reporting.condensed_diagram import diagram
 from dcmu_jax.reporting.condensed_model import (
     comparison_figure,
     condensed_model_table,
     curve_figure,
-    diagram,
     write_rows,
 )
 
@@ -100,3 +101,20 @@ def test_the_diagram_says_what_trains(name, frozen):
     assert len(grey) == frozen
     texts = [text.get_text() for text in axes.texts]
     assert texts.count("encoder") == 3 and texts.count("small classifier") == 2
+
+
+def test_the_sentences_come_from_the_rows():
+    text = comparison_conclusion(ROWS)
+    assert "62.0 ± 25.4 % through the unlearned" in text
+    assert "fast distribution matching" in text and "not measured" in text
+    assert "too few seeds" in text and text.count(". It cannot be concluded") == 1
+    apart = [
+        row(name, accuracy=accuracy + 0.1 * seed, seed=seed)
+        for name, accuracy in (("condensed model", 70.0), ("remembrance alone", 40.0))
+        for seed in range(3)
+    ]
+    assert "do not overlap" in comparison_conclusion(apart)
+    level = [row | {"row": "condensed model"} for row in apart[3:]]
+    assert "two overlap" in comparison_conclusion(level + apart[3:])
+    curve = [row("plain", accuracy=20.0 + n, per_class=n) for n in (1, 10)]
+    assert "rises from 11.0 % at 1 to 20.0 %" in curve_conclusion(curve, [33.0])
