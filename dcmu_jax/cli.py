@@ -118,12 +118,12 @@ class _CondensedModel:
 
     Attributes:
         config: the settings; `--preset` chooses the defaults of the construction.
-        out: directory; one that holds a part of the same work is gone on with.
+        out: directory, runs/DATE-... if not given; one with a part of the same work is gone on with.
         quiet: no progress bars.
     """
 
     config: Annotated[CondensedModelConfig, tyro.conf.arg(name="")]
-    out: Path
+    out: Path | None = None
     quiet: bool = False
 
 
@@ -136,6 +136,11 @@ def _progress(quiet: bool) -> Callable[[str, int], Any]:
     return lambda name, epochs: training_progress(name, epochs, enabled=not quiet)
 
 
+def _dated(name: str) -> Path:
+    """Where a run without --out lies."""
+    return Path("runs") / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{name}"
+
+
 def _start(args: _NewRun, console: Console) -> Run:
     progress = _progress(args.quiet)
     if args.resume:
@@ -146,9 +151,7 @@ def _start(args: _NewRun, console: Console) -> Run:
         return Run.open(args.out, progress=progress)
     config = args.config
     if args.out is None:
-        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        source = config.dataset.split(":")[0]
-        out = Path("runs") / f"{now}-{source}-{config.model}-{config.preset}"
+        out = _dated(f"{config.dataset.split(':')[0]}-{config.model}-{config.preset}")
     else:
         out = args.out
     run = Run.create(out, config, progress=progress)
@@ -244,14 +247,15 @@ def _audit(args: _Audit, console: Console) -> None:
 
 def _condensed_model(args: _CondensedModel, console: Console) -> None:
     """Unlearn a condensed model, replace its final by a target, and compare how that trains."""
-    rows = run_condensed_model(args.config, args.out, Hooks(_progress(args.quiet)))
-    write_rows(rows, args.out / "table.csv")
-    save_figure(comparison_figure(rows), args.out / "comparison.png")
-    save_figure(diagram(args.config.construction), args.out / "construction.png")
+    out = args.out or _dated(f"{args.config.dataset.split(':')[0]}-condensed-model")
+    rows = run_condensed_model(args.config, out, Hooks(_progress(args.quiet)))
+    write_rows(rows, out / "table.csv")
+    save_figure(comparison_figure(rows), out / "comparison.png")
+    save_figure(diagram(args.config.construction), out / "construction.png")
     title = f"Forgetting {args.config.forget} from {args.config.dataset}"
     console.print(condensed_model_table(rows, title))
     _say(console, comparison_conclusion(rows))
-    _say(console, f"Table and figures: {args.out}")
+    _say(console, f"Table and figures: {out}")
 
 
 _COMMANDS: dict[str, tuple[Callable[[Any, Console], None], type]] = {
@@ -286,7 +290,7 @@ def _parse(command: str, argv: Sequence[str]) -> Any:
     if kind is _CondensedModel:
         chosen = _value_of("preset", argv, "recommended")
         config = CondensedModelConfig(preset=chosen, construction=construction(chosen))
-        options["default"] = _CondensedModel(config=config, out=tyro.MISSING)
+        options["default"] = _CondensedModel(config=config)
     return tyro.cli(
         kind,
         prog=f"dcmu {command}",

@@ -33,13 +33,13 @@ TITLES = {
 """Name of a row -> what a reader sees."""
 
 COLUMNS = {
-    "retain_accuracy": "RA (%)",
-    "forget_accuracy": "FA (%)",
-    "test_accuracy": "TeA (%)",
-    "mia": "MIA (%)",
+    "retain_accuracy": "RA %",
+    "forget_accuracy": "FA %",
+    "test_accuracy": "TeA %",
+    "mia": "MIA %",
     "gap": "gap",
-    "request_s": "request (s)",
-    "train_s": "target (s)",
+    "request_s": "request s",
+    "train_s": "target s",
     "parameters": "parameters",
     "trained_images": "images",
 }
@@ -68,7 +68,7 @@ def condensed_model_table(rows: Sequence[Mapping[str, Any]], title: str) -> Tabl
         pad_edge=False,
     )
     table.add_column("target", overflow="fold")
-    table.add_column("trained on", overflow="fold")
+    table.add_column("trained on", no_wrap=True)
     for heading in COLUMNS.values():
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:

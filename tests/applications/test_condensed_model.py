@@ -31,6 +31,7 @@ from dcmu_jax.applications.condensed_model_settings import (
 )
 from dcmu_jax.condensation.distribution_matching import DistributionMatching
 from dcmu_jax.data.augmentation import Augmentation
+from dcmu_jax.data.dataset import channel_statistics
 from dcmu_jax.data.remembrance import remembrance_samples, retained_samples
 from dcmu_jax.data.requests import parse_request
 from dcmu_jax.errors import InputError
@@ -38,6 +39,7 @@ from dcmu_jax.models.autoencoder import Architecture, SmallClassifier, condensed
 from dcmu_jax.models.catalogue import create
 from dcmu_jax.models.convnet import ConvNet
 from dcmu_jax.models.partition import count_parameters, initialise
+from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples, cross_entropy
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.losses import Distillation
@@ -98,8 +100,14 @@ def splits():
 def untrained(dataset):
     """A condensed model that is not trained: enough to see what is exchanged for what."""
     height, width, channels = dataset.images.shape[1:]
-    module = condensed_network(TINY.architecture, (height, width, channels), 3)
-    return fresh(module, dataset)
+    shape = (height, width, channels)
+    module = condensed_network(TINY.architecture, shape, 3)
+    sizes = jax.eval_shape(lambda: initialise(module, jax.random.key(0), shape))
+    rng = np.random.default_rng(0)  # compiling an initialisation takes longer than training
+    variables = jax.tree.map(
+        lambda a: jnp.asarray(rng.uniform(0.1, 0.5, a.shape), a.dtype), dict(sizes)
+    )
+    return Classifier(module, variables, channel_statistics(dataset.images), shape)
 
 
 @pytest.fixture(scope="module")
