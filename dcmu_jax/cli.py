@@ -118,7 +118,7 @@ class _CondensedModel:
 
     Attributes:
         config: the settings; `--preset` chooses the defaults of the construction.
-        out: directory, runs/DATE-... if not given; one with a part of the same work is gone on with.
+        out: directory, runs/DATE-... if not given; one with a part of this work is gone on with.
         quiet: no progress bars.
     """
 

@@ -88,7 +88,6 @@ class Scale:
     targets: dict[str, float]
     every: tuple[str, ...] = (
         RETRAINED,
-        "retain through model",
         CONDENSED,
         "before unlearning",
         SMALL,
@@ -156,12 +155,13 @@ SCALES = {
         published=_sized(paper_construction(), (16, 32, 64), (16, 32, 32), (10, 5, 1), 120, 64),
         budget=Budget(
             training=Training(epochs=20, batch_size=64, flip=True, crop=4),
-            dm=DistributionMatching(iterations=200, real_batch=32, learning_rate=10.0),
+            dm=DistributionMatching(iterations=100, real_batch=32, learning_rate=10.0),
             dm_width=0.125,
         ),
     ),
     "full": Scale(
         targets={"cnn": 1.0, "resnet18": 1.0, "vgg16": 1.0},
+        every=(*Scale.every, "retain through model"),
         curve=(1, 5, 10, 20, 50, 100),
         construction=dataclasses.replace(
             recommended_construction(),
