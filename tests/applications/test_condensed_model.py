@@ -41,6 +41,7 @@ from dcmu_jax.models.convnet import ConvNet
 from dcmu_jax.models.partition import count_parameters, initialise
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples, cross_entropy
+from dcmu_jax.training.loop import Fitted
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.losses import Distillation
 from dcmu_jax.unlearning.modular import ModularUnlearning, Offline
@@ -178,9 +179,12 @@ def test_a_target_with_statistics_brings_its_own(model):
 def fits(monkeypatch):
     """What the training loop is called with; nothing is trained."""
     calls = []
-    monkeypatch.setattr(
-        condensed_model, "fit", lambda *given, **settings: calls.append((*given, settings))
-    )
+
+    def noted(classifier, examples, **settings):
+        calls.append((classifier, examples, settings))
+        return Fitted(classifier, None, (), (), 0.0, 0.0, None)
+
+    monkeypatch.setattr(condensed_model, "fit", noted)
     return calls
 
 
