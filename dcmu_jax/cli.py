@@ -1,4 +1,4 @@
-"""The command line `dcmu`: the main job, whole or by stages."""
+"""The command line `dcmu`: the main job, whole or by stages; `cli_*.py` have the other commands."""
 
 from __future__ import annotations
 
@@ -14,26 +14,22 @@ from rich.console import Console
 from rich.text import Text
 
 import dcmu_jax
-from dcmu_jax.applications.condensed_model_run import CondensedModelConfig, run_condensed_model
-from dcmu_jax.applications.condensed_model_settings import construction
+from dcmu_jax.cli_condensed_model import (
+    CondensedModelCommand,
+    condensed_model,
+    condensed_model_defaults,
+)
+from dcmu_jax.cli_service import SERVICE_COMMANDS
 from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.pipeline.auditing import audit_run
 from dcmu_jax.pipeline.config import RunConfig, preset
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.pipeline.stages import short_classes
-from dcmu_jax.reporting.audits import audit_sentences, audit_table
+from dcmu_jax.reporting.audits import audit_sentences, audit_table, trace_table
 from dcmu_jax.reporting.comparison import Comparison, compare
-from dcmu_jax.reporting.condensed_conclusions import comparison_conclusion
-from dcmu_jax.reporting.condensed_diagram import diagram
-from dcmu_jax.reporting.condensed_model import (
-    comparison_figure,
-    condensed_model_table,
-    write_rows,
-)
+from dcmu_jax.reporting.defending import DefenceOptions, defend_run
 from dcmu_jax.reporting.progress import training_progress
-from dcmu_jax.reporting.style import save_figure
 from dcmu_jax.reporting.tables import cost_table, terminal_table
-from dcmu_jax.unlearning.task import Hooks
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -113,18 +109,14 @@ class _Audit(_Compare):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _CondensedModel:
-    """Settings of a condensed model, and where it is kept.
+class _Defend(_SavedRun):
+    """A saved run, and how its original network is defended.
 
     Attributes:
-        config: the settings; `--preset` chooses the defaults of the construction.
-        out: directory, runs/DATE-... if not given; one with a part of this work is gone on with.
-        quiet: no progress bars.
+        options: see the options of the defence.
     """
 
-    config: Annotated[CondensedModelConfig, tyro.conf.arg(name="")]
-    out: Path | None = None
-    quiet: bool = False
+    options: Annotated[DefenceOptions, tyro.conf.arg(name="")] = DefenceOptions()
 
 
 def _say(console: Console, text: str) -> None:
@@ -134,11 +126,6 @@ def _say(console: Console, text: str) -> None:
 
 def _progress(quiet: bool) -> Callable[[str, int], Any]:
     return lambda name, epochs: training_progress(name, epochs, enabled=not quiet)
-
-
-def _dated(name: str) -> Path:
-    """Where a run without --out lies."""
-    return Path("runs") / f"{datetime.datetime.now():%Y%m%d-%H%M%S}-{name}"
 
 
 def _start(args: _NewRun, console: Console) -> Run:
@@ -151,7 +138,9 @@ def _start(args: _NewRun, console: Console) -> Run:
         return Run.open(args.out, progress=progress)
     config = args.config
     if args.out is None:
-        out = _dated(f"{config.dataset.split(':')[0]}-{config.model}-{config.preset}")
+        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        source = config.dataset.split(":")[0]
+        out = Path("runs") / f"{now}-{source}-{config.model}-{config.preset}"
     else:
         out = args.out
     run = Run.create(out, config, progress=progress)
@@ -242,20 +231,25 @@ def _audit(args: _Audit, console: Console) -> None:
     console.print(audit_table(audit.audits, f"Audit of forgetting {request.text}"))
     for sentence in audit_sentences(audit.audits):
         _say(console, sentence)
+    if audit.traces:
+        console.print(trace_table(audit.traces, "What is left of the forgotten class"))
     _say(console, f"Report: {report}")
 
 
-def _condensed_model(args: _CondensedModel, console: Console) -> None:
-    """Unlearn a condensed model, replace its final by a target, and compare how that trains."""
-    out = args.out or _dated(f"{args.config.dataset.split(':')[0]}-condensed-model")
-    rows = run_condensed_model(args.config, out, Hooks(_progress(args.quiet)))
-    write_rows(rows, out / "table.csv")
-    save_figure(comparison_figure(rows), out / "comparison.png")
-    save_figure(diagram(args.config.construction), out / "construction.png")
-    title = f"Forgetting {args.config.forget} from {args.config.dataset}"
-    console.print(condensed_model_table(rows, title))
-    _say(console, comparison_conclusion(rows))
-    _say(console, f"Table and figures: {out}")
+def _defend(args: _Defend, console: Console) -> None:
+    """Unlearn what the original of a saved run is overfitted on, against membership inference."""
+    args.options.check()
+    run = Run.open(args.directory, progress=_progress(args.quiet))
+
+    def notify(done: int, of: int) -> None:
+        if not args.quiet:
+            _say(console, f"{done} of {of} shadow networks trained")
+
+    defended = defend_run(run, args.options, notify=notify)
+    for sentence in defended.sentences:
+        _say(console, sentence)
+    _say(console, f"New model in {defended.directory / 'network'}")
+    _say(console, f"Report: {defended.directory / 'defence.html'}")
 
 
 _COMMANDS: dict[str, tuple[Callable[[Any, Console], None], type]] = {
@@ -265,7 +259,9 @@ _COMMANDS: dict[str, tuple[Callable[[Any, Console], None], type]] = {
     "forget": (_forget, _Forget),
     "compare": (_compare, _Compare),
     "audit": (_audit, _Audit),
-    "condensed-model": (_condensed_model, _CondensedModel),
+    "condensed-model": (condensed_model, CondensedModelCommand),
+    "defend": (_defend, _Defend),
+    **SERVICE_COMMANDS,
 }
 
 
@@ -287,10 +283,9 @@ def _parse(command: str, argv: Sequence[str]) -> Any:
         chosen, model = _value_of("preset", argv, "recommended"), _value_of("model", argv, "mlp")
         config = RunConfig(preset=chosen, model=model, method=preset(chosen, model))
         options["default"] = _NewRun(config=config)
-    if kind is _CondensedModel:
+    if kind is CondensedModelCommand:
         chosen = _value_of("preset", argv, "recommended")
-        config = CondensedModelConfig(preset=chosen, construction=construction(chosen))
-        options["default"] = _CondensedModel(config=config)
+        options["default"] = condensed_model_defaults(chosen)
     return tyro.cli(
         kind,
         prog=f"dcmu {command}",

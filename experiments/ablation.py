@@ -1,17 +1,19 @@
-"""What each piece of the recommended preset is worth: alone, all but one, all; and controls.
+"""What each piece of the method is worth: alone, all but one, all; and controls.
 
 Command:   python -m experiments.ablation --dataset npz:cifar10_small.npz
 Data:      a subset of CIFAR-10, 500 training and 200 test images per class
-Hardware:  2 CPU cores, 30 minutes
+Hardware:  2 CPU cores, 60 minutes
 Expected:  random forgetting: without the shrinking of parts nothing is forgotten; class: without
            the fresh `final` the class stays
 
 Measured on original networks and forget sets (seeds 100 and above) that no table reports, where
-the preset was chosen. A piece is some fields of the preset; "alone" is the paper's preset with
-them, "without" the recommended one with the paper's values there. The controls: a random member in
-place of each condensed image; plain fine-tuning, and retraining, on all that stays, for as many
-operations as the preset takes; and the preset with the forgotten samples in its loss under wrong
-labels, which it does not do. One offline round stands for the paper's ten. Writes
+the presets were chosen. A piece is some fields of the preset `condensed`; "paper with" is the
+published preset with them alone, "condensed without" is `condensed` with the published values.
+`recommended` is `condensed` with other resets and steps, on all that stays: it is shown without
+its resets, on the reduced retain set, and with the forgotten samples in its loss under wrong
+labels. The controls: a random member in place of each condensed image, a coreset of the same size
+at the same cost; plain fine-tuning, and retraining, on all that stays, for as many operations as
+`recommended` takes. One offline round stands for the paper's ten. Writes
 experiments/results/ablation.{csv,json,png}.
 """
 
@@ -27,7 +29,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from dcmu_jax.models.partition import PARTS
-from dcmu_jax.pipeline.config import MethodOptions, preset
+from dcmu_jax.pipeline.config import PRESETS, MethodOptions, preset
 from dcmu_jax.reporting import style
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.modular import ModularUnlearning
@@ -98,23 +100,42 @@ def variants(model: str, online: str, epochs: int) -> Iterator[tuple[str, Method
         online: the schedule, a key of ``REQUESTS``.
         epochs: over the retain set, of the controls at equal cost.
     """
-    ours, paper = preset("recommended", model), preset("paper", model)
+    ours, condensed = preset("recommended", model), preset("condensed", model)
+    paper = preset("paper", model)
     paper = dataclasses.replace(paper, offline=dataclasses.replace(paper.offline, rounds=1))
     # The same test images for all.
     paper = dataclasses.replace(paper, remembrance=ours.remembrance)
     yield "recommended", ours
+    yield "condensed", condensed
     yield "paper", paper
     for name, piece in PIECES.items():
-        for title, to, source in (("alone", paper, ours), ("without", ours, paper)):
+        sides = (("paper with", paper, condensed), ("condensed without", condensed, paper))
+        for title, to, source in sides:
             variant = piece(to, source, online)
             if variant != to:
                 yield f"{title}: {name}", variant
-    collecting = getattr(ours, online).collecting
+    collecting = getattr(condensed, online).collecting
     random_member = dataclasses.replace(collecting, stand_in="member")
     again = dataclasses.replace(collecting, touched="recondense")
-    yield "control: random members", with_schedule(ours, online, collecting=random_member)
-    yield "switch: touched clusters re-condensed", with_schedule(ours, online, collecting=again)
-    yield "switch: forgotten samples in the loss", with_schedule(ours, online, forget_weight=0.2)
+    yield (
+        "condensed, random members for images",
+        with_schedule(condensed, online, collecting=random_member),
+    )
+    yield (
+        "condensed, touched clusters re-condensed",
+        with_schedule(condensed, online, collecting=again),
+    )
+    steps = getattr(ours, online).closing_steps
+    reduced = tuple(dataclasses.replace(step, on="reduced") for step in steps)
+    yield "recommended without: resets", with_schedule(ours, online, resets=())
+    yield (
+        "recommended on the reduced retain set",
+        with_schedule(ours, online, closing_steps=reduced),
+    )
+    yield (
+        "recommended, forgotten samples in the loss",
+        with_schedule(ours, online, forget_weight=0.2),
+    )
     step = Step(parts=PARTS, on="retain", epochs=epochs, optimizer=Optimizer(schedule="cosine"))
     plain = ModularUnlearning(closing_steps=(step,))
     fresh = dataclasses.replace(plain, resets=tuple(Reset(part=part) for part in PARTS))
@@ -154,7 +175,7 @@ def draw(rows: list[dict]) -> None:
             alike = [r for r in cell if r["method"] == name]
             gap = mean_and_interval([r["gap"] for r in alike])["mean"]
             time = mean_and_interval([r["time_over_retraining"] for r in alike])["mean"]
-            ours = name in ("recommended", "paper")
+            ours = name in PRESETS
             axes.barh(at, gap, color=style.method_colors([name])[name] if ours else "#999999")
             for r in alike:
                 axes.plot(r["gap"], at, ".", color=style.INK, markersize=4)

@@ -2,20 +2,23 @@
 
 Command:   python -m experiments.fig2_metrics_over_epochs --dataset npz:cifar10_small.npz
 Data:      a subset of CIFAR-10, 500 training and 200 test images per class
-Hardware:  2 CPU cores, 10 minutes
+Hardware:  2 CPU cores, some 5 minutes for each seed
 Expected:  MIA follows the forget accuracy (r above .9 over all points) and OM, nearly the loss;
            UM says little of it, pooled or within a method
 
 Of retraining, fine-tuning and modular unlearning the network is measured after each of its first
 epochs: UM over retain and forget set, OM as the mean over the forget set, MIA, RA and FA. Pearson's
-correlation of MIA with UM, OM and FA is given over all points, within each method (its mean taken
-off), and for each method. Writes experiments/results/fig2_metrics_over_epochs.{csv,json,png}.
+correlation of MIA with UM, OM and FA is given over all points of a seed, within each method (its
+mean taken off), and for each method: means over seeds with 95 % intervals. What is measured of a
+method is kept under --out and not measured again. Writes
+experiments/results/fig2_metrics_over_epochs.{csv,json,png}.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import sys
 from pathlib import Path
 
@@ -23,6 +26,7 @@ import numpy as np
 import tyro
 from matplotlib.figure import Figure
 
+from dcmu_jax.files import write_json
 from dcmu_jax.metrics.overfitting import overfitting_metric
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import PRESETS
@@ -31,7 +35,7 @@ from dcmu_jax.reporting.pareto import title
 from dcmu_jax.unlearning.task import Hooks
 from experiments.benchmarks.record import RESULTS, write_result
 from experiments.grid import Bench, Group
-from experiments.tables import without_folders, write_rows
+from experiments.tables import mean_and_interval, without_folders, write_rows
 
 METRICS = {
     "unlearning_metric": "UM",
@@ -61,7 +65,7 @@ class Options:
     request: str = "random:0.1"
     methods: tuple[str, ...] = ("retrain", "catastrophic_forgetting", "paper", "recommended")
     epochs: int = 5
-    seeds: tuple[int, ...] = (1, 2)
+    seeds: tuple[int, ...] = (1, 2, 3)
     out: Path = Path("runs/fig2")
 
 
@@ -98,7 +102,11 @@ class Looking:
 
 
 def look(bench: Bench, text: str, method: str, epochs: int) -> list[dict]:
-    """The rows of one method on one original."""
+    """The rows of one method on one original, measured if they are not there yet."""
+    name = f"{text.replace(':', '-')}--{method}--{epochs}.json"
+    path = bench.folder / "metrics_over_epochs" / name
+    if path.exists():
+        return json.loads(path.read_text())
     looking = Looking(bench, text, method, epochs)
     run = bench.run
     stages.unlearn(
@@ -110,11 +118,22 @@ def look(bench: Bench, text: str, method: str, epochs: int) -> list[dict]:
         prepared=run.prepare(method) if method in PRESETS else None,
         hooks=Hooks(observe=looking),
     )
+    write_json(path, looking.rows)
     return looking.rows
 
 
+def over_seeds(rows: list[dict]) -> dict[str, dict[str, dict[str, float]]]:
+    """Mean and 95 % interval over seeds of each correlation; no interval of one seed."""
+    seeds = dict.fromkeys(row["seed"] for row in rows)
+    found = [correlations([row for row in rows if row["seed"] == seed]) for seed in seeds]
+    return {
+        metric: {name: mean_and_interval([one[metric][name] for one in found]) for name in names}
+        for metric, names in found[0].items()
+    }
+
+
 def correlations(rows: list[dict]) -> dict[str, dict[str, float]]:
-    """Pearson's r of MIA with each metric: pooled, within methods, and of each method."""
+    """Pearson's r of MIA with each metric, of one seed: pooled, within methods, of each method."""
 
     def r(chosen: list[np.ndarray]) -> float:
         x, y = np.concatenate(chosen, axis=1)
@@ -135,7 +154,7 @@ def correlations(rows: list[dict]) -> dict[str, dict[str, float]]:
 
 
 def draw(rows: list[dict]) -> Figure:
-    """The three metrics over epochs, and the attack beside each of them."""
+    """The three metrics over epochs, mean and range over seeds, and the attack beside each."""
     methods = list(dict.fromkeys(row["method"] for row in rows))
     colors = style.method_colors(methods)
     figure = Figure(figsize=(11, 6.4), layout=style.layout())
@@ -146,10 +165,12 @@ def draw(rows: list[dict]) -> Figure:
         for number, method in enumerate(methods):
             own = [row for row in rows if row["method"] == method]
             epochs = sorted({row["epoch"] for row in own})
-            means = [np.mean([r[metric] for r in own if r["epoch"] == e]) for e in epochs]
+            found = [[r[metric] for r in own if r["epoch"] == e] for e in epochs]
             marker = style.MARKERS[number % len(style.MARKERS)]
             look = {"color": colors[method], "marker": marker}
-            above.plot(epochs, means, label=title(method), **look)
+            above.plot(epochs, [np.mean(x) for x in found], label=title(method), **look)
+            ends = [min(x) for x in found], [max(x) for x in found]
+            above.fill_between(epochs, *ends, color=colors[method], alpha=0.15, linewidth=0)
             below.plot([r[metric] for r in own], [r["mia"] for r in own], linestyle="", **look)
         above.set(xlabel="epoch", ylabel=name)
         below.set(xlabel=name, ylabel="MIA (%)")
@@ -167,7 +188,8 @@ def main() -> None:
     name = "fig2_metrics_over_epochs"
     write_rows(RESULTS / f"{name}.csv", rows)
     command = f"python -m experiments.{name} {' '.join(map(without_folders, sys.argv[1:]))}"
-    write_result(name, {"correlation_with_mia": correlations(rows)}, command)
+    figures = {"seeds": len(options.seeds), "correlation_with_mia": over_seeds(rows)}
+    write_result(name, figures, command)
     style.save_figure(draw(rows), RESULTS / f"{name}.png")
 
 

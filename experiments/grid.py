@@ -23,9 +23,11 @@ from dcmu_jax.metrics.scores import nomus, with_scores, zero_retrain_forgetting
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import PRESETS, MethodOptions, NetworkOptions, RunConfig, preset
 from dcmu_jax.pipeline.run import Run
+from dcmu_jax.training.checkpoints import save_classifier
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.keys import named_seed
-from dcmu_jax.unlearning.task import Hooks, Prepared, Training
+from dcmu_jax.training.population import member
+from dcmu_jax.unlearning.task import Hooks, Prepared, Training, train_together
 
 AGAIN = "retrain_again"
 """Retraining by another seed: how near a perfect method would come."""
@@ -77,6 +79,37 @@ class Group:
 def kind_of(request: str) -> str:
     """The first word of a request."""
     return request.split(":")[0]
+
+
+def train_originals_together(groups: Sequence[Group], out: Path, chunk: int | None) -> None:
+    """Train the originals that are not there yet, those of one network in one program.
+
+    The tables report no time of an original; those that they do report are of networks that train
+    alone. A network trained so is that of its group alone up to rounding.
+
+    Args:
+        groups: any; those that differ in the seed only are trained together.
+        out: as for ``Bench``.
+        chunk: networks side by side, see ``training.population``.
+    """
+    alike: dict[Group, list[Run]] = {}
+    for group in groups:
+        run = Bench(group, out).run
+        if not (run.directory / "original").is_dir():
+            alike.setdefault(dataclasses.replace(group, seed=0), []).append(run)
+    for runs in alike.values():
+        train, training = runs[0].splits.train, runs[0].config.training
+        networks = train_together(
+            runs[0].model,
+            train,
+            np.tile(np.arange(len(train)), (len(runs), 1)),
+            training,
+            [run.config.seed for run in runs],
+            chunk=chunk,
+        ).classifiers
+        for number, run in enumerate(runs):
+            save_classifier(run.directory / "original", member(networks, number))
+            run.log(stage="train", together=len(runs))
 
 
 class Bench:

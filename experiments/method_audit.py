@@ -8,7 +8,8 @@ Hardware:  2 CPU cores, 10 minutes on digits; the second: a GPU, see what --plan
 Expected:  a method that does nothing is told from oracles by U-LiRA, by its KLoM on the forgotten
            examples and by its forgetting quality; exact unlearning lies within every null band
 
-The originals are trained at once, and every method forgets the same request from each of them. The
+The originals are trained at once, and every method forgets the same request from each of them,
+retraining and catastrophic forgetting from all at once, the others from one after another. The
 null bands split the oracles in halves. KLoM and the forgetting quality want a hundred models or
 more; of fewer, only how far they are from their null says something. Interrupted populations go on
 where they stopped. Writes experiments/results/method_audit_DATASET_MODEL.{json,png}.
@@ -30,8 +31,15 @@ import tyro
 from matplotlib.figure import Figure
 
 from dcmu_jax.attacks.audit import audit_networks
-from dcmu_jax.attacks.building import Rearing, Serve, oracle_population, unlearned_population
+from dcmu_jax.attacks.building import (
+    Rearing,
+    Serve,
+    Together,
+    oracle_population,
+    unlearned_population,
+)
 from dcmu_jax.attacks.method_audit import MethodAudit, audit_method
+from dcmu_jax.attacks.together import PLAIN, together
 from dcmu_jax.data.requests import ForgetRequest, parse_request
 from dcmu_jax.data.sources import load
 from dcmu_jax.models.partition import apply_parts
@@ -179,7 +187,12 @@ def main() -> None:
         print_plan(options, rearing)
         return
     oracles = oracle_population(rearing, request.ids, options.oracles)
-    methods = {method: serving(options, method, splits, request) for method in options.methods}
+    methods: dict[str, Serve | Together] = {
+        method: together(method, rearing, request.ids)
+        if method in PLAIN
+        else serving(options, method, splits, request)
+        for method in options.methods
+    }
     population = unlearned_population(rearing, request.ids, options.originals, methods)
     audits, figures = [], {}
     for kind in ("original", *options.methods):

@@ -3,6 +3,7 @@
 Command:   python -m experiments.run_all --scale full --dataset npz:cifar10.npz npz:svhn.npz --plan
            python -m experiments.run_all --scale full --dataset ... --workers 2
            python -m experiments.run_all --scale full --dataset ... --slurm gpu --minutes 30
+           python -m experiments.run_all --scale small --dataset ... --together 3
 Data:      as for experiments.table1
 Hardware:  any; on a GPU one worker for each device. With --slurm the extra ``slurm`` (submitit)
 Expected:  the files that experiments.table1 reads: run that afterwards, it measures nothing again
@@ -37,7 +38,7 @@ from dcmu_jax.pipeline.stages import build_model
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.flops import program_flops
 from experiments.benchmarks.record import RESULTS
-from experiments.grid import Group
+from experiments.grid import Group, train_originals_together
 from experiments.table1 import SCALES, groups, measure_group
 
 
@@ -50,6 +51,8 @@ class Options:
         scale: see experiments.table1.
         methods: rows, instead of those of the scale.
         workers: processes beside each other on this machine.
+        together: train the originals of all seeds of a network in one program, this many of them
+            side by side, before their cells are measured; for small networks on a GPU.
         slurm: partition to submit one job for each group to, instead.
         minutes: of a job, or of a piece of the plan.
         plan: print what it would cost, and run nothing.
@@ -61,6 +64,7 @@ class Options:
     scale: Literal["small", "wide", "full"] = "small"
     methods: tuple[str, ...] | None = None
     workers: int = 1
+    together: int | None = None
     slurm: str | None = None
     minutes: int = 30
     plan: bool = False
@@ -139,6 +143,8 @@ def main() -> None:
     if options.plan:
         print_plan(options, chosen, methods)
         return
+    if options.together:
+        train_originals_together(chosen, options.out, options.together)
     arguments = [(options.scale, group, methods, options.out) for group in chosen]
     if options.slurm:
         import submitit

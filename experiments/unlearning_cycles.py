@@ -16,6 +16,7 @@ against a network retrained on what is left. Writes experiments/results/unlearni
 from __future__ import annotations
 
 import dataclasses
+import json
 import sys
 from pathlib import Path
 
@@ -24,12 +25,13 @@ import tyro
 from matplotlib.figure import Figure
 
 from dcmu_jax.data.requests import ForgetRequest
+from dcmu_jax.files import write_json
+from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.scores import with_scores
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import PRESETS
 from dcmu_jax.reporting import style
 from dcmu_jax.reporting.pareto import title
-from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.unlearning.registry import build_method
 from dcmu_jax.unlearning.task import Hooks, Method, UnlearningTask
 from experiments.benchmarks.record import RESULTS, write_result
@@ -75,58 +77,68 @@ def slices(ids: np.ndarray, cycles: int, share: float, seed: int) -> list[np.nda
     return found
 
 
+def chain(options: Options, bench: Bench, name: str) -> list[dict]:
+    """What one method makes of every cycle, measured if it is not there yet."""
+    kind = "restarted" if options.restart else "successive"
+    path = bench.folder / "chains" / f"{kind}-{options.cycles}-{options.share:g}-{name}.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    run, config = bench.run, bench.config
+    train, network = run.splits.train, run.train()
+    prepared = run.prepare(name) if name in PRESETS else None
+    method: Method = (
+        stages.method_options(config, name).online if name in PRESETS else build_method(name)
+    )
+    rows, seconds, gone = [], 0.0, np.empty(0, np.int64)
+    parts = slices(train.ids, options.cycles, options.share, config.seed)
+    for cycle, ids in enumerate(parts, 1):
+        before, gone = gone, np.sort(np.concatenate([gone, ids]))
+        if prepared is not None and cycle > 1 and not options.restart:
+            prepared = dataclasses.replace(prepared, classifier=network)
+        task = UnlearningTask(
+            original=run.train() if options.restart else network,
+            train=train,
+            forget_ids=gone,
+            gone_before=np.empty(0, np.int64) if options.restart else before,
+            seed=config.unlearning_seed + cycle,
+            training=config.training,
+            prepared=prepared,
+        )
+        unlearned = method(task, Hooks())
+        network = unlearned.classifier
+        seconds += unlearned.online_s
+        measurement = stages.measure_network(
+            name,
+            config,
+            network,
+            run.splits,
+            ForgetRequest(f"cycle:{cycle}", gone, (), f"cycle-{cycle}"),
+            run.usable_tests(),
+            unlearned=unlearned,
+            prepared=prepared,
+        ).measurement
+        row = {"cycle": cycle, "forgotten": len(gone), **dataclasses.asdict(measurement)}
+        rows.append(row | {"cumulative_s": seconds})
+        print(config.seed, cycle, name, f"FA {row['forget_accuracy']:.1f}", flush=True)
+    write_json(path, rows)
+    return rows
+
+
 def measure_seed(options: Options, seed: int) -> list[dict]:
-    """The rows of one seed: every cycle and method."""
+    """The rows of one seed: every cycle and method, scored against retraining in that cycle."""
     group = Group(dataset=options.dataset, model=options.model, seed=seed, width=options.width)
     bench = Bench(group, options.out)
-    run, config = bench.run, bench.config
-    original, train = run.train(), run.splits.train
-    networks: dict[str, Classifier] = {}
-    seconds = dict.fromkeys(("retrain", *METHODS), 0.0)
-    rows = []
-    gone = np.empty(0, np.int64)
-    for cycle, ids in enumerate(slices(train.ids, options.cycles, options.share, seed), 1):
-        gone = np.sort(np.concatenate([gone, ids]))
-        request = ForgetRequest(f"cycle:{cycle}", gone, (), f"cycle-{cycle}")
-        measurements = []
-        for name in seconds:
-            before = original if options.restart else networks.get(name, original)
-            prepared = run.prepare(name) if name in PRESETS else None
-            if prepared is not None and name in networks and not options.restart:
-                prepared = dataclasses.replace(prepared, classifier=before)
-            method: Method = (
-                stages.method_options(config, name).online
-                if name in PRESETS
-                else build_method(name)
-            )
-            task = UnlearningTask(
-                original=before,
-                train=train,
-                forget_ids=gone,
-                seed=config.unlearning_seed + cycle,
-                training=config.training,
-                prepared=prepared,
-            )
-            unlearned = method(task, Hooks())
-            networks[name] = unlearned.classifier
-            seconds[name] += unlearned.online_s
-            measurements.append(
-                stages.measure_network(
-                    name,
-                    config,
-                    unlearned.classifier,
-                    run.splits,
-                    request,
-                    run.usable_tests(),
-                    unlearned=unlearned,
-                    prepared=prepared,
-                ).measurement
-            )
-        for m in with_scores(measurements):
-            row = {"seed": seed, "cycle": cycle, "forgotten": len(gone), **dataclasses.asdict(m)}
-            rows.append(row | {"cumulative_s": seconds[m.method]})
-            print(row["cycle"], m.method, f"gap {m.gap:.2f} FA {m.forget_accuracy:.1f}", flush=True)
-    return rows
+    rows = [row for name in ("retrain", *METHODS) for row in chain(options, bench, name)]
+    found = []
+    for cycle in range(1, options.cycles + 1):
+        alike = [row for row in rows if row["cycle"] == cycle]
+        names = [field.name for field in dataclasses.fields(Measurement)]
+        scores = with_scores([Measurement(**{k: row[k] for k in names}) for row in alike])
+        found += [
+            {"seed": seed, **row, "gap": m.gap, "tug_of_war": m.tug_of_war}
+            for row, m in zip(alike, scores, strict=True)
+        ]
+    return found
 
 
 def draw(name: str, rows: list[dict]) -> None:

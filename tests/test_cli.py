@@ -12,7 +12,10 @@ import pytest
 from data.bad_archives import BAD_ARCHIVES, good_arrays
 
 from dcmu_jax.cli import main
+from dcmu_jax.metrics.overfitting import overfitting_metric
 from dcmu_jax.pipeline.run import Run
+from dcmu_jax.training.checkpoints import load_classifier
+from dcmu_jax.training.classifier import fresh_classifier
 
 DATA = "synthetic:classes=3,per_class=24,size=8,channels=1"
 TINY = [
@@ -69,12 +72,61 @@ def test_an_audit_of_a_saved_run(saved, capsys):
     assert list(audits) == ["original", "retrain", "recommended"]
     numbers = audits["original"]["statistics"]["lira_auc"]
     assert numbers["low"] <= numbers["oracles_mean"] <= numbers["high"]
+    assert "What is left of the forgotten class" in out and "relearning" in out
+    for audit in audits.values():
+        trace = audit["traces"]["linear_class"]
+        assert trace["within"] == (trace["low"] <= trace["value"] <= trace["high"])
     page = (saved / "report.html").read_text()
     assert "Networks held against ones that never saw the forgotten samples" in page
+    assert "What is left of the forgotten class in features" in page
     assert (saved / "figures" / "audit.png").is_file()
     oracles = {path: path.stat().st_mtime_ns for path in saved.rglob("oracle-*.npz")}
     assert _dcmu("audit", saved, "--oracles", "4", "--quiet") == 0
     assert oracles == {path: path.stat().st_mtime_ns for path in saved.rglob("oracle-*.npz")}
+
+
+def test_the_defence_of_a_saved_run(saved, capsys):
+    asked = ("defend", saved, "--rule", "quantile", "--share", "0.25", "--epochs", "2", "--quiet")
+    assert _dcmu(*asked) == 0
+    out = capsys.readouterr().out
+    assert "18 of 72 samples (25.0 %) lie at or below the threshold" in out
+    (folder,) = (saved / "defence").iterdir()
+    found = json.loads((folder / "defence.json").read_text())
+    run = Run.open(saved)
+    values = overfitting_metric(run.train(), run.splits.train).values
+    chosen = np.isin(run.splits.train.ids, found["ids"])
+    assert chosen.sum() == 18 and values[chosen].max() < values[~chosen].min()
+    assert found["before"]["train_accuracy"] == pytest.approx(
+        100 * run.train().evaluate(run.splits.train).correct.mean()
+    )
+    like = fresh_classifier(run.model, run.splits.train, 0)
+    network = load_classifier(folder / "network", run.model, like)
+    assert network.fingerprint() != run.train().fingerprint()
+    usable = run.usable_tests()
+    accuracy = 100 * network.evaluate(run.splits.test).correct[usable].mean()
+    assert found["after"]["test_accuracy"] == pytest.approx(accuracy)
+    assert (folder / "histogram.png").read_bytes().startswith(b"\x89PNG")
+    assert "25.0 %" in (folder / "defence.html").read_text()
+    times = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert _dcmu(*asked) == 0  # done, and not done again
+    assert times == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--share", "1.5"), "share = 1.5"),
+        (("--epochs", "1"), "epochs = 1"),
+        (("--preset", "papper"), "Did you mean 'paper'"),
+        (("--rule", "lira", "--shadows", "5"), "shadows = 5"),
+    ],
+    ids=lambda value: value[-2] if isinstance(value, tuple) else "",
+)
+def test_a_defence_that_makes_no_sense(saved, capsys, arguments, message):
+    assert _dcmu("defend", saved, *arguments, "--quiet") == 2
+    assert message in capsys.readouterr().err
+    assert _dcmu("defend", saved / "nowhere", "--quiet") == 2
+    assert "is no run directory" in capsys.readouterr().err
 
 
 def test_the_whole_job_in_a_process_of_its_own(tmp_path):

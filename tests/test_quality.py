@@ -63,7 +63,9 @@ LAYERS = (
     ("condensation", "metrics"),
     ("unlearning", "attacks"),
     ("applications", "pipeline"),
+    ("service",),
     ("reporting",),
+    ("cli_service", "cli_condensed_model"),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -1,1 +1,1 @@
-"""What modular unlearning is good for beside deletion: the paper's two applications."""
+"""What unlearning is put to beyond requests to forget."""

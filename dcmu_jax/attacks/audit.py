@@ -200,13 +200,7 @@ def audit_networks(
     """
     check_fraction("confidence", confidence)
     check_models("oracle", len(oracles), FEWEST_ORACLES, "The audit")
-    same = all(np.array_equal(getattr(targets, n), getattr(oracles, n)) for n in ("ids", "test"))
-    if not same or targets.data_fingerprint != oracles.data_fingerprint:
-        raise InputError(
-            "Audited networks and oracles of different examples",
-            "both measured on the same examples of the same training set",
-            "Measure both on the same splits",
-        )
+    check_alike(targets, oracles)
     sets = audited_sets(oracles, forget_ids, usable_test_ids, control)
     level = 1 - (1 - confidence) / len(STATISTICS)
     others = [np.delete(oracles.margins, i, axis=0) for i in range(len(oracles))]
@@ -233,6 +227,17 @@ def audit_networks(
         }
         audits.append(NetworkAudit(kind, statistics, len(oracles)))
     return tuple(audits)
+
+
+def check_alike(targets: Population, oracles: Population) -> None:
+    """Raise unless both were measured on the same examples of the same training set."""
+    same = all(np.array_equal(getattr(targets, n), getattr(oracles, n)) for n in ("ids", "test"))
+    if not same or targets.data_fingerprint != oracles.data_fingerprint:
+        raise InputError(
+            "Audited networks and oracles of different examples",
+            "both measured on the same examples of the same training set",
+            "Measure both on the same splits",
+        )
 
 
 def audited_sets(

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -23,14 +22,27 @@ from dcmu_jax.attacks.population import Population, joined
 from dcmu_jax.data.dataset import Normalisation, Splits
 from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.files import write_json
-from dcmu_jax.training.classifier import Classifier, fresh_classifier
-from dcmu_jax.training.examples import Examples
-from dcmu_jax.training.keys import named_key, named_seed
-from dcmu_jax.training.population import fit_population, member, population_logits, stack
-from dcmu_jax.unlearning.task import Training
+from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.keys import named_seed
+from dcmu_jax.training.population import member, population_logits, stack
+from dcmu_jax.unlearning.task import Training, train_together
+
+Inspect = Callable[[Classifier], Mapping[str, float]]
+"""Reads numbers off a trained network."""
 
 Serve = Callable[[Classifier, int], Classifier]
 """Makes an unlearned network of an original and the seed that it was trained with."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Together:
+    """A method that serves many originals at once, see ``attacks.together``.
+
+    Attributes:
+        serve: makes unlearned networks of stacked originals and their seeds.
+    """
+
+    serve: Callable[[Classifier, Sequence[int]], Classifier]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,6 +60,8 @@ class Rearing:
         mesh: with an axis ``models`` whose size divides ``group``.
         folder: where finished groups are kept; nothing is kept if not given.
         notify: told the number of finished models and of all after each group.
+        inspect: reads further numbers off each model, which lie in ``folder`` beside its margins,
+            see ``readings``. A finished group that has none is trained again.
     """
 
     model: nn.Module
@@ -60,6 +74,35 @@ class Rearing:
     mesh: Mesh | None = None
     folder: Path | None = None
     notify: Callable[[int, int], None] = lambda done, of: None
+    inspect: Inspect | None = None
+
+
+def random_halves(total: int, count: int, seed: int) -> np.ndarray:
+    """Which samples each of ``count`` models is trained on, bool ``(count, total)``.
+
+    Models ``2i`` and ``2i + 1`` have complementary halves.
+
+    Args:
+        total: number of samples.
+        count: even, 2 or more.
+        seed: of the draws.
+
+    Raises:
+        InputError: an odd or too small number.
+    """
+    check_at_least("count", count, 2)
+    if count % 2:
+        raise InputError(
+            f"{count} shadow models", "an even number: they come in pairs of halves", "Add one"
+        )
+    member = np.zeros((count, total), bool)
+    for pair in range(count // 2):
+        rng = np.random.default_rng(named_seed(seed, f"halves {pair}"))
+        order = rng.permutation(total)
+        # Of an odd number one sample more goes to neither: all models train on equally many.
+        member[2 * pair, order[: total // 2]] = True
+        member[2 * pair + 1, order[total // 2 : 2 * (total // 2)]] = True
+    return member
 
 
 def shadow_population(rearing: Rearing, count: int) -> Population:
@@ -74,19 +117,7 @@ def shadow_population(rearing: Rearing, count: int) -> Population:
     Raises:
         InputError: an odd or too small number.
     """
-    check_at_least("count", count, 2)
-    if count % 2:
-        raise InputError(
-            f"{count} shadow models", "an even number: they come in pairs of halves", "Add one"
-        )
-    total = len(rearing.splits.train)
-    member = np.zeros((count, total), bool)
-    for pair in range(count // 2):
-        rng = np.random.default_rng(named_seed(rearing.seed, f"halves {pair}"))
-        order = rng.permutation(total)
-        # Of an odd number one sample more goes to neither: all models train on equally many.
-        member[2 * pair, order[: total // 2]] = True
-        member[2 * pair + 1, order[total // 2 : 2 * (total // 2)]] = True
+    member = random_halves(len(rearing.splits.train), count, rearing.seed)
     return _reared(rearing, "shadow", member, np.zeros_like(member))
 
 
@@ -106,12 +137,13 @@ def oracle_population(rearing: Rearing, forget_ids: np.ndarray, count: int) -> P
 
 
 def unlearned_population(
-    rearing: Rearing, forget_ids: np.ndarray, count: int, methods: Mapping[str, Serve]
+    rearing: Rearing, forget_ids: np.ndarray, count: int, methods: Mapping[str, Serve | Together]
 ) -> Population:
     """Originals on all of the training set, and what each method makes of each of them.
 
-    The originals are trained at once. Methods run on one original after another, and their
-    compiled programs serve all of them; side by side they would need a copy of the images for each.
+    The originals are trained at once, and so is what methods make of them that are a plain fit
+    (``attacks.together``). Other methods run on one original after another, and their compiled
+    programs serve all of them; side by side they would need a copy of the images for each.
 
     Args:
         rearing: see ``Rearing``.
@@ -159,17 +191,20 @@ def _reared(
     kind: str,
     member: np.ndarray,
     forgotten: np.ndarray,
-    methods: Mapping[str, Serve] | None = None,
+    methods: Mapping[str, Serve | Together] | None = None,
 ) -> Population:
     check_at_least("group", rearing.group, 1)
     count = len(member)
     if rearing.folder is not None:
         _claim(rearing, kind, member, forgotten, methods)
+    elif rearing.inspect is not None:
+        raise InputError("inspect without a folder", "a folder for what is read", "Name a folder")
     groups = []
     for low in range(0, count, rearing.group):
         path = rearing.folder and rearing.folder / f"{kind}-{low:05d}.npz"
         high = min(low + rearing.group, count)
-        if path and path.exists():
+        read = rearing.inspect is None or (path and path.with_suffix(".json").exists())
+        if path and path.exists() and read:
             groups.append(Population.load(path))
         else:
             numbers = np.arange(low, high)
@@ -178,6 +213,33 @@ def _reared(
                 groups[-1].save(path)
         rearing.notify(high, count)
     return joined(groups)
+
+
+def readings(rearing: Rearing, kind: str, count: int) -> list[dict[str, float]]:
+    """What ``rearing.inspect`` read off each model of a finished population in its folder.
+
+    Args:
+        rearing: that the population was trained with.
+        kind: ``shadow``, ``oracle`` or ``original``.
+        count: number of models.
+
+    Raises:
+        InputError: numbers that are missing or damaged.
+    """
+    found = []
+    for low in range(0, count, rearing.group):
+        assert rearing.folder is not None
+        path = rearing.folder / f"{kind}-{low:05d}.json"
+        try:
+            for reading in json.loads(path.read_text()):
+                found.append({name: float(value) for name, value in reading.items()})
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{path} does not hold what was read off {kind} models ({error})",
+                "the numbers of each model of the group",
+                "Delete it, and the group is trained again",
+            ) from error
+    return found
 
 
 def _claim(rearing: Rearing, kind: str, member, forgotten, methods) -> None:
@@ -218,34 +280,32 @@ def _train_group(
     numbers: np.ndarray,
     member_of: np.ndarray,
     forgotten: np.ndarray,
-    methods: Mapping[str, Serve],
+    methods: Mapping[str, Serve | Together],
 ) -> Population:
     train, training = rearing.splits.train, rearing.training
     seeds = [named_seed(rearing.seed, f"{kind} {number}") for number in numbers]
     rows = np.stack([np.flatnonzero(member_of[number]) for number in numbers])
-    # As ``train_from_scratch`` starts them, and trains them below, so that a member of a
-    # population is the network that its seed gives alone.
-    networks = [
-        fresh_classifier(rearing.model, train.take(chosen), seed, rearing.normalisation)
-        for chosen, seed in zip(rows, seeds, strict=True)
-    ]
-    fitted = fit_population(
-        stack(networks),
-        Examples.of(train.images, train.labels),
+    fitted = train_together(
+        rearing.model,
+        train,
         rows,
-        epochs=training.epochs,
-        keys=jnp.stack([named_key(seed, "training") for seed in seeds]),
-        optimizer=training.optimizer,
-        batch_size=training.batch_size,
-        augmentation=training.augmentation(),
+        training,
+        seeds,
+        normalisation=rearing.normalisation,
         chunk=rearing.chunk,
-        mesh=rearing.mesh if _divides(rearing.mesh, len(numbers)) else None,
+        mesh=rearing.mesh if divides(rearing.mesh, len(numbers)) else None,
     ).classifiers
+    if rearing.inspect is not None and rearing.folder is not None:
+        read = [dict(rearing.inspect(member(fitted, i))) for i in range(len(numbers))]
+        write_json(rearing.folder / f"{kind}-{numbers[0]:05d}.json", read)
     no_one = np.zeros_like(forgotten[numbers])
     groups = [(fitted, kind, no_one)]
     for name, serve in methods.items():
-        served = [serve(member(fitted, i), seed) for i, seed in enumerate(seeds)]
-        groups.append((stack(served), name, forgotten[numbers]))
+        if isinstance(serve, Together):
+            served = serve.serve(fitted, seeds)
+        else:
+            served = stack([serve(member(fitted, i), seed) for i, seed in enumerate(seeds)])
+        groups.append((served, name, forgotten[numbers]))
     return joined(
         [
             _measure(
@@ -261,7 +321,8 @@ def _train_group(
     )
 
 
-def _divides(mesh: Mesh | None, count: int) -> bool:
+def divides(mesh: Mesh | None, count: int) -> bool:
+    """Whether ``count`` networks can be split over the mesh."""
     return mesh is not None and count % mesh.shape.get("models", 1) == 0
 
 

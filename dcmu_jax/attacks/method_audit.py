@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dcmu_jax.attacks.audit import audited_sets
+from dcmu_jax.attacks.audit import audited_sets, check_alike
 from dcmu_jax.attacks.checks import check_models
 from dcmu_jax.attacks.forgetting_quality import epsilons, example_quality
 from dcmu_jax.attacks.klom import klom
@@ -74,10 +74,12 @@ def audit_method(
         seed: of the draws.
 
     Raises:
-        InputError: fewer than 6 oracles or 3 networks of the method, which U-LiRA needs.
+        InputError: fewer than 6 oracles or 3 networks of the method, which U-LiRA needs; oracles
+            that saw the forgotten samples; other examples in one population than in the other.
     """
     check_models("oracle", len(oracles), 6, "The audit of a method")
     check_models(unlearned.kinds[0], len(unlearned), 3, "The audit of a method")
+    check_alike(unlearned, oracles)
     sets = audited_sets(oracles, forget_ids, usable_test_ids, "same_class")
     rng = np.random.default_rng(named_seed(seed, "audit of a method"))
     half = min(len(oracles) // 2, len(unlearned))

@@ -37,12 +37,15 @@ class Probed:
         rest: accuracy (%) on the other test images.
         fitted: samples fitted.
         scored: samples scored, of both kinds.
+        excess: accuracy on the forgotten samples less that on the test images of their classes, in
+            points; None where no class was forgotten whole, or no such image is there.
     """
 
     forgotten: float
     rest: float
     fitted: int
     scored: int
+    excess: float | None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -53,11 +56,13 @@ class ProbeSamples:
         fitted: of the training set: retained ones and half of the forgotten.
         forgotten: the other half, and test images of classes that are forgotten whole.
         rest: the other test images.
+        unseen: bool, which of ``forgotten`` are test images.
     """
 
     fitted: Dataset
     forgotten: Dataset
     rest: Dataset
+    unseen: np.ndarray
 
 
 def probe_samples(
@@ -104,10 +109,12 @@ def probe_samples(
     most = min(len(retained), limit - few) if share < 1 else len(retained)
     fitted = np.sort(np.concatenate([mine[:few], retained[:most]]))
     held = _joined(train.take(mine[half:]), test.take(~other))
+    scored = rng.permutation(len(held))[:limit]
     return ProbeSamples(
         train.take(fitted),
-        held.take(rng.permutation(len(held))[:limit]),
+        held.take(scored),
         test.take(rng.permutation(np.flatnonzero(other))[:limit]),
+        scored >= len(mine) - half,
     )
 
 
@@ -169,11 +176,14 @@ def linear_probe(
 def _probe(model: Any, classifier: Classifier, samples: ProbeSamples) -> Probed:
     model.fit(_features(classifier, samples.fitted), samples.fitted.labels)
     forgotten, rest = (
-        100 * float(np.mean(model.predict(_features(classifier, part)) == part.labels))
+        100.0 * (model.predict(_features(classifier, part)) == part.labels)
         for part in (samples.forgotten, samples.rest)
     )
-    scored = len(samples.forgotten) + len(samples.rest)
-    return Probed(forgotten, rest, len(samples.fitted), scored)
+    seen, unseen = forgotten[~samples.unseen], forgotten[samples.unseen]
+    excess = float(seen.mean() - unseen.mean()) if len(seen) and len(unseen) else None
+    scored = len(forgotten) + len(rest)
+    means = float(forgotten.mean()), float(rest.mean())
+    return Probed(*means, len(samples.fitted), scored, excess)
 
 
 def _features(classifier: Classifier, dataset: Dataset) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -15,10 +16,10 @@ from jaxtyping import Array
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_fraction, unknown_name
 
-KINDS = ("random:FRACTION", "class:NUMBER", "ids:FILE")
+KINDS = ("random:FRACTION", "class:NUMBER", "ids:FILE", "ids:NUMBER,...")
 """The terms of a request, as they are shown to users; ``+`` joins them."""
 
-_NAMES = [kind.partition(":")[0] for kind in KINDS]
+_NAMES = list(dict.fromkeys(kind.partition(":")[0] for kind in KINDS))
 _ALLOWED = f"{', '.join(KINDS)}, joined by +"
 
 
@@ -51,6 +52,7 @@ def parse_request(text: str, train: Dataset, seed: int) -> ForgetRequest:
     - ``class:c``: all samples of class ``c``.
     - ``ids:FILE``: a text file of integers (one a line, or separated by commas or spaces), a
       ``.json`` list, or a ``.npy`` integer array.
+    - ``ids:3,17,29``: these, where there is no file of that name.
 
     Raises:
         InputError: an unknown kind of term, a class or an id that does not exist, a fraction
@@ -70,7 +72,10 @@ def parse_request(text: str, train: Dataset, seed: int) -> ForgetRequest:
         elif kind == "class":
             named = np.union1d(named, _ids_of_class(value, train))
         elif kind == "ids":
-            named = np.union1d(named, _check_ids(read_ids(value), value, train))
+            listed = _listed_ids(value)
+            found = read_ids(value) if listed is None else listed
+            name = value if listed is None else "the list"
+            named = np.union1d(named, _check_ids(found, name, train))
             value = Path(value).stem
         else:
             raise unknown_name("kind of forget request", kind, _NAMES)
@@ -98,16 +103,31 @@ def request_for_ids(ids: Iterable[int] | np.ndarray | Array, train: Dataset) -> 
     return _request(f"{len(checked)} ids ({digest})", f"ids-{digest}", checked, train)
 
 
+def _listed_ids(value: str) -> np.ndarray | None:
+    """The ids of ``3,17,29``; None where that is no such list, or the name of a file."""
+    if not re.fullmatch(r"-?[0-9]{1,18}(\s*,\s*-?[0-9]{1,18})*", value):
+        return None
+    if len(value) < 256 and Path(value).exists():
+        return None
+    return np.array([int(word) for word in value.split(",")], np.int64)
+
+
 def read_ids(path: str) -> np.ndarray:
     """The integers in a text, ``.json`` or ``.npy`` file, int64, in their order.
 
     Raises:
         InputError: no such file, or something other than integers in it.
     """
-    file = Path(path).expanduser()
-    if not path or not file.is_file():
+    file: Path | None = None
+    # A name too long, or the home of nobody, is no file either.
+    with contextlib.suppress(OSError, RuntimeError):
+        named = Path(path).expanduser()
+        file = named if path and named.is_file() else None
+    if file is None:
         raise InputError(
-            f"There is no file of ids {path!r}", "a text, .json or .npy file", "Check the path"
+            f"There is no file of ids {path[:200]!r}",
+            "a text, .json or .npy file",
+            "Check the path",
         )
     if file.suffix == ".npy":
         return _read_npy(file)

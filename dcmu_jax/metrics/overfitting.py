@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import jax
 import numpy as np
@@ -21,6 +22,17 @@ _ROOM = 2**28
 def _at_once() -> int:
     """Samples in a chunk, at most: on CPU so few that the activations stay near the processor."""
     return 32 if jax.default_backend() == "cpu" else 256
+
+
+def _workers() -> int:
+    """Chunks at a time: on CPU much of a chunk's work is done by one thread, so one for each core.
+
+    At most 4, for their memory.
+    """
+    if jax.default_backend() != "cpu":
+        return 1
+    available = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
+    return min(4, len(available(0)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,6 +56,7 @@ def overfitting_metric(
     *,
     kind: Kind = "paper",
     batch_size: int | None = None,
+    workers: int | None = None,
 ) -> OverfittingMetric:
     r"""OM of each sample by itself, evaluation mode (section IV-D).
 
@@ -67,9 +80,11 @@ def overfitting_metric(
         batch_size: samples in a chunk; changes memory and speed, not the result. Unless given, as
             many as keep the gradients that are formed under 1 GiB, at most 32 on CPU and
             256 elsewhere.
+        workers: chunks at a time, each in a thread of its own; changes memory and speed, not the
+            result. Unless given, one for each core of a CPU, at most 4, and one elsewhere.
 
     Raises:
-        InputError: an unknown kind, an empty data set, or a batch size below 1.
+        InputError: an unknown kind, an empty data set, a batch size or workers below 1.
     """
     if kind not in _KINDS:
         raise unknown_name("overfitting metric", kind, _KINDS)
@@ -81,12 +96,16 @@ def overfitting_metric(
     if batch_size is None:
         formed = formed_parameters(classifier.model, *network, dataset.images)
         batch_size = max(1, min(_at_once(), _ROOM // max(formed, 1)))
+    workers = _workers() if workers is None else workers
     check_at_least("batch_size", batch_size, 1)
+    check_at_least("workers", workers, 1)
 
     def chunk(pixels, labels):
         return gradient_sums(classifier.model, kind, *network, pixels, labels)
 
-    losses, sums = in_batches(chunk, dataset.images, dataset.labels, batch_size=batch_size)
+    losses, sums = in_batches(
+        chunk, dataset.images, dataset.labels, batch_size=batch_size, workers=workers
+    )
     parameters = sum(leaf.size for leaf in jax.tree.leaves(classifier.variables["params"]))
     gradients = sums / np.float32(parameters)
     return OverfittingMetric(np.abs(losses - gradients), losses, gradients)

@@ -18,6 +18,7 @@ from dcmu_jax.models.resnet import ResNet18
 from dcmu_jax.models.vgg import VGG16
 
 DTYPES: tuple[str, ...] = ("float32", "bfloat16")
+NORMS: tuple[str, ...] = ("batch", "group")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,17 +30,19 @@ class ModelEntry:
         smallest: least height and width of its images.
         sizes: fields that ``width`` scales; integers or tuples of integers.
         convolutional: whether it has the field ``conv``.
+        norm: whether it has the field ``norm``.
     """
 
     build: Callable[..., nn.Module]
     smallest: int
     sizes: tuple[str, ...]
     convolutional: bool
+    norm: bool = False
 
 
 MODELS: dict[str, ModelEntry] = {
     "mlp": ModelEntry(MLP, 8, ("widths",), False),
-    "cnn": ModelEntry(CNN, 16, ("channels", "hidden"), True),
+    "cnn": ModelEntry(CNN, 16, ("channels", "hidden"), True, norm=True),
     "convnet": ModelEntry(ConvNet, 8, ("channels",), True),
     "vgg16": ModelEntry(VGG16, 32, ("channels", "hidden"), True),
     "resnet18": ModelEntry(ResNet18, 8, ("channels",), True),
@@ -62,6 +65,7 @@ def create(
     dtype: str = "float32",
     conv: str = "auto",
     width: float | int = 1.0,
+    norm: str = "batch",
 ) -> nn.Module:
     """A model of the catalogue; hashable, so it can be a static argument of ``jax.jit``.
 
@@ -75,6 +79,7 @@ def create(
         dtype: compute dtype, ``float32`` or ``bfloat16``; parameters are float32.
         conv: ``auto``, ``lax`` or ``dot``; see ``convolution``.
         width: multiplies every hidden width (1: as in the paper); for tests and small machines.
+        norm: of the CNN, ``batch`` or ``group``.
 
     Raises:
         InputError: an unknown name or setting, images too small for the model.
@@ -83,6 +88,15 @@ def create(
         raise unknown_name("model", name, MODELS)
     if dtype not in DTYPES:
         raise unknown_name("dtype", dtype, DTYPES)
+    if norm not in NORMS:
+        raise unknown_name("norm", norm, NORMS)
+    if norm != "batch" and not MODELS[name].norm:
+        offered = ", ".join(other for other, e in MODELS.items() if e.norm)
+        raise InputError(
+            f"norm = {norm!r} for the model {name!r}",
+            f"'batch', which is what the model has or has not; 'group' for {offered}",
+            "Leave norm out, or take such a model; mlp, convnet and vgg16 have no BatchNorm",
+        )
     check_init(init)
     resolve_implementation(conv)
     check_at_least("num_classes", num_classes, 2)
@@ -103,4 +117,6 @@ def create(
     }
     if entry.convolutional:
         settings["conv"] = conv
+    if entry.norm:
+        settings["norm"] = norm
     return entry.build(num_classes=num_classes, initialiser=init, dtype=dtype, **settings)

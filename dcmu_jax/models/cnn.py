@@ -1,4 +1,4 @@
-"""The CNN of the paper: four blocks of convolution, BatchNorm, ReLU and pooling, two dense."""
+"""The CNN of the paper: four blocks of convolution, normalisation, ReLU and pooling, two dense."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from dcmu_jax.models.layers import Dropout, Layers, flatten
 class _Blocks(nn.Module):
     channels: tuple[int, ...]
     flat: bool
+    norm: str
     layers: Layers
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         for channels in self.channels:
-            x = self.layers.batch_norm(self.layers.conv(x, channels), train)
+            x = self.layers.norm(self.norm, self.layers.conv(x, channels), train)
             x = max_pool(nn.relu(x))
         return flatten(x) if self.flat else x
 
@@ -26,12 +27,13 @@ class _Blocks(nn.Module):
 class _Head(nn.Module):
     num_classes: int
     hidden: int
+    dropout: float
     layers: Layers
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         x = nn.relu(self.layers.dense(x, self.hidden))
-        x = Dropout(0.5)(x, train)
+        x = Dropout(self.dropout)(x, train)
         return self.layers.dense(x, self.num_classes).astype(jnp.float32)
 
 
@@ -45,6 +47,8 @@ class CNN(nn.Module):
         num_classes: number of logits.
         channels: of the four blocks.
         hidden: width of the dense layer.
+        norm: ``batch`` (the paper's), or ``group``, where no image sees another.
+        dropout: probability of dropping a unit of the dense layer.
         dtype: compute dtype; parameters, BatchNorm statistics and logits are float32.
         initialiser: ``torch`` or ``flax``.
         conv: ``auto``, ``lax`` or ``dot``.
@@ -53,6 +57,8 @@ class CNN(nn.Module):
     num_classes: int = 10
     channels: tuple[int, int, int, int] = (32, 64, 128, 256)
     hidden: int = 1024
+    norm: str = "batch"
+    dropout: float = 0.5
     dtype: str = "float32"
     initialiser: str = "torch"
     conv: str = "auto"
@@ -60,9 +66,9 @@ class CNN(nn.Module):
     def setup(self):
         """The three parts."""
         layers = Layers(self.dtype, self.initialiser, self.conv)
-        self.beginning = _Blocks(self.channels[:2], False, layers)
-        self.intermediate = _Blocks(self.channels[2:], True, layers)
-        self.final = _Head(self.num_classes, self.hidden, layers)
+        self.beginning = _Blocks(self.channels[:2], False, self.norm, layers)
+        self.intermediate = _Blocks(self.channels[2:], True, self.norm, layers)
+        self.final = _Head(self.num_classes, self.hidden, self.dropout, layers)
 
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Logits ``(batch, num_classes)`` of normalised images ``(batch, H, W, C)``."""

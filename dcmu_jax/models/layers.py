@@ -84,6 +84,26 @@ class Layers:
         )
         return layer(x)
 
+    def group_norm(self, x: Array) -> Array:
+        """Groups of channels of each image to mean 0 and variance 1, then scaled and shifted.
+
+        Eight channels to a group where they divide so (Wu & He 2018 have 32 groups or 16 channels
+        each, of wider layers), else one group. Epsilon 1e-5. No example sees another, so gradients
+        of single examples mean something; the same in training and in evaluation.
+        """
+        channels = x.shape[-1]
+        layer = nn.GroupNorm(
+            num_groups=channels // 8 if channels % 8 == 0 else 1,
+            epsilon=1e-5,
+            use_fast_variance=False,
+            dtype=self.dtype,
+        )
+        return layer(x)
+
+    def norm(self, kind: str, x: Array, train: bool) -> Array:
+        """``batch_norm`` or ``group_norm``, by the ``kind`` of the network."""
+        return self.group_norm(x) if kind == "group" else self.batch_norm(x, train)
+
     def instance_norm(self, x: Array) -> Array:
         """Each channel of each image to mean 0 and variance 1, then scaled and shifted.
 

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from dcmu_jax.models.layers import Layers, flatten
+from dcmu_jax.models.layers import Dropout, Layers, flatten
 
 
 class _Hidden(nn.Module):
@@ -20,10 +20,12 @@ class _Hidden(nn.Module):
 
 class _Logits(nn.Module):
     num_classes: int
+    dropout: float
     layers: Layers
 
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
+        x = Dropout(self.dropout)(x, train)
         return self.layers.dense(x, self.num_classes).astype(jnp.float32)
 
 
@@ -35,12 +37,14 @@ class MLP(nn.Module):
     Attributes:
         num_classes: number of logits.
         widths: of the two hidden layers.
+        dropout: probability of dropping an input of the last layer; the paper has none.
         dtype: compute dtype; parameters and logits are float32.
         initialiser: ``torch`` or ``flax``.
     """
 
     num_classes: int = 10
     widths: tuple[int, int] = (512, 128)
+    dropout: float = 0.0
     dtype: str = "float32"
     initialiser: str = "torch"
 
@@ -49,7 +53,7 @@ class MLP(nn.Module):
         layers = Layers(self.dtype, self.initialiser)
         self.beginning = _Hidden(self.widths[0], layers)
         self.intermediate = _Hidden(self.widths[1], layers)
-        self.final = _Logits(self.num_classes, layers)
+        self.final = _Logits(self.num_classes, self.dropout, layers)
 
     def __call__(self, x: Array, train: bool = False) -> Array:
         """Logits ``(batch, num_classes)`` of normalised images ``(batch, H, W, C)``."""

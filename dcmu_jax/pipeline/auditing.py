@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from dcmu_jax.attacks.audit import FEWEST_ORACLES, NetworkAudit, audit_networks
-from dcmu_jax.attacks.building import Rearing, measured, oracle_population
+from dcmu_jax.attacks.building import Rearing, measured, oracle_population, readings
 from dcmu_jax.attacks.checks import check_models
+from dcmu_jax.attacks.class_traces import Trace, beside_oracles, traces_of
 from dcmu_jax.attacks.population import Population
 from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.files import write_json
@@ -26,12 +27,15 @@ class RunAudit:
         targets: the audited networks as a population.
         oracles: what they were held against.
         directory: holds the oracles and audit.json.
+        traces: where a class was forgotten whole: by network, what is left of it in its features
+            and how soon it comes back, see ``attacks.class_traces``. Else empty.
     """
 
     audits: tuple[NetworkAudit, ...]
     targets: Population
     oracles: Population
     directory: Path
+    traces: Mapping[str, Mapping[str, Trace]] = dataclasses.field(default_factory=dict)
 
 
 def audit_run(
@@ -46,6 +50,7 @@ def audit_run(
 
     Methods that have not served the request do so first. The oracles are trained as the retrained
     network is, by other seeds, and kept in the request's folder: another audit finds them there.
+    Where a class is forgotten whole, every network and oracle is probed for it and learns it again.
 
     Args:
         run: the run.
@@ -67,6 +72,10 @@ def audit_run(
         name: run.unlearn(request, name).unlearned.classifier for name in run.methods
     }
     directory = run.request_directory(request) / f"audit-{oracles}"
+    usable = run.usable_tests()
+    read = None
+    if request.forgotten_classes:
+        read = traces_of(splits, request, original, usable=usable)
     given = config.data.mean is not None or config.data.statistics == "given"
     rearing = Rearing(
         model=run.model,
@@ -78,6 +87,7 @@ def audit_run(
         chunk=chunk,
         folder=directory,
         notify=notify,
+        inspect=read,
     )
     population = oracle_population(rearing, request.ids, oracles)
     targets = measured(list(networks.values()), list(networks), splits, request.ids)
@@ -85,15 +95,23 @@ def audit_run(
         targets,
         population,
         request.ids,
-        usable_test_ids=splits.test.ids[run.usable_tests()],
+        usable_test_ids=splits.test.ids[usable],
         control=stages.method_options(config, config.preset).control,
     )
-    write_json(directory / "audit.json", [_plain(audit) for audit in audits])
-    return RunAudit(audits, targets, population, directory)
+    traces = {}
+    if read is not None:
+        of_oracles = readings(rearing, "oracle", oracles)
+        traces = {name: beside_oracles(read(n), of_oracles) for name, n in networks.items()}
+    write_json(
+        directory / "audit.json",
+        [plain_audit(audit, traces.get(audit.kind, {})) for audit in audits],
+    )
+    return RunAudit(audits, targets, population, directory, traces)
 
 
-def _plain(audit: NetworkAudit) -> dict:
-    return {
+def plain_audit(audit: NetworkAudit, traces: Mapping[str, Trace] | None = None) -> dict:
+    """An audit as JSON takes it."""
+    found: dict = {
         "kind": audit.kind,
         "passed": audit.passed,
         "distance": audit.distance,
@@ -110,3 +128,9 @@ def _plain(audit: NetworkAudit) -> dict:
             for name, statistic in audit.statistics.items()
         },
     }
+    if traces:
+        found["traces"] = {
+            name: {**dataclasses.asdict(trace), "within": trace.within}
+            for name, trace in traces.items()
+        }
+    return found

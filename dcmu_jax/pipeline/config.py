@@ -51,12 +51,14 @@ class NetworkOptions:
         dtype: of the computation; parameters and statistics stay float32.
         conv: convolution implementation; auto takes the matrix product on CPU, lax elsewhere.
         width: multiplies the width of every layer.
+        norm: of the CNN; group where gradients of single images must mean something.
     """
 
     init: Literal["torch", "flax"] = "torch"
     dtype: Literal["float32", "bfloat16"] = "float32"
     conv: Literal["auto", "lax", "dot"] = "auto"
     width: float = 1.0
+    norm: Literal["batch", "group"] = "batch"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -55,6 +55,7 @@ def build_model(name: str, splits: Splits, options: NetworkOptions | None = None
         dtype=options.dtype,
         conv=options.conv,
         width=options.width,
+        norm=options.norm,
     )
 
 
@@ -259,6 +260,7 @@ def unlearn(
     request: ForgetRequest,
     *,
     prepared: Prepared | None = None,
+    features: Classifier | None = None,
     hooks: Hooks | None = None,
 ) -> Unlearned:
     """Serve a request with one method: the online phase.
@@ -270,6 +272,7 @@ def unlearn(
         splits: the data.
         request: what must go.
         prepared: the offline phase's result for that preset.
+        features: see ``UnlearningTask``.
         hooks: see ``Hooks``.
     """
     if name in PRESETS:
@@ -288,6 +291,7 @@ def unlearn(
         prepared=prepared,
         statistics="given" if config.data.mean is not None else config.data.statistics,
         mesh=device_mesh(config.devices),
+        features=features,
     )
     return method(task, hooks or Hooks())
 

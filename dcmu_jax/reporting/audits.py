@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dcmu_jax.attacks.audit import SHOWN, STATISTICS, NetworkAudit, Statistic
+from dcmu_jax.attacks.class_traces import TRACES, Trace
 from dcmu_jax.attacks.population import Population
 from dcmu_jax.attacks.roc import roc_curve
 from dcmu_jax.errors import InputError
@@ -58,6 +59,56 @@ def audit_rows(audits: Sequence[NetworkAudit]) -> tuple[list[str], list[list[str
     return ["network", "audit", *(TITLES[name] for name in names)], [lowest, *rows]
 
 
+TRACE_TITLES = {
+    "knn_class": "k-NN class",
+    "knn_excess": "k-NN excess",
+    "knn_rest": "k-NN rest",
+    "linear_class": "linear class",
+    "linear_excess": "linear excess",
+    "linear_rest": "linear rest",
+    "relearning_epochs": "relearning",
+}
+"""Trace -> heading."""
+
+TRACE_MEANINGS = (
+    "Accuracy (%) of a nearest-neighbour vote and of a logistic regression fitted to the features "
+    "of training images, half of the forgotten ones among them: on the forgotten class, and on "
+    "test images of the rest. Excess: on forgotten training images less on test images of their "
+    "class, in points. Relearning: epochs on the forgotten class until it is known as before, one "
+    "more than tried if it is not. A star marks what lies outside the oracles' range, as one more "
+    "oracle's number would with a probability of 2 in (oracles + 1). None of this decides whether "
+    "a network passes."
+)
+"""What the table of a class's traces shows."""
+
+
+def trace_rows(
+    traces: Mapping[str, Mapping[str, Trace]],
+) -> tuple[list[str], list[list[str]]]:
+    """Headings, and a row of texts for each network, the oracles' range first.
+
+    Args:
+        traces: by network, one or more.
+    """
+    first = next(iter(traces.values()))
+    ranges = ["oracles", *(f"{first[name].low:.0f}..{first[name].high:.0f}" for name in TRACES)]
+    rows = [
+        [kind, *(f"{t[name].value:.0f}{'' if t[name].within else ' *'}" for name in TRACES)]
+        for kind, t in traces.items()
+    ]
+    return ["network", *(TRACE_TITLES[name] for name in TRACES)], [ranges, *rows]
+
+
+def trace_table(traces: Mapping[str, Mapping[str, Trace]], title: str) -> Table:
+    """What is left of a class, for the terminal; 105 columns.
+
+    Args:
+        traces: by network, one or more.
+        title: printed as it is, without markup.
+    """
+    return _table(*trace_rows(traces), title, TRACE_MEANINGS, words=1)
+
+
 def _verdict(audit: NetworkAudit) -> str:
     return "passed" if audit.passed else "remembers" if audit.remembers else "differs"
 
@@ -75,20 +126,27 @@ def audit_table(audits: Sequence[NetworkAudit], title: str) -> Table:
         audits: of one request, one or more.
         title: printed as it is, without markup.
     """
+    headings, rows = audit_rows(audits)
+    shown = 2 + len(STATISTICS)
+    return _table(headings[:shown], [row[:shown] for row in rows], title, MEANINGS, words=2)
+
+
+def _table(headings: list[str], rows: list[list[str]], title: str, caption: str, words: int):
+    """A table for the terminal, its first ``words`` columns text and the others numbers."""
     table = Table(
         title=Text(title),
-        caption=Text(MEANINGS),
+        caption=Text(caption),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    headings, rows = audit_rows(audits)
-    for number, heading in enumerate(headings[: 2 + len(STATISTICS)]):
-        table.add_column(heading, justify="left" if number < 2 else "right", no_wrap=number > 1)
+    for number, heading in enumerate(headings):
+        justify = "left" if number < words else "right"
+        table.add_column(heading, justify=justify, no_wrap=number >= words)
     for row in rows:
-        table.add_row(*(Text(cell) for cell in row[: 2 + len(STATISTICS)]))
+        table.add_row(*(Text(cell) for cell in row))
     return table
 
 

@@ -19,7 +19,14 @@ from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.auditing import RunAudit
 from dcmu_jax.pipeline.config import PRESETS
 from dcmu_jax.pipeline.run import Run
-from dcmu_jax.reporting.audits import MEANINGS, audit_rows, audit_sentences, roc_figure
+from dcmu_jax.reporting.audits import (
+    MEANINGS,
+    TRACE_MEANINGS,
+    audit_rows,
+    audit_sentences,
+    roc_figure,
+    trace_rows,
+)
 from dcmu_jax.reporting.figures import (
     cluster_figure,
     loss_histogram_figure,
@@ -161,6 +168,7 @@ def _audit_section(run: Run, request: ForgetRequest, audit: RunAudit, directory:
         audit_sentences(audit.audits),
         f"{MEANINGS} The last four columns decide nothing.",
         [(figure, caption)],
+        (*trace_rows(audit.traces), TRACE_MEANINGS) if audit.traces else None,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jinja2
+from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from dcmu_jax.errors import InputError
@@ -51,6 +52,7 @@ class Audit(NamedTuple):
         sentences: what was found.
         meanings: what the numbers are.
         figures: a figure, or the path of a PNG file, and its caption.
+        traces: headings, rows and meaning of the table of a class's traces, if there is one.
     """
 
     headings: list[str]
@@ -58,6 +60,7 @@ class Audit(NamedTuple):
     sentences: list[str]
     meanings: str
     figures: Sequence[tuple[Figure | Path | str, str]]
+    traces: tuple[list[str], list[list[str]], str] | None = None
 
 
 class _Part(NamedTuple):
@@ -98,15 +101,8 @@ def write_report(
     Raises:
         InputError: a path among the figures is not a PNG file.
     """
-    engine = jinja2.Environment(
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    source = resources.files("dcmu_jax.reporting").joinpath("report.html.j2")
-    page = engine.from_string(source.read_text(encoding="utf-8")).render(
+    page = render(
+        "report.html.j2",
         title=title,
         summary=[(_unbroken(text), text.startswith(WARNING)) for text in summary],
         knowledge=_table(measurements, [m for m in METRICS if m.name not in COST_METRICS]),
@@ -119,12 +115,27 @@ def write_report(
         figures=[(_data_uri(figure), caption) for figure, caption in figures],
         audit=audit
         and audit._replace(figures=[(_data_uri(figure), text) for figure, text in audit.figures]),
-        settings=_sections(settings),
-        environment=_flat(environment),
+        settings=setting_sections(settings),
+        environment=flat_rows(environment),
         notes=list(notes),
     )
     with written_aside(path) as aside:
         aside.write_text(page, encoding="utf-8")
+
+
+def render(template: str, **values: Any) -> str:
+    """A page of this package in the one style; all values are text to be shown, never markup."""
+    engine = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    folder = resources.files("dcmu_jax.reporting")
+    style = Markup(folder.joinpath("page.css").read_text(encoding="utf-8"))
+    source = folder.joinpath(template).read_text(encoding="utf-8")
+    return engine.from_string(source).render(style=style, **values)
 
 
 def _table(measurements: Sequence[Measurement], metrics: list[Metric]) -> _Table:
@@ -180,20 +191,20 @@ def _data_uri(figure: Figure | Path | str) -> str:
     return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
 
 
-def _sections(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+def setting_sections(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     """Settings under headings: plain values first, then one section per nested mapping."""
     nested = {name: value for name, value in settings.items() if isinstance(value, Mapping)}
     plain = {name: value for name, value in settings.items() if name not in nested}
-    sections = [("", _flat(plain))] if plain else []
-    return sections + [(str(name), _flat(value)) for name, value in nested.items()]
+    sections = [("", flat_rows(plain))] if plain else []
+    return sections + [(str(name), flat_rows(value)) for name, value in nested.items()]
 
 
-def _flat(mapping: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+def flat_rows(mapping: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
     """Dotted names and values as text, in order."""
     rows = []
     for name, value in mapping.items():
         if isinstance(value, Mapping) and value:
-            rows += _flat(value, f"{prefix}{name}.")
+            rows += flat_rows(value, f"{prefix}{name}.")
         else:
             rows.append((f"{prefix}{name}", _value_text(value)))
     return rows

@@ -28,6 +28,7 @@ from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples, Loss, check_examples, cross_entropy
 from dcmu_jax.training.flops import program_flops
 from dcmu_jax.training.optimizers import Optimizer
+from dcmu_jax.training.private import PrivateGradient
 from dcmu_jax.training.timing import Stopwatch
 
 Progress = Callable[[int, float, float], None]
@@ -60,6 +61,7 @@ class EpochSettings:
     augmentation: Augmentation | None
     batch_size: int
     mesh: Mesh | None
+    rule: PrivateGradient | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,44 +88,52 @@ class Fitted:
     flops: float | None
 
 
-def _step(settings: EpochSettings, frozen, normalisation, mask, state: TrainState, batch, key):
-    """One optimizer step on one batch; returns the state and (sum of loss, of hits, of weight)."""
+def _objective(settings: EpochSettings, frozen, normalisation, stats, params, batch, key):
+    """Mean loss of a batch, and (new statistics, (sum of loss, of hits, of weight))."""
     inputs, labels, weights, targets = batch
     augment_key, dropout_key = jax.random.split(key)
     if settings.augmentation is not None:
         inputs = augment(inputs, augment_key, settings.augmentation)
     x = normalisation.apply(inputs) if settings.start == "beginning" else inputs
+    variables = {
+        "params": {**frozen["params"], **params},
+        "batch_stats": {**frozen["batch_stats"], **stats},
+    }
+    outputs, new = apply_parts(
+        settings.model,
+        variables,
+        x,
+        start=settings.start,
+        train=settings.parts,
+        dropout_key=dropout_key,
+    )
+    losses = settings.loss(outputs, labels, *(() if targets is None else (targets,)))
+    # A batch can hold nothing but filling only if every weight is zero; then do not move.
+    mean = jnp.vdot(weights, losses) / jnp.maximum(weights.sum(), 1e-12)
+    logits = outputs[0] if isinstance(outputs, tuple) else outputs
+    hits = (logits.argmax(-1) == labels).astype(jnp.float32)
+    return mean, (new, (jnp.vdot(weights, losses), jnp.vdot(weights, hits), weights.sum()))
 
-    def objective(params):
-        variables = {
-            "params": {**frozen["params"], **params},
-            "batch_stats": {**frozen["batch_stats"], **state.batch_stats},
-        }
-        outputs, stats = apply_parts(
-            settings.model,
-            variables,
-            x,
-            start=settings.start,
-            train=settings.parts,
-            dropout_key=dropout_key,
-        )
-        losses = settings.loss(outputs, labels, *(() if targets is None else (targets,)))
-        # A batch can hold nothing but filling only if every weight is zero; then do not move.
-        mean = jnp.vdot(weights, losses) / jnp.maximum(weights.sum(), 1e-12)
-        logits = outputs[0] if isinstance(outputs, tuple) else outputs
-        hits = (logits.argmax(-1) == labels).astype(jnp.float32)
-        return mean, (stats, jnp.vdot(weights, losses), jnp.vdot(weights, hits))
 
-    (_, (stats, loss, hits)), grads = jax.value_and_grad(objective, has_aux=True)(state.params)
+def _step(settings: EpochSettings, frozen, normalisation, mask, state: TrainState, batch, key):
+    """One optimizer step on one batch; returns the state and (sum of loss, of hits, of weight)."""
+    objective = functools.partial(_objective, settings, frozen, normalisation, state.batch_stats)
+    (_, (stats, sums)), grads = jax.value_and_grad(objective, has_aux=True)(
+        state.params, batch, key
+    )
+    return _updated(settings, mask, state, grads, stats), sums
+
+
+def _updated(settings: EpochSettings, mask, state: TrainState, grads, stats) -> TrainState:
+    """The state after one step of the optimizer along ``grads``."""
     transform = settings.optimizer.build(settings.total_steps)
     updates, opt_state = transform.update(grads, state.opt_state, state.params)
     if mask is not None:
         updates = jax.tree.map(lambda update, free: update * free, updates, mask)
     params = optax.apply_updates(state.params, updates)
-    state = state._replace(
+    return state._replace(
         params=params, opt_state=opt_state, batch_stats={**state.batch_stats, **stats}
     )
-    return state, (loss, hits, weights.sum())
 
 
 def train_epoch(
@@ -145,6 +155,21 @@ def train_epoch(
     size = settings.batch_size
     steps = math.ceil(n / size)
     shuffle_key, step_key = jax.random.split(jax.random.fold_in(key, state.epoch))
+
+    def take(index):
+        return jax.tree.map(lambda array: array[index if rows is None else rows[index]], examples)
+
+    rule = settings.rule
+    if rule is not None:
+
+        def drawn_step(state, step):
+            objective = functools.partial(_objective, settings, frozen, normalisation, {})
+            key = jax.random.fold_in(step_key, step)
+            grads, (_, sums) = rule.gradient(objective, state.params, take, n, size, key)
+            return _updated(settings, mask, state, grads, {}), sums
+
+        return _finished(*jax.lax.scan(drawn_step, state, jnp.arange(steps)))
+
     # The last batch is filled up with samples of the same epoch at weight 0: they cannot move
     # the loss, and BatchNorm sees nothing but real samples.
     order = jnp.resize(jax.random.permutation(shuffle_key, n), steps * size)
@@ -152,17 +177,23 @@ def train_epoch(
 
     def step(state, xs):
         index, real, step = xs
-        index = index if rows is None else rows[index]
-        batch = jax.tree.map(lambda array: array[index], examples)
+        batch = take(index)
         batch = batch._replace(weights=batch.weights * real)
         if settings.mesh is not None:
             batch = jax.lax.with_sharding_constraint(batch, NamedSharding(settings.mesh, P("data")))
         step_key_now = jax.random.fold_in(step_key, step)
         return _step(settings, frozen, normalisation, mask, state, batch, step_key_now)
 
-    state, (losses, hits, weights) = jax.lax.scan(
-        step, state, (order.reshape(steps, size), real.reshape(steps, size), jnp.arange(steps))
+    return _finished(
+        *jax.lax.scan(
+            step, state, (order.reshape(steps, size), real.reshape(steps, size), jnp.arange(steps))
+        )
     )
+
+
+def _finished(state: TrainState, sums):
+    """The state at the end of an epoch, its mean loss and accuracy (%)."""
+    losses, hits, weights = sums
     total = jnp.maximum(weights.sum(), 1e-12)
     state = state._replace(epoch=state.epoch + 1)
     return state, losses.sum() / total, 100 * hits.sum() / total
@@ -220,6 +251,7 @@ def fit(
     loss: Loss = cross_entropy,
     augmentation: Augmentation | None = None,
     mask: Any = None,
+    rule: PrivateGradient | None = None,
     opt_state: Any = None,
     mesh: Mesh | None = None,
     progress: Progress | None = None,
@@ -247,6 +279,9 @@ def fit(
         augmentation: of the pixels, fresh for every batch.
         mask: like ``params`` of the network (other parts than those that train may be missing or
             there): each update is multiplied by it, so that a parameter with mask 0 keeps its bits.
+        rule: how the gradient of a step comes about where it is not that of a batch's mean loss;
+            it then draws the batches too, of ``batch_size`` examples on average, and operations
+            are not counted.
         opt_state: of an earlier call on the same parts, to go on from.
         mesh: with an axis ``data``, over which each batch is sharded; parameters are replicated.
         progress: called after every epoch.
@@ -261,7 +296,7 @@ def fit(
         InputError: no examples, or arrays of unequal length; a part that is not one, a part below
             ``start`` among those that train; augmentation of what is not pixels; an ``opt_state``
             to go on from with a schedule, which is laid out for one call; a batch that does not
-            divide over the mesh.
+            divide over the mesh; a rule with a mesh, or for a network or weights it cannot serve.
     """
     trainable = check_parts(parts)
     check_parts((start,))
@@ -292,6 +327,14 @@ def fit(
             "Take the schedule 'constant' and l1 = 0, or leave opt_state out",
         )
 
+    if rule is not None:
+        rule.check(examples.weights, classifier.variables.get("batch_stats", {}))
+        if mesh is not None:
+            raise InputError(
+                "Gradients of single examples over a mesh",
+                "one device",
+                "Leave the mesh out; train several networks over it as a population",
+            )
     devices = 1 if mesh is None else _devices(mesh)
     size = min(batch_size or n, math.ceil(n / devices) * devices)
     if size % devices:
@@ -311,6 +354,7 @@ def fit(
         augmentation=augmentation,
         batch_size=size,
         mesh=mesh,
+        rule=rule,
     )
     watch = Stopwatch()
     with watch.running():
@@ -352,7 +396,7 @@ def fit(
                     checkpoint.save(state, history, watch.elapsed(), epochs)
         jax.block_until_ready(state)
     flops = None
-    if count_flops and epochs:
+    if count_flops and epochs and rule is None:
         batch = jax.tree.map(
             lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), examples
         )

@@ -27,6 +27,7 @@ from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples, Loss, check_examples, cross_entropy
 from dcmu_jax.training.loop import EpochSettings, Progress, TrainState, train_epoch
 from dcmu_jax.training.optimizers import Optimizer
+from dcmu_jax.training.private import PrivateGradient
 from dcmu_jax.training.timing import Stopwatch
 
 
@@ -167,6 +168,7 @@ def fit_population(
     batch_size: int = 256,
     loss: Loss = cross_entropy,
     augmentation: Augmentation | None = None,
+    rule: PrivateGradient | None = None,
     chunk: int | None = None,
     mesh: Mesh | None = None,
     progress: Progress | None = None,
@@ -188,6 +190,7 @@ def fit_population(
         batch_size: examples per step.
         loss: see ``fit``.
         augmentation: see ``fit``.
+        rule: see ``fit``.
         chunk: networks side by side; memory grows with it. See ``default_chunk``.
         mesh: with an axis ``models``, over which the networks are split.
         progress: called after every epoch, with the means over the networks.
@@ -213,6 +216,8 @@ def fit_population(
         raise InputError(
             f"Rows {rows.min()}..{rows.max()} of {count} examples", f"0..{count - 1}", "Check them"
         )
+    if rule is not None:
+        rule.check(examples.weights, classifiers.variables.get("batch_stats", {}))
     _check_mesh(models, mesh)
     chunk = default_chunk() if chunk is None else chunk
     check_at_least("chunk", chunk, 1)
@@ -227,6 +232,7 @@ def fit_population(
         augmentation=augmentation,
         batch_size=size,
         mesh=None,
+        rule=rule,
     )
     watch = Stopwatch()
     with watch.running():

@@ -221,7 +221,7 @@ class ModularUnlearning:
                 sets["retain"] = Examples.of(retain.images, retain.labels)
                 trained = retain.ids
             if self.forget_weight:
-                trained = np.union1d(trained, task.forget_ids)
+                trained = np.union1d(trained, task.forget().ids)
                 for name in sets.keys() - {"remembrance"}:
                     sets[name] = self._with_wrong_labels(sets[name], serving)
             classifier = reset_parts(prepared.classifier, self.resets, serving.key("reset"))
@@ -276,7 +276,7 @@ class ModularUnlearning:
         options, bank = self.collecting, need_prepared(task).bank
         again = None
         if options.touched == "recondense":
-            network = feature_network(bank, task.original, task.seed)
+            network = task.features or feature_network(bank, task.original, task.seed)
             again = recondense(bank, task.train, network, task.forget_ids, options.matching)
         return collect(
             bank,

@@ -64,11 +64,11 @@ class SelectiveSynapticDampening:
         check_positive("alpha", self.alpha)
         check_at_least("dampening", self.dampening, 0)
         check_at_least("batch_size", self.batch_size, 1)
-        most = len(task.train) / max(len(task.forget_ids), 1)
+        known, forget = len(task.known()), len(task.forget())
+        most = known / max(forget, 1)
         if self.batch_size == 1 and self.alpha >= most:
             raise InputError(
-                f"alpha = {self.alpha:g} for single samples, {len(task.forget_ids)} of "
-                f"{len(task.train)} to be forgotten",
+                f"alpha = {self.alpha:g} for single samples, {forget} of {known} to be forgotten",
                 f"below {most:.4g}, the most that one importance can be of the other",
                 "Lower alpha, or raise batch_size",
             )
@@ -91,11 +91,11 @@ class SelectiveSynapticDampening:
 
             params = dampened(
                 network.variables["params"],
-                importance("importance to all", task.train),
+                importance("importance to all", task.known()),
                 importance("importance to the forget set", task.forget()),
                 self.alpha,
                 self.dampening,
             )
             variables = {**network.variables, "params": params}
             network = serving.finished(dataclasses.replace(network, variables=variables))
-        return serving.unlearned(network, task.train.ids)
+        return serving.unlearned(network, task.known().ids)

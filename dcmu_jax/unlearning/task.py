@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol, runtime_checkable
 
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
+from jaxtyping import Int
 
 from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.data.augmentation import Augmentation
@@ -17,10 +19,12 @@ from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.training.checkpoints import FitCheckpoint
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
-from dcmu_jax.training.examples import Examples
+from dcmu_jax.training.examples import Examples, Loss, cross_entropy
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import Fitted, Observer, Progress, fit
 from dcmu_jax.training.optimizers import Optimizer
+from dcmu_jax.training.population import FittedPopulation, fit_population, stack
+from dcmu_jax.training.private import PrivateGradient
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,13 +101,18 @@ class UnlearningTask:
     Attributes:
         original: the network trained on all of ``train``.
         train: the training set, the forget set included.
-        forget_ids: int64, the ids that must go.
+        forget_ids: int64, the ids that must not be there afterwards.
         seed: of the unlearning; apart from the original's and the forget set's.
         training: how the original was trained; retraining does the same.
         prepared: the offline phase's result, for methods that have one.
         statistics: whether a network trained from scratch takes its normalisation from the
             retain set or as the original has it (``given``).
         mesh: devices to shard batches over.
+        gone_before: those of ``forget_ids`` that ``original`` was made to forget by an earlier
+            request. No method looks at them: to work against a sample once more, request after
+            request, would leave it less known than a sample that was never seen.
+        features: the network that the prepared bank was made with; where it is not given, the
+            original, or the untrained one that ``seed`` gives for a clean bank.
     """
 
     original: Classifier
@@ -114,14 +123,21 @@ class UnlearningTask:
     prepared: Prepared | None = None
     statistics: str = "retain"
     mesh: Mesh | None = None
+    gone_before: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
+    features: Classifier | None = None
 
     def retain(self) -> Dataset:
         """The samples that stay."""
         return self.train.without(self.forget_ids)
 
     def forget(self) -> Dataset:
-        """The samples that go."""
-        return self.train.take(self.train.positions(self.forget_ids))
+        """The samples that go now."""
+        ids = self.forget_ids[~np.isin(self.forget_ids, self.gone_before)]
+        return self.train.take(self.train.positions(ids))
+
+    def known(self) -> Dataset:
+        """The samples that ``original`` has seen and not yet forgotten."""
+        return self.train.without(self.gone_before)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +204,59 @@ def train_from_scratch(
         progress=progress,
         observe=observe,
         checkpoint=checkpoint,
+    )
+
+
+def train_together(
+    model: Any,
+    dataset: Dataset,
+    rows: Int[np.ndarray, "models n"],
+    training: Training,
+    seeds: Sequence[int],
+    *,
+    normalisation: Any = None,
+    loss: Loss = cross_entropy,
+    rule: PrivateGradient | None = None,
+    chunk: int | None = None,
+    mesh: Mesh | None = None,
+    progress: Progress | None = None,
+) -> FittedPopulation:
+    """Fresh networks of one architecture in one program, each on rows of ``dataset`` of its own.
+
+    Network ``i`` is that of ``train_from_scratch`` on those rows with ``seeds[i]``, up to the
+    rounding of another compiled program.
+
+    Args:
+        model: a Linen module in three parts.
+        dataset: what holds all the rows.
+        rows: of each network, as many for each.
+        training: see ``Training``.
+        seeds: one for each network.
+        normalisation: of the inputs; by default of what each network is trained on.
+        loss: see ``fit``.
+        rule: see ``fit``.
+        chunk: see ``fit_population``.
+        mesh: see ``fit_population``.
+        progress: see ``fit_population``.
+    """
+    networks = [
+        fresh_classifier(model, dataset.take(chosen), seed, normalisation)
+        for chosen, seed in zip(rows, seeds, strict=True)
+    ]
+    return fit_population(
+        stack(networks),
+        Examples.of(dataset.images, dataset.labels),
+        rows,
+        epochs=training.epochs,
+        keys=jnp.stack([named_key(seed, "training") for seed in seeds]),
+        optimizer=training.optimizer,
+        batch_size=training.batch_size,
+        loss=loss,
+        rule=rule,
+        augmentation=training.augmentation(),
+        chunk=chunk,
+        mesh=mesh,
+        progress=progress,
     )
 
 

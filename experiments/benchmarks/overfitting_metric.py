@@ -69,6 +69,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--images", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3, help="timed runs of each")
+    parser.add_argument("--chunk", type=int, help="images of a chunk; by default the metric's own")
+    parser.add_argument("--workers", type=int, help="chunks at a time; by default the metric's own")
+    parser.add_argument("--dry", action="store_true", help="print only, write no result")
     args = parser.parse_args()
     rng = np.random.default_rng(0)
     count = args.images
@@ -85,7 +88,14 @@ def main() -> None:
         for conv in ("auto", "lax")
     }
     runs: dict[str, Callable[[], np.ndarray]] = {
-        "metric": lambda: overfitting_metric(networks["auto"], dataset).values,
+        "metric": lambda: (
+            overfitting_metric(
+                networks["auto"], dataset, batch_size=args.chunk, workers=args.workers
+            ).values
+        ),
+        "metric_one_worker": lambda: (
+            overfitting_metric(networks["auto"], dataset, batch_size=args.chunk, workers=1).values
+        ),
         "loop": one_by_one(networks["auto"], dataset),
         "loop_lax": one_by_one(networks["lax"], dataset),
     }
@@ -93,6 +103,8 @@ def main() -> None:
     figures: dict = {
         "images": count,
         "rounds": args.rounds,
+        "chunk": args.chunk,
+        "workers": args.workers,
         "parameters": parameters,
         "load_average_before": round(os.getloadavg()[0], 1),
     }
@@ -117,11 +129,13 @@ def main() -> None:
         figures[f"ratio_{kind}"] = round(loop / least["metric"], 2)
         figures[f"ratio_{kind}_same_convolution"] = round(least["loop"] / least["metric"], 2)
     print(figures)
+    if args.dry:
+        return
     command = "python -m experiments.benchmarks.overfitting_metric"
-    if count != parser.get_default("images"):
-        command += f" --images {count}"
-    if args.rounds != parser.get_default("rounds"):
-        command += f" --rounds {args.rounds}"
+    for name in ("images", "rounds", "chunk", "workers"):
+        value = getattr(args, name)
+        if value != parser.get_default(name):
+            command += f" --{name} {value}"
     print(f"written: {write_result('overfitting_metric', figures, command).name}")
 
 

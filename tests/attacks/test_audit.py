@@ -130,3 +130,15 @@ def test_a_method_needs_networks_enough():
         audit_method(_population(8, 1, member=True, kind="m"), _population(5, 0), FORGET_IDS)
     with pytest.raises(InputError, match=r"2 m models.*3 or more"):
         audit_method(_population(2, 1, member=True, kind="m"), _population(8, 0), FORGET_IDS)
+
+
+def test_a_method_is_not_audited_by_oracles_of_other_data_or_that_saw_everything():
+    method, oracles = _population(8, 1, member=True, kind="m"), _population(8, 0)
+    for other in (
+        dataclasses.replace(oracles, data_fingerprint="other"),
+        dataclasses.replace(oracles, ids=oracles.ids[::-1]),
+    ):
+        with pytest.raises(InputError, match="of different examples"):
+            audit_method(method, other, FORGET_IDS)
+    with pytest.raises(InputError, match="8 of 8 oracles were trained on"):
+        audit_method(method, _population(8, 0, member=True), FORGET_IDS)

@@ -134,6 +134,9 @@ def test_what_does_not_fit_is_refused(oracles):
         oracles.positions(np.array([10**9]))
     with pytest.raises(InputError, match="margins of shape"):
         dataclasses.replace(oracles, margins=oracles.margins[:, :-1])
+    for name in ("member", "forgotten", "correct"):
+        with pytest.raises(InputError, match=f"{name} of shape"):
+            dataclasses.replace(oracles, **{name: getattr(oracles, name)[:2]})
     with pytest.raises(InputError, match="test example among members"):
         dataclasses.replace(oracles, member=np.ones_like(oracles.member))
     with pytest.raises(InputError, match="No population"):

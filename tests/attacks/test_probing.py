@@ -61,6 +61,7 @@ def test_no_sample_is_fitted_and_scored(train, test):
     assert np.isin(fitted, train.ids).all() and np.isin(fitted, gone).sum() == 10
     assert (samples.forgotten.labels == 1).all() and np.isin(forgotten, gone).sum() == 10
     assert (samples.rest.labels != 1).all() and np.isin(rest, test.ids).all()
+    np.testing.assert_array_equal(samples.unseen, np.isin(forgotten, test.ids))
 
 
 def test_forgotten_samples_leave_their_class(train, test):
@@ -70,6 +71,20 @@ def test_forgotten_samples_leave_their_class(train, test):
         np.isin(forgotten, gone).all() and len(forgotten) == 5 and np.isin(fitted, gone).sum() == 4
     )
     np.testing.assert_array_equal(np.sort(rest), test.ids)
+
+
+def test_the_excess_is_that_of_forgotten_over_unseen_images(train, test, network):
+    # Unseen images of the class as dark as class 0 is where class 1 is bright: none is recognised.
+    swapped = test.images.copy()
+    swapped[test.labels == 1] = test.images[test.labels == 0]
+    samples = probe_samples(
+        train, train.ids[train.labels == 1], dataclasses.replace(test, images=swapped)
+    )
+    for probe in (linear_probe, knn_probe):
+        found = probe(network, samples)
+        assert (found.forgotten, found.excess) == (50.0, 100.0)
+    nowhere = linear_probe(network, probe_samples(train, train.ids[::7], test))
+    assert nowhere.excess is None
 
 
 def test_a_limit_keeps_the_proportion(train, test):

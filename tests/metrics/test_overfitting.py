@@ -94,6 +94,11 @@ def test_any_chunk_gives_the_same():
         found = overfitting_metric(classifier, TRAIN, batch_size=size)
         np.testing.assert_allclose(found.values, whole.values, rtol=1e-4)
         np.testing.assert_allclose(found.gradients, whole.gradients, rtol=1e-4)
+    # Threads share nothing and return in order; the last chunk is not full.
+    for workers in (2, 3):
+        threaded = overfitting_metric(classifier, TRAIN, batch_size=3, workers=workers)
+        np.testing.assert_array_equal(threaded.values, found.values)
+        np.testing.assert_array_equal(threaded.losses, found.losses)
 
 
 def test_only_kernels_with_a_short_form_are_left_unformed():
@@ -130,3 +135,5 @@ def test_refusals():
         overfitting_metric(classifier, TRAIN.take(np.arange(0)))
     with pytest.raises(InputError, match="batch_size = 0"):
         overfitting_metric(classifier, TRAIN, batch_size=0)
+    with pytest.raises(InputError, match="workers = 0"):
+        overfitting_metric(classifier, TRAIN, workers=0)

@@ -1,0 +1,106 @@
+"""Networks trained from scratch by a defence, many at once, each on samples of its own."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int
+
+from dcmu_jax.data.dataset import Dataset, Normalisation
+from dcmu_jax.errors import InputError
+from dcmu_jax.training.examples import Loss, cross_entropy
+from dcmu_jax.training.keys import named_seed
+from dcmu_jax.training.population import FittedPopulation
+from dcmu_jax.training.private import PrivateGradient
+from dcmu_jax.unlearning.task import Training, train_together
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelSmoothing:
+    """Cross-entropy with a share of each label spread evenly over all classes, a loss for ``fit``.
+
+    Attributes:
+        share: in [0, 1); 0 is plain cross-entropy.
+    """
+
+    share: float
+
+    def __post_init__(self):
+        if not 0 <= self.share < 1:
+            raise InputError(
+                f"share = {self.share!r}", "a number from 0, below 1", "Set share within [0, 1)"
+            )
+
+    def __call__(
+        self, logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]
+    ) -> Float[Array, " batch"]:
+        """Loss of each example."""
+        logits = logits.astype(jnp.float32)
+        classes = logits.shape[-1]
+        targets = (1 - self.share) * (labels[:, None] == jnp.arange(classes)[None])
+        return optax.softmax_cross_entropy(logits, targets + self.share / classes)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How the networks of a defence are trained from scratch.
+
+    Attributes:
+        model: a Linen module in three parts.
+        training: epochs, batches, optimizer, augmentation.
+        loss: see ``fit``.
+        rule: see ``fit``.
+    """
+
+    model: nn.Module
+    training: Training
+    loss: Loss = cross_entropy
+    rule: PrivateGradient | None = None
+
+
+def train_by(
+    recipe: Recipe,
+    train: Dataset,
+    member: Bool[np.ndarray, "models samples"],
+    *,
+    normalisation: Normalisation,
+    seed: int,
+    chunk: int | None = None,
+) -> FittedPopulation:
+    """A network for each row of ``member``, trained on the samples that it names.
+
+    Recipes with one seed start from the same parameters, where the architecture is the same.
+
+    Args:
+        recipe: see ``Recipe``.
+        train: all that any of them is trained on.
+        member: as many samples in each row.
+
+    Other Args:
+        normalisation: of the inputs. Given, not measured: a private network must not measure it.
+        seed: of initialisation and training.
+        chunk: networks side by side, see ``training.population``.
+    """
+    counts = np.unique(member.sum(axis=1))
+    if len(counts) != 1 or member.shape[1] != len(train):
+        raise InputError(
+            f"Networks of {counts.tolist()} samples each, masks of {member.shape[1]} for a "
+            f"training set of {len(train)}",
+            "as many samples for each network, masks over the training set",
+            "Draw the masks with attacks.building.random_halves",
+        )
+    return train_together(
+        recipe.model,
+        train,
+        np.stack([np.flatnonzero(row) for row in member]),
+        recipe.training,
+        [named_seed(seed, f"network {number}") for number in range(len(member))],
+        normalisation=normalisation,
+        loss=recipe.loss,
+        rule=recipe.rule,
+        chunk=chunk,
+    )

@@ -1,0 +1,203 @@
+"""The commands of the deletion service: a workspace, requests to it, and what it can show."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+from rich.text import Text
+
+from dcmu_jax.errors import InputError
+from dcmu_jax.files import written_aside
+from dcmu_jax.pipeline.run import Run
+from dcmu_jax.reporting.certificate import certificate_sentences, write_certificate
+from dcmu_jax.reporting.progress import training_progress
+from dcmu_jax.service.verification import verify
+from dcmu_jax.service.workspace import Workspace
+from dcmu_jax.unlearning.task import Hooks
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Create:
+    """A saved run and where its workspace shall be.
+
+    Attributes:
+        run: directory of a run, as `dcmu train` leaves it.
+        out: directory of the workspace, not there yet.
+        quiet: no progress bars.
+    """
+
+    run: tyro.conf.Positional[Path]
+    out: Path
+    quiet: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Workspace:
+    """A workspace.
+
+    Attributes:
+        directory: of the workspace.
+    """
+
+    directory: tyro.conf.Positional[Path]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Work(_Workspace):
+    """A workspace.
+
+    Attributes:
+        quiet: no progress bars.
+    """
+
+    quiet: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Request(_Workspace):
+    """A workspace and what must go.
+
+    Attributes:
+        forget: ids:FILE, ids:3,17,29, class:2, random:0.1, or several joined by +.
+        reference: a name of your own; asked again under it, the request is the same one.
+    """
+
+    forget: tyro.conf.Positional[str]
+    reference: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Certificate(_Work):
+    """A workspace and one of its versions.
+
+    Attributes:
+        version: its number.
+        out: folder for the certificate as JSON and as a page.
+        audit: oracles to hold the current version against first, 4 or more; 0 for none. Kept.
+    """
+
+    version: tyro.conf.Positional[int]
+    out: Path = Path(".")
+    audit: int = 0
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(Text(text), soft_wrap=True)
+
+
+def _hooks(quiet: bool) -> Hooks:
+    return Hooks(lambda name, epochs: training_progress(name, epochs, enabled=not quiet))
+
+
+def _create(args: _Create, console: Console) -> None:
+    """Make a workspace of a saved run: its network, its bank, a copy of its images."""
+    run = Run.open(args.run, progress=_hooks(args.quiet).progress)
+    workspace = Workspace.create(run, args.out)
+    _say(console, f"Workspace {args.out}: {len(workspace.fixed.known)} samples, version 0")
+
+
+def _request(args: _Request, console: Console) -> None:
+    """Acknowledge a deletion request: once answered it is on disk."""
+    answer = Workspace(args.directory).request(args.forget, reference=args.reference)
+    _say(console, answer.sentence())
+
+
+def _process(args: _Work, console: Console) -> None:
+    """Forget all that is pending as one batch, and publish the new network."""
+    workspace = Workspace(args.directory)
+    done = workspace.process(_hooks(args.quiet))
+    for version in done:
+        _say(console, certificate_sentences(workspace.certificate(version))[0])
+    _say(console, f"Current network: {workspace.status().network}")
+    if not done:
+        _say(console, "Nothing was pending.")
+
+
+def _status(args: _Workspace, console: Console) -> None:
+    """Say where a workspace stands."""
+    status = dataclasses.asdict(Workspace(args.directory).status())
+    for name, value in status.items():
+        _say(console, f"{name:12} {'-' if value is None else value}")
+
+
+def _verify(args: _Workspace, console: Console) -> None:
+    """Check the ledger's chain, every file, and that nothing forgotten can be trained on."""
+    found = verify(args.directory)
+    for note in found.notes:
+        _say(console, f"Note: {note}")
+    if not found.clean:
+        raise InputError(
+            f"{len(found.problems)} problem(s) in {str(args.directory)!r}: "
+            + "; ".join(found.problems[:20]),
+            "a workspace as the service left it",
+            "Restore what has changed from a copy",
+        )
+    _say(console, "The workspace is as the service left it.")
+
+
+def _certificate(args: _Certificate, console: Console) -> None:
+    """Write what a version forgot, when, how and at what cost, as JSON and as a page."""
+    workspace = Workspace(args.directory)
+    if args.audit:
+        if args.version != workspace.status().version:
+            raise InputError(
+                f"An audit of version {args.version}",
+                f"the current version, {workspace.status().version}",
+                "Leave --audit out for an earlier one",
+            )
+        workspace.audit(oracles=args.audit)
+    certificate = workspace.certificate(args.version)
+    path = args.out / f"certificate-{args.version:04d}"
+    page = path.with_suffix(".html")
+    try:
+        with written_aside(path.with_suffix(".json")) as aside:
+            aside.write_text(json.dumps(certificate, indent=2) + "\n", encoding="utf-8")
+        write_certificate(page, certificate, workspace.fixed.name)
+    except OSError as error:
+        raise InputError(
+            f"The certificate cannot be written to {str(args.out)!r} ({error.strerror})",
+            "a folder that can be written to",
+            "Choose another --out",
+        ) from error
+    for sentence in certificate_sentences(certificate):
+        _say(console, sentence)
+    _say(console, f"Certificate: {page} and {path.with_suffix('.json').name}")
+
+
+def _purge(args: _Work, console: Console) -> None:
+    """Remove forgotten images and all that was made of them from the workspace."""
+    workspace = Workspace(args.directory)
+    version = workspace.purge(_hooks(args.quiet))
+    if version is None:
+        _say(console, "Nothing to purge: no forgotten image lies in the workspace.")
+        return
+    removed = workspace.certificate(version)["record"]["images_removed"]
+    _say(console, f"{removed} images removed; version {version} has a bank made without them.")
+    _say(console, REMAINS)
+
+
+REMAINS = (
+    "What remains elsewhere: the run and the data set that the workspace was made from, copies and "
+    "backups of either, networks of earlier versions that were copied out, and whatever the file "
+    "system keeps of removed files. In the workspace remain ids, labels and numbers, the mean and "
+    "spread of all pixels in the network's normalisation, and the network itself, which descends "
+    "from one that saw the images: an audit says how much of that shows."
+)
+"""What ``dcmu purge`` does not reach."""
+
+SERVICE_COMMANDS: dict[str, tuple[Callable[[Any, Console], None], type]] = {
+    "workspace": (_create, _Create),
+    "request": (_request, _Request),
+    "process": (_process, _Work),
+    "status": (_status, _Workspace),
+    "verify": (_verify, _Workspace),
+    "certificate": (_certificate, _Certificate),
+    "purge": (_purge, _Work),
+}
+"""Name -> handler and its arguments; ``dcmu_jax.cli`` runs them."""

@@ -1,0 +1,126 @@
+"""The certificate of a deletion as a page in the style of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dcmu_jax.errors import InputError
+from dcmu_jax.files import written_aside
+from dcmu_jax.reporting.html import flat_rows, render, setting_sections
+
+_SHOWN_IDS = 200
+
+
+def certificate_sentences(certificate: Mapping[str, Any]) -> list[str]:
+    """What a certificate says, in words, and what it does not.
+
+    Args:
+        certificate: see ``service.certificate.certificate``.
+    """
+    record, version = certificate["record"], certificate["version"]
+    change = record.get("change")
+    sentences = []
+    if change == "batch":
+        sentences.append(
+            f"Version {version}, published {certificate['published']}, forgot "
+            f"{len(record.get('forgotten', []))} samples by the method {record.get('method')}; "
+            f"{record.get('retained')} stay."
+        )
+        if record.get("looks_at_what_goes"):
+            sentences.append(
+                "The method looks at what goes once more, in this version only, to unlearn it."
+            )
+    elif change == "purge":
+        sentences.append(
+            f"Version {version}, published {certificate['published']}, has the network of the "
+            f"version before. {record.get('images_removed')} forgotten images, the banks they "
+            f"were part of and all earlier networks were removed from the workspace."
+        )
+    else:
+        sentences.append(f"Version {version} is the original network; nothing is forgotten.")
+    if change != "purge" and record.get("forgotten"):
+        sentences.append(
+            "The forgotten images have been purged from the workspace."
+            if certificate["images_purged"]
+            else "The forgotten images still lie in the workspace; nothing trains on them."
+        )
+    sentences.append(
+        "This says what was done. It is no proof that the network remembers nothing: only an "
+        "audit speaks of that, and only of what its attacks can see."
+    )
+    return sentences
+
+
+def write_certificate(path: Path | str, certificate: Mapping[str, Any], name: str) -> None:
+    """Write the page; everything in the certificate is shown as text, never as markup.
+
+    Args:
+        path: the file to write.
+        certificate: see ``service.certificate.certificate``.
+        name: of the data, for the title.
+
+    Raises:
+        InputError: its record is not one that the service wrote.
+    """
+    record, audit = certificate["record"], certificate["audit"]
+    try:
+        requests = [
+            [
+                request["text"],
+                str(request["samples"]),
+                request["acknowledged"],
+                request["reference"] or "\N{EN DASH}",
+            ]
+            for request in record.get("requests", [])
+        ]
+        statistics = [
+            [
+                statistic,
+                f"{found['value']:.3f}",
+                f"{found['low']:.3f} .. {found['high']:.3f}",
+                "yes" if found["within"] else "no",
+            ]
+            for statistic, found in (audit or {}).get("statistics", {}).items()
+        ]
+        numbers = {
+            key: record[key]
+            for key in ("reduction", "cost", "accuracy", "retained")
+            if key in record
+        }
+        page = render(
+            "certificate.html.j2",
+            title=f"Certificate of version {certificate['version']}, {name}",
+            summary=certificate_sentences(certificate),
+            requests=requests,
+            ids=_shown(record.get("forgotten", [])),
+            numbers=flat_rows(numbers),
+            audit=statistics,
+            audit_sentence=_audit_sentence(audit),
+            hashes=flat_rows(certificate["hashes"]),
+            settings=setting_sections(
+                {"method": record.get("method"), "seed": record.get("seed"), **record["settings"]}
+            ),
+            environment=flat_rows(record["environment"]),
+        )
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise InputError(
+            f"A certificate whose record cannot be shown ({type(error).__name__}: {error})",
+            "one of a workspace that the service made",
+            "Read it as JSON",
+        ) from error
+    with written_aside(path) as aside:
+        aside.write_text(page, encoding="utf-8")
+
+
+def _shown(ids: list[int]) -> str:
+    more = f", \N{HORIZONTAL ELLIPSIS} ({len(ids)} in all)" if len(ids) > _SHOWN_IDS else ""
+    return ", ".join(map(str, ids[:_SHOWN_IDS])) + more
+
+
+def _audit_sentence(audit: Any) -> str:
+    if not audit:
+        return ""
+    passed = "passed" if audit["passed"] else "did not pass"
+    return f"It {passed}, held against {audit['oracles']} of them."

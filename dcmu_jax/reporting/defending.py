@@ -1,0 +1,238 @@
+"""The defence of a saved run: find what it is overfitted on, unlearn it, measure, write."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import html
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dcmu_jax.applications.mia_defence import (
+    DEFENCE_RULES,
+    DefenceRule,
+    defend,
+    exposed_values,
+    few_epochs,
+)
+from dcmu_jax.attacks.building import Rearing, measured, shadow_population
+from dcmu_jax.attacks.roc import separation
+from dcmu_jax.data.requests import ForgetRequest
+from dcmu_jax.errors import InputError, check_at_least, check_fraction, unknown_name
+from dcmu_jax.files import write_json, written_aside
+from dcmu_jax.pipeline import stages
+from dcmu_jax.pipeline.config import PRESETS
+from dcmu_jax.pipeline.run import Run
+from dcmu_jax.reporting.defence import threshold_figure
+from dcmu_jax.reporting.style import png_bytes
+from dcmu_jax.training.checkpoints import save_classifier
+from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.keys import named_seed
+
+CAUTION = (
+    "A loss threshold is the weakest of attacks: that it finds less proves no privacy, and its "
+    "test samples are few at a false-positive rate of 1 %. Hold the network against shadow "
+    "networks that were defended in the same way before it is trusted."
+)
+"""What can be concluded from a run alone, and what cannot."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DefenceOptions:
+    """How a run is defended.
+
+    Attributes:
+        rule: otsu or otsu_per_class (the threshold of the overfitting metric), quantile (its
+            lowest), or lira (the samples that shadow networks tell best).
+        share: of the training set, for quantile and lira.
+        epochs: of unlearning, at most; 2 or more.
+        preset: whose online phase unlearns; the run's own if not given.
+        shadows: networks to train for lira, an even number, 6 or more.
+    """
+
+    rule: DefenceRule = "otsu"
+    share: float = 0.2
+    epochs: int = 5
+    preset: str | None = None
+    shadows: int = 8
+
+    def check(self) -> None:
+        """Raise ``InputError`` for what makes no sense."""
+        if self.rule not in DEFENCE_RULES:
+            raise unknown_name("rule of the defence", self.rule, DEFENCE_RULES)
+        check_fraction("share", self.share)
+        check_at_least("epochs", self.epochs, 2)
+        if self.preset is not None and self.preset not in PRESETS:
+            raise unknown_name("preset", self.preset, PRESETS)
+        if self.rule == "lira" and (self.shadows < 6 or self.shadows % 2):
+            raise InputError(
+                f"shadows = {self.shadows}", "an even number, 6 or more", "Set shadows to 8"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class DefendedRun:
+    """What a defence found and where it lies.
+
+    Attributes:
+        sentences: the findings.
+        directory: holds network/, histogram.png, defence.json and defence.html.
+    """
+
+    sentences: tuple[str, ...]
+    directory: Path
+
+
+def defend_run(
+    run: Run,
+    options: DefenceOptions,
+    *,
+    notify: Callable[[int, int], None] = lambda done, of: None,
+) -> DefendedRun:
+    """Defend the original network of a run; what is there already is not made again.
+
+    Args:
+        run: the run.
+        options: see ``DefenceOptions``.
+
+    Other Args:
+        notify: told the number of shadow networks trained and of all.
+
+    Raises:
+        InputError: options that make no sense, or a rule that leaves no sample on one side.
+    """
+    options.check()
+    preset = options.preset or run.config.preset
+    name = f"{options.rule}-{options.share:g}-{options.epochs}-{preset}"
+    if options.rule == "lira":
+        name += f"-{options.shadows}"
+    directory = run.directory / "defence" / name
+    done = directory / "defence.json"
+    if not done.exists():
+        _defend(run, options, preset, directory, notify)
+    try:
+        found = json.loads(done.read_text())
+        return DefendedRun(tuple(found["sentences"]), directory)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{str(done)!r} cannot be read ({error})",
+            "the file as dcmu defend wrote it",
+            "Delete it and run dcmu defend again",
+        ) from error
+
+
+def _defend(run: Run, options: DefenceOptions, preset: str, directory: Path, notify: Any) -> None:
+    train, original = run.splits.train, run.train()
+    method = stages.method_options(run.config, preset)
+    method = dataclasses.replace(
+        method,
+        online=few_epochs(method.online, options.epochs),
+        online_classes=few_epochs(method.online_classes, options.epochs),
+    )
+    config = dataclasses.replace(run.config, preset=preset, method=method)
+    cost: dict[str, float] = {}
+
+    def unlearn(ids: np.ndarray) -> Classifier:
+        gone = np.setdiff1d(train.labels, train.without(ids).labels)
+        request = ForgetRequest("overfitted", ids, tuple(gone.tolist()), "overfitted")
+        own = preset in run.presets
+        prepared = run.prepare(preset) if own else stages.prepare(config, original, run.splits)
+        served = stages.unlearn(preset, config, original, run.splits, request, prepared=prepared)
+        cost.update(online_s=served.online_s, offline_s=prepared.offline_s)
+        return served.classifier
+
+    given = _margins(run, original, options, notify) if options.rule == "lira" else {}
+    values = exposed_values(original, train, options.rule, **given)
+    defended = defend(
+        original, train, unlearn, values=values, rule=options.rule, share=options.share
+    )
+    # Tests that no preset in question has trained on.
+    usable = run.usable_tests() & stages.usable_tests(config, run.splits, (preset,))
+    before, after = (_measure(run, c, usable) for c in (original, defended.classifier))
+    subset = defended.subset
+    sentences = [
+        subset.sentence(),
+        f"Test accuracy {before['test_accuracy']:.2f} % -> {after['test_accuracy']:.2f} %, "
+        f"training accuracy {before['train_accuracy']:.2f} % -> {after['train_accuracy']:.2f} %.",
+        f"A loss threshold tells training from test samples with an AUC of "
+        f"{before['threshold_auc'][0]:.3f} -> {after['threshold_auc'][0]:.3f}; true positives at "
+        f"1 % false ones {before['threshold_tpr_at_1_percent'][0]:.3f} -> "
+        f"{after['threshold_tpr_at_1_percent'][0]:.3f}.",
+        CAUTION,
+    ]
+    figure = png_bytes(threshold_figure(subset, run.splits.class_names))
+    directory.mkdir(parents=True, exist_ok=True)
+    save_classifier(directory / "network", defended.classifier)
+    with written_aside(directory / "histogram.png") as aside:
+        aside.write_bytes(figure)
+    with written_aside(directory / "defence.html") as aside:
+        aside.write_text(_page(run, sentences, figure), encoding="utf-8")
+    write_json(
+        directory / "defence.json",  # last: the stage is finished once this is there
+        {
+            "options": dataclasses.asdict(options) | {"preset": preset},
+            "side": "at or below the threshold: small is overfitted",
+            "thresholds": [None if np.isnan(t) else float(t) for t in subset.thresholds],
+            "share": subset.share,
+            "ids": defended.ids.tolist(),
+            "before": before,
+            "after": after,
+            "cost": cost,
+            "sentences": sentences,
+        },
+    )
+    run.log(stage=f"defend {options.rule}", share=subset.share, **cost)
+
+
+def _measure(run: Run, network: Classifier, usable: np.ndarray) -> dict[str, Any]:
+    on_train = network.evaluate(run.splits.train)
+    on_test = network.evaluate(run.splits.test)
+    scores = -np.concatenate([on_train.losses, on_test.losses[usable]]).astype(np.float64)
+    member = np.arange(len(scores)) < len(on_train.losses)
+    found = separation(scores, member, resamples=100)
+    return {
+        "train_accuracy": 100 * float(on_train.correct.mean()),
+        "test_accuracy": 100 * float(on_test.correct[usable].mean()),
+        "threshold_auc": found.auc,
+        "threshold_tpr_at_1_percent": found.tpr_at_1_percent,
+    }
+
+
+def _margins(run: Run, original: Classifier, options: DefenceOptions, notify: Any) -> dict:
+    """Margins of the original and of shadow networks on random halves of its training set."""
+    rearing = Rearing(
+        model=run.model,
+        splits=run.splits,
+        training=run.config.training,
+        seed=named_seed(run.config.unlearning_seed, "defence"),
+        group=options.shadows,
+        folder=run.directory / "defence" / f"shadows-{options.shadows}",
+        notify=notify,
+    )
+    shadows = shadow_population(rearing, options.shadows)
+    own = measured([original], ["original"], run.splits, np.empty(0, np.int64))
+    inside = ~shadows.test
+    # Halves of an odd number leave samples out of two networks; every sample is out of some.
+    return {
+        "margins": own.margins[0, inside],
+        "shadows": shadows.margins[:, inside],
+        "member": shadows.member[:, inside],
+    }
+
+
+def _page(run: Run, sentences: list[str], figure: bytes) -> str:
+    """The findings as one page that fetches nothing."""
+    title = html.escape(f"Defence against membership inference: {run.splits.name}")
+    text = "\n".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)
+    image = base64.b64encode(figure).decode()
+    return (
+        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title>\n'
+        '<body style="max-width:44rem;margin:2rem auto;font-family:sans-serif">\n'
+        f"<h1>{title}</h1>\n{text}\n"
+        f'<img alt="histogram of the metric with its threshold" style="max-width:100%" '
+        f'src="data:image/png;base64,{image}">\n</body></html>\n'
+    )

@@ -1,0 +1,80 @@
+"""The certificate of a version: what it forgot, when and how, at what cost, with what hashes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dcmu_jax.errors import InputError
+from dcmu_jax.service.contents import read_manifest, read_record
+from dcmu_jax.service.history import History
+from dcmu_jax.service.ledger import sha256
+from dcmu_jax.service.manifest import not_as_written
+
+AUDITS = "audits"
+
+
+def audit_path(directory: Path, version: int) -> Path:
+    """Where the audit of a version lies."""
+    return directory / AUDITS / f"{version:04d}.json"
+
+
+def read_audit(directory: Path, history: History, version: int) -> Any:
+    """What an audit of a version found; None where there was none.
+
+    Raises:
+        InputError: the file is not the one that the ledger names.
+    """
+    if version not in history.audits:
+        return None
+    path = audit_path(directory, version)
+    data = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
+    if sha256(data) != history.audits[version]:
+        raise not_as_written(str(path), "its bytes have changed, or it is missing")
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise not_as_written(str(path), type(error).__name__) from error
+
+
+def certificate(directory: Path, history: History, version: int) -> dict[str, Any]:
+    """What is on record of a version, each piece checked against the hash that vouches for it.
+
+    It says what was done; it is no proof that the network remembers nothing. Only an audit speaks
+    of that, and only of what its attacks can see.
+
+    Args:
+        directory: of the workspace.
+        history: of its ledger.
+        version: its number.
+
+    Raises:
+        InputError: no such version, or one whose manifest or record has changed.
+    """
+    if not 0 <= version <= history.current.version:
+        raise InputError(
+            f"There is no version {version}",
+            f"0..{history.current.version}",
+            "dcmu status names the current one",
+        )
+    line, published = next(
+        (line, entry) for line, entry in history.published.items() if entry.version == version
+    )
+    manifest = read_manifest(directory, history, version)
+    return {
+        "version": version,
+        "published": published.time,
+        "forgotten_in_all": len(history.forgotten_by(version)),
+        "images_purged": version < history.purged_before or published.change == "purge",
+        "record": read_record(directory, manifest),
+        "audit": read_audit(directory, history, version),
+        "hashes": {
+            "ledger_line": line + 1,
+            "ledger": history.ledger.hashes[line],
+            "manifest": published.manifest,
+            "manifest_before": manifest.previous,
+            "parameters": manifest.parameters,
+            "files": manifest.files,
+        },
+    }

@@ -1,0 +1,344 @@
+"""What a workspace and its versions hold, written to files and read back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+
+from dcmu_jax.condensation.bank import CondensedBank
+from dcmu_jax.condensation.building import feature_network
+from dcmu_jax.data.dataset import Dataset, Splits
+from dcmu_jax.errors import InputError
+from dcmu_jax.files import read_archive
+from dcmu_jax.pipeline import stages
+from dcmu_jax.pipeline.config import RunConfig, from_json, to_json
+from dcmu_jax.service.disk import Disk, archive
+from dcmu_jax.service.history import History
+from dcmu_jax.service.ledger import sha256
+from dcmu_jax.service.manifest import (
+    MANIFEST,
+    Manifest,
+    decode,
+    differences,
+    encode,
+    hash_file,
+    hash_files,
+    not_as_written,
+)
+from dcmu_jax.service.requesting import known_samples
+from dcmu_jax.training.checkpoints import load_classifier
+from dcmu_jax.training.classifier import Classifier, fresh_classifier
+
+CONFIG, ABOUT, KNOWN, TEST = "config.json", "about.json", "known.npz", "test.npz"
+FIXED = (CONFIG, ABOUT, KNOWN, TEST)
+"""Files of a workspace that never change."""
+
+VERSIONS, NETWORK, START, BANK, DATA, RECORD = (
+    "versions",
+    "network",
+    "start",
+    "bank.npz",
+    "train.npz",
+    "record.json",
+)
+KEPT = (RECORD,)
+"""What a purge leaves of earlier versions, beside their manifests: numbers, no images."""
+
+_REMEDY = "Restore it from a copy; dcmu verify lists all that has changed"
+
+
+def version_folder(directory: Path, version: int) -> Path:
+    """Where a version lies."""
+    return directory / VERSIONS / f"{version:04d}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Fixed:
+    """What was settled when the workspace was created.
+
+    Attributes:
+        config: of the run that it was made from.
+        name: of the data.
+        class_names: of the data.
+        known: every sample of the training set then, without its image.
+        test: the test set: remembrance samples, and what accuracies are measured on.
+        model: the module of the network.
+    """
+
+    config: RunConfig
+    name: str
+    class_names: tuple[str, ...]
+    known: Dataset
+    test: Dataset
+    model: nn.Module
+
+    def splits(self, train: Dataset) -> Splits:
+        """``train`` beside the test set."""
+        return Splits(self.name, train, self.test, self.class_names)
+
+
+def write_fixed(disk: Disk, directory: Path, config: RunConfig, splits: Splits) -> dict[str, str]:
+    """Write what never changes; gives the hash of each file."""
+    about = {"name": splits.name, "class_names": list(splits.class_names)}
+    texts = {CONFIG: to_json(config) + "\n", ABOUT: json.dumps(about, indent=1) + "\n"}
+    for name, text in texts.items():
+        disk.create(directory / name, text.encode())
+    known = {"ids": splits.train.ids, "labels": splits.train.labels}
+    disk.create(directory / KNOWN, archive(known))
+    write_dataset(disk, directory / TEST, splits.test)
+    return {name: hash_file(directory / name) for name in FIXED}
+
+
+def read_fixed(directory: Path, hashes: dict[str, str], model: nn.Module | None) -> Fixed:
+    """Read what ``write_fixed`` wrote.
+
+    Args:
+        directory: of the workspace.
+        hashes: from the first line of the ledger.
+        model: the module, where it is not of the catalogue.
+
+    Raises:
+        InputError: a file is missing or has changed.
+    """
+    if sorted(hashes) != sorted(FIXED):
+        raise not_as_written("The first line of the ledger", "it names other files")
+    for name in FIXED:
+        path = directory / name
+        if path.is_symlink() or not path.is_file():
+            raise not_as_written(str(path), "it is missing")
+        if hash_file(path) != hashes[name]:
+            raise not_as_written(str(path), "its bytes have changed")
+    text = (directory / CONFIG).read_bytes().decode(errors="replace")
+    config = from_json(text, str(directory / CONFIG))
+    config.check()
+    name, class_names = _read_about(directory / ABOUT)
+    test = read_dataset(directory / TEST, len(class_names))
+    found = _arrays(directory / KNOWN, {"ids": ("i8", 1), "labels": ("i4", 1)})
+    known = known_samples(found["ids"], found["labels"], len(class_names))
+    if not (len(known) and len(np.unique(known.ids)) == len(known)):
+        raise not_as_written(str(directory / KNOWN), "no ids, or ids that occur twice")
+    fixed = Fixed(config, name, class_names, known, test, model or nn.Module())
+    if model is None:
+        built = stages.build_model(config.model, fixed.splits(test), config.network)
+        fixed = dataclasses.replace(fixed, model=built)
+    return fixed
+
+
+def _read_about(path: Path) -> tuple[str, tuple[str, ...]]:
+    try:
+        about = json.loads(path.read_bytes())
+        name, names = about["name"], about["class_names"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise not_as_written(str(path), type(error).__name__) from error
+    if not (isinstance(name, str) and isinstance(names, list) and len(names) > 1):
+        raise not_as_written(str(path), "no name, or no class names")
+    return name, tuple(map(str, names))
+
+
+def write_dataset(disk: Disk, path: Path, dataset: Dataset) -> None:
+    """Images, labels and ids as an archive."""
+    arrays: dict[str, Any] = {name: getattr(dataset, name) for name in ("images", "labels", "ids")}
+    disk.create(path, archive(arrays))
+
+
+def read_dataset(path: Path, num_classes: int) -> Dataset:
+    """Read what ``write_dataset`` wrote.
+
+    Raises:
+        InputError: not such an archive.
+    """
+    found = _arrays(path, {"images": ("u1", 4), "labels": ("i4", 1), "ids": ("i8", 1)})
+    dataset = Dataset(found["images"], found["labels"], found["ids"], num_classes)
+    if not (len(dataset) and len(np.unique(dataset.ids)) == len(dataset)):
+        raise not_as_written(str(path), "no ids, or ids that occur twice")
+    return dataset
+
+
+def _arrays(path: Path, kinds: dict[str, tuple[str, int]]) -> dict[str, np.ndarray]:
+    found = read_archive(path, "file of a workspace", _REMEDY)
+    for name, (kind, rank) in kinds.items():
+        array = found.get(name)
+        if array is None or array.dtype != np.dtype(kind) or array.ndim != rank:
+            raise not_as_written(str(path), f"no array {name} of {np.dtype(kind)}, rank {rank}")
+        if len(array) != len(found[next(iter(kinds))]):
+            raise not_as_written(str(path), "arrays of different lengths")
+    return found
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Version:
+    """A published version, read back.
+
+    Attributes:
+        manifest: of it.
+        network: it serves with.
+        start: the online phase begins with; the network itself but for version 0 after offline
+            training.
+        bank: of ``train``.
+        features: the network that the bank was made with.
+        train: the images that this version can still train on: none that it forgot.
+        held: the images that lie in the workspace, those forgotten since the last purge among them.
+    """
+
+    manifest: Manifest
+    network: Classifier
+    start: Classifier
+    bank: CondensedBank
+    features: Classifier
+    train: Dataset
+    held: Dataset
+
+
+def read_manifest(directory: Path, history: History, version: int) -> Manifest:
+    """The manifest of a version, if it is the one that the ledger names.
+
+    Raises:
+        InputError: it is not.
+    """
+    path = version_folder(directory, version) / MANIFEST
+    if path.parent.is_symlink() or path.is_symlink() or not path.is_file():
+        raise not_as_written(str(path), "it is missing")
+    data = path.read_bytes()
+    if sha256(data) != history.versions[version].manifest:
+        raise not_as_written(str(path), "its bytes have changed")
+    manifest = decode(data, path)
+    if manifest.version != version or manifest.change != history.versions[version].change:
+        raise not_as_written(str(path), "it is of another version")
+    return manifest
+
+
+def read_network(directory: Path, fixed: Fixed, version: int, name: str = NETWORK) -> Classifier:
+    """A network of a version; its files are not checked against the manifest here."""
+    like = fresh_classifier(fixed.model, fixed.test, 0)
+    return load_classifier(version_folder(directory, version) / name, fixed.model, like)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Samples:
+    """What the current version can train on; see ``Version``."""
+
+    manifest: Manifest
+    bank: CondensedBank
+    train: Dataset
+    held: Dataset
+
+
+def read_samples(directory: Path, fixed: Fixed, history: History) -> Samples:
+    """Images and bank of the current version, its files checked against their manifests first.
+
+    Raises:
+        InputError: a file has changed; a forgotten id is among what could be trained on.
+    """
+    number = history.current.version
+    manifest = read_manifest(directory, history, number)
+    for needed in sorted({number, manifest.data, manifest.features}):
+        folder = version_folder(directory, needed)
+        problems = differences(folder, read_manifest(directory, history, needed))
+        if problems:
+            raise not_as_written(str(directory / VERSIONS), problems[0])
+    held_in = version_folder(directory, manifest.data)
+    held = read_dataset(held_in / DATA, len(fixed.class_names))
+    train = held.without(history.forgotten)
+    bank = CondensedBank.load(version_folder(directory, number) / BANK)
+    bank.check(train)
+    return Samples(manifest, bank, train, held)
+
+
+def read_version(directory: Path, fixed: Fixed, history: History) -> Version:
+    """The current version, checked as by ``read_samples``, with its networks."""
+    found = read_samples(directory, fixed, history)
+    number, manifest = history.current.version, found.manifest
+    network = read_network(directory, fixed, number)
+    folder = version_folder(directory, number)
+    start = read_network(directory, fixed, number, START) if (folder / START).is_dir() else network
+    original = network
+    if manifest.features != number and found.bank.lineage == "trained":
+        original = read_network(directory, fixed, manifest.features)
+    return Version(
+        manifest=manifest,
+        network=network,
+        start=start,
+        bank=found.bank,
+        features=feature_network(found.bank, original, manifest.bank_seed),
+        train=found.train,
+        held=found.held,
+    )
+
+
+def write_version(
+    disk: Disk,
+    directory: Path,
+    manifest: Manifest,
+    *,
+    network: Classifier,
+    bank: CondensedBank,
+    record: dict[str, Any],
+    start: Classifier | None = None,
+    train: Dataset | None = None,
+) -> str:
+    """Write a version aside and give it its name; gives the hash of its manifest.
+
+    It is not published by that: only a line of the ledger does it.
+
+    Args:
+        disk: see ``Disk``.
+        directory: of the workspace.
+        manifest: its ``files`` and ``parameters`` are filled in here.
+        network: see ``Version``, as for ``bank`` and ``start``.
+        bank: likewise.
+        record: what is worth knowing of how it came about, JSON.
+        start: written where it is not ``network``.
+        train: written where the version holds images of its own.
+    """
+    folder = version_folder(directory, manifest.version)
+    aside = folder.with_name(f".{folder.name}.part")
+    disk.make_folder(aside)
+    disk.save_network(aside / NETWORK, network)
+    if start is not None and start is not network:
+        disk.save_network(aside / START, start)
+    if train is not None:
+        write_dataset(disk, aside / DATA, train)
+    disk.create(aside / BANK, archive(dataclasses.asdict(bank)))
+    disk.create(aside / RECORD, (json.dumps(record, indent=1) + "\n").encode())
+    manifest = dataclasses.replace(
+        manifest, parameters=network.fingerprint(), files=hash_files(aside)
+    )
+    data = encode(manifest)
+    disk.create(aside / MANIFEST, data)
+    disk.publish(aside, folder)
+    return sha256(data)
+
+
+def read_record(directory: Path, manifest: Manifest) -> dict[str, Any]:
+    """The record of a version, checked against its manifest."""
+    path = version_folder(directory, manifest.version) / RECORD
+    if path.is_symlink() or not path.is_file():
+        raise not_as_written(str(path), "it is missing")
+    data = path.read_bytes()
+    if sha256(data) != manifest.files.get(RECORD):
+        raise not_as_written(str(path), "its bytes have changed")
+    try:
+        record = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise not_as_written(str(path), type(error).__name__) from error
+    if not isinstance(record, dict):
+        raise InputError(f"The record {str(path)!r}", "a JSON object", _REMEDY)
+    return record
+
+
+def tidy(disk: Disk, directory: Path, history: History) -> None:
+    """Remove what interrupted work left, and what a purge has still to remove."""
+    folder = directory / VERSIONS
+    published = {version_folder(directory, p.version) for p in history.versions}
+    for path in sorted(folder.iterdir()):
+        if path not in published:
+            disk.remove(path)
+    for number in range(history.purged_before):
+        for path in sorted(version_folder(directory, number).iterdir()):
+            if path.name not in (MANIFEST, *KEPT):
+                disk.remove(path)

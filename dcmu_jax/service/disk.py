@@ -1,0 +1,140 @@
+"""Every change that the service makes to files: on disk, not in a cache, when a call returns."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from dcmu_jax.errors import InputError
+from dcmu_jax.training.checkpoints import save_classifier
+from dcmu_jax.training.classifier import Classifier
+
+Data = bytes | memoryview
+
+
+class Disk:
+    """The operations on files, each announced to ``step`` first.
+
+    The service knows no other way to change a file, so that a subclass can make any of them fail
+    (``experiments/fault_injection.py``, ``tests/service``).
+    """
+
+    def step(self, what: str, path: Path) -> None:
+        """Called before every operation; does nothing here."""
+
+    def put(self, file: IO[bytes], data: Data, path: Path) -> int:
+        """Write ``data`` to an open file."""
+        self.step("write", path)
+        return file.write(data)
+
+    def _sync(self, file: IO[bytes], path: Path) -> None:
+        self.step("sync", path)
+        file.flush()
+        os.fsync(file.fileno())
+
+    def sync_folder(self, path: Path) -> None:
+        """Make what was created, renamed or removed in a folder last."""
+        self.step("sync", path)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def create(self, path: Path, data: Data) -> None:
+        """A new file that holds ``data``."""
+        self.step("create", path)
+        with path.open("xb") as file:
+            self.put(file, data, path)
+            self._sync(file, path)
+
+    def replace(self, path: Path, data: Data) -> None:
+        """Put ``data`` in the place of a small file, whole or not at all."""
+        aside = path.with_name(f".{path.name}.part")
+        self.step("create", aside)
+        with aside.open("wb") as file:
+            self.put(file, data, aside)
+            self._sync(file, aside)
+        self.step("rename", path)
+        os.replace(aside, path)
+        self.sync_folder(path.parent)
+
+    def append(self, path: Path, at: int, data: Data) -> None:
+        """Write ``data`` at byte ``at`` of a file and cut off what stood there before."""
+        self.step("open", path)
+        with path.open("r+b") as file:
+            file.truncate(at)
+            file.seek(at)
+            self.put(file, data, path)
+            self._sync(file, path)
+
+    def sync(self, path: Path) -> None:
+        """Make what an existing file holds last."""
+        with path.open("r+b") as file:
+            self._sync(file, path)
+
+    def make_folder(self, path: Path) -> None:
+        """A new folder in one that is there."""
+        self.step("make", path)
+        path.mkdir()
+
+    def publish(self, aside: Path, path: Path) -> None:
+        """Give a finished folder its name, after all in it has reached the disk."""
+        for folder, _, names in os.walk(aside):
+            for name in names:
+                self.sync(Path(folder, name))
+            self.sync_folder(Path(folder))
+        self.step("rename", path)
+        aside.rename(path)
+        self.sync_folder(path.parent)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file, or a folder and all in it; one that is not there is no error."""
+        if not (path.exists() or path.is_symlink()):
+            return
+        self.step("remove", path)
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+        self.sync_folder(path.parent)
+
+    def save_network(self, path: Path, classifier: Classifier) -> None:
+        """A checkpoint of a network (``save_classifier``)."""
+        self.step("save", path)
+        try:
+            save_classifier(path, classifier)
+        except ValueError as error:  # what the layers below Orbax make of a full disk
+            raise OSError(None, str(error).splitlines()[0][:160], str(path)) from error
+
+
+def archive(arrays: Mapping[str, Any]) -> Data:
+    """The bytes of an ``npz`` archive, in memory: written in one go, by ``Disk`` like all else."""
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getbuffer()
+
+
+@contextlib.contextmanager
+def storage_errors(what: str, remedy: str) -> Iterator[None]:
+    """Turn what the operating system says into an ``InputError``.
+
+    Args:
+        what: was not done.
+        remedy: what to do about it.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise InputError(
+            f"{what} ({error.strerror or error}: {error.filename or 'the disk'})",
+            "a disk that can be read and written and has room",
+            remedy,
+        ) from error

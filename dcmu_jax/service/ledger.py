@@ -1,0 +1,248 @@
+"""The ledger: an append-only file of JSON lines, each with the hash of the one before.
+
+Beside it lies its *head*: how many bytes of the ledger are acknowledged, and the hash of the last
+line among them. A line is acknowledged once it is on disk and the head that counts it is, too. So
+what a crash left half-written lies beyond the head, and is known from damage to what was
+acknowledged, which lies before it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import pydantic
+
+from dcmu_jax.errors import InputError
+from dcmu_jax.service.disk import Disk
+
+LEDGER, HEAD = "ledger.jsonl", "ledger.head"
+STRICT = pydantic.ConfigDict(extra="forbid")
+"""Of dataclasses that are read from files: a field that they do not have is refused."""
+Hash = Annotated[str, pydantic.StringConstraints(pattern="^[0-9a-f]{64}$")]
+Count = Annotated[int, pydantic.Field(ge=0)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Created:
+    """The first line: what the workspace holds once and for all.
+
+    Attributes:
+        files: name -> SHA-256 of the files that never change.
+        previous: SHA-256 of the line before; empty, as there is none.
+        time: when, in UTC.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    kind: Literal["created"] = "created"
+    format: Literal[1] = 1
+    files: dict[str, Hash]
+    previous: str
+    time: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Requested:
+    """A deletion request that was acknowledged.
+
+    Attributes:
+        text: as it was written.
+        reference: the client's own name of it, if it gave one.
+        ids: that it named and no earlier line did; ascending. None, where a request with a
+            reference named only such as were known before.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    kind: Literal["request"] = "request"
+    text: str
+    reference: str | None
+    ids: tuple[int, ...]
+    previous: str
+    time: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Begun:
+    """A batch was closed: the next version forgets every request up to line ``through``."""
+
+    __pydantic_config__: ClassVar = STRICT
+    kind: Literal["begin"] = "begin"
+    version: Count
+    through: Count
+    previous: str
+    time: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Published:
+    """A version is the current one from here on.
+
+    Attributes:
+        change: from the version before: forgot a ``batch``, or a ``purge``.
+        manifest: SHA-256 of its manifest.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    kind: Literal["publish"] = "publish"
+    version: Count
+    change: Literal["created", "batch", "purge"]
+    manifest: Hash
+    previous: str
+    time: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Audited:
+    """A version was audited; ``file`` is the SHA-256 of what came out."""
+
+    __pydantic_config__: ClassVar = STRICT
+    kind: Literal["audit"] = "audit"
+    version: Count
+    file: Hash
+    previous: str
+    time: str
+
+
+Entry = Created | Requested | Begun | Published | Audited
+_ENTRY = pydantic.TypeAdapter(Annotated[Entry, pydantic.Field(discriminator="kind")])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Head:
+    __pydantic_config__: ClassVar = STRICT
+    bytes: Count
+    sha256: Hash
+
+
+_HEAD = pydantic.TypeAdapter(_Head)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ledger:
+    """What was read.
+
+    Attributes:
+        entries: of every whole line, acknowledged or not.
+        hashes: SHA-256 of each line, its line break included.
+        size: bytes of these lines.
+        acknowledged: bytes that the head counts; not above ``size``.
+    """
+
+    entries: tuple[Entry, ...] = ()
+    hashes: tuple[str, ...] = ()
+    size: int = 0
+    acknowledged: int = 0
+
+
+def sha256(data: bytes) -> str:
+    """SHA-256 in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def damaged(what: str) -> InputError:
+    """The error for a ledger that is not as it was written."""
+    return InputError(
+        f"The ledger is damaged: {what}",
+        "the ledger and its head as they were written",
+        "Restore both files from a copy; nothing was changed",
+    )
+
+
+def read_ledger(directory: Path) -> Ledger:
+    """Read the ledger of a workspace; changes nothing, and needs no lock.
+
+    Bytes beyond the head that are no whole line of the chain were never acknowledged: they are
+    passed over here, and cut off by the next ``append``.
+
+    Raises:
+        InputError: anything acknowledged is not as it was written.
+        OSError: a file cannot be read.
+    """
+    raw_head = (directory / HEAD).read_bytes()  # first: the ledger only grows
+    data = (directory / LEDGER).read_bytes()
+    try:
+        head = _HEAD.validate_json(raw_head, strict=True)
+    except pydantic.ValidationError as error:
+        raise damaged(f"{HEAD}: {error.errors()[0]['msg']}") from error
+    if _head_bytes(head.bytes, head.sha256) != raw_head:
+        raise damaged(f"{HEAD} is not as it is written")
+    known = _lines(data[: head.bytes])
+    if known.size != head.bytes or len(data) < head.bytes:
+        raise damaged(
+            f"line {len(known.entries) + 1} is not as it was acknowledged"
+            if len(data) >= head.bytes
+            else f"{head.bytes} bytes were acknowledged, {len(data)} are there"
+        )
+    if not known.hashes or known.hashes[-1] != head.sha256:
+        raise damaged(f"line {len(known.entries)} does not have the hash in {HEAD}")
+    return dataclasses.replace(_lines(data, known), acknowledged=head.bytes)
+
+
+def _lines(data: bytes, start: Ledger | None = None) -> Ledger:
+    """The lines of ``data`` up to the first that is not whole or not of the chain."""
+    start = start or Ledger()
+    entries, hashes, size = list(start.entries), list(start.hashes), start.size
+    while (end := data.find(b"\n", size) + 1) > 0:
+        line = data[size:end]
+        try:
+            entry = _ENTRY.validate_json(line, strict=True)
+        except pydantic.ValidationError:
+            break
+        if entry.previous != (hashes[-1] if hashes else ""):
+            break
+        entries.append(entry)
+        hashes.append(sha256(line))
+        size = end
+    return Ledger(tuple(entries), tuple(hashes), size)
+
+
+def _head_bytes(size: int, hashed: str) -> bytes:
+    return (json.dumps({"bytes": size, "sha256": hashed}) + "\n").encode()
+
+
+def create_ledger(disk: Disk, directory: Path, files: dict[str, str]) -> Ledger:
+    """The first line of a new ledger, and its head."""
+    disk.create(directory / LEDGER, b"")
+    return append(disk, directory, Ledger(), Created(files=files, previous="", time=now()))
+
+
+def settle(disk: Disk, directory: Path, ledger: Ledger) -> Ledger:
+    """Acknowledge whole lines beyond the head: whoever wrote them died before it could.
+
+    To be called under the ledger's lock, before anything is answered or added.
+    """
+    if ledger.size == ledger.acknowledged:
+        return ledger
+    disk.sync(directory / LEDGER)
+    disk.replace(directory / HEAD, _head_bytes(ledger.size, ledger.hashes[-1]))
+    return dataclasses.replace(ledger, acknowledged=ledger.size)
+
+
+def append(disk: Disk, directory: Path, ledger: Ledger, entry: Entry) -> Ledger:
+    """Add a line; it is acknowledged when this returns. To be called under the ledger's lock.
+
+    Args:
+        disk: see ``Disk``.
+        directory: of the workspace.
+        ledger: as it was just read and settled.
+        entry: its ``previous`` is filled in here.
+    """
+    previous = ledger.hashes[-1] if ledger.hashes else ""
+    entry = dataclasses.replace(entry, previous=previous)
+    line = (json.dumps(dataclasses.asdict(entry), separators=(",", ":")) + "\n").encode()
+    # What could not be read back must never be acknowledged.
+    if _ENTRY.validate_json(line, strict=True) != entry:
+        raise damaged(f"a line of kind {entry.kind!r} that reads back as another")
+    disk.append(directory / LEDGER, ledger.size, line)
+    size = ledger.size + len(line)
+    disk.replace(directory / HEAD, _head_bytes(size, sha256(line)))
+    return Ledger((*ledger.entries, entry), (*ledger.hashes, sha256(line)), size, size)

@@ -1,0 +1,133 @@
+"""The manifest of a version: which files it consists of, and the hash of each."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import ClassVar, Literal
+
+import pydantic
+
+from dcmu_jax.errors import InputError
+from dcmu_jax.service.ledger import STRICT, Count, Hash
+
+MANIFEST = "manifest.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Manifest:
+    """What a version is made of.
+
+    Attributes:
+        version: its number.
+        change: what it did to the version before.
+        previous: SHA-256 of the manifest before; empty for version 0.
+        parameters: ``Classifier.fingerprint`` of its network.
+        data: the version in whose folder its training images lie.
+        features: the version whose network gave the features of its bank.
+        bank_seed: that a clean bank's untrained network is derived from.
+        files: path below the version's folder -> SHA-256.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    format: Literal[1] = 1
+    version: Count
+    change: Literal["created", "batch", "purge"]
+    previous: str
+    parameters: Hash
+    data: Count
+    features: Count
+    bank_seed: Count
+    files: dict[str, Hash]
+
+
+_ADAPTER = pydantic.TypeAdapter(Manifest)
+
+
+def encode(manifest: Manifest) -> bytes:
+    """The bytes of ``manifest.json``."""
+    return _ADAPTER.dump_json(manifest, indent=1) + b"\n"
+
+
+def decode(data: bytes, path: Path) -> Manifest:
+    """Read what ``encode`` wrote.
+
+    Raises:
+        InputError: anything else, or a path that leads out of the version's folder.
+    """
+    try:
+        manifest = _ADAPTER.validate_json(data, strict=True)
+    except pydantic.ValidationError as error:
+        raise not_as_written(str(path), error.errors()[0]["msg"]) from error
+    for name in manifest.files:
+        check_inside(name)
+    if max(manifest.data, manifest.features) > manifest.version:
+        raise not_as_written(str(path), "it builds on a later version")
+    return manifest
+
+
+def not_as_written(what: str, why: str) -> InputError:
+    """The error for an artefact that has changed."""
+    return InputError(
+        f"{what} is not as it was published ({why})",
+        "the files of a workspace as the service wrote them",
+        "Restore it from a copy; dcmu verify lists all that has changed",
+    )
+
+
+def check_inside(name: str) -> None:
+    """Raise ``InputError`` unless ``name`` is a plain path that stays below its folder."""
+    posix, windows = PurePosixPath(name), PureWindowsPath(name)
+    plain = str(posix) == name and name not in ("", ".") and "\0" not in name
+    if not plain or posix.is_absolute() or windows.anchor or ".." in (*posix.parts, *windows.parts):
+        raise InputError(
+            f"A manifest that names the file {name!r}",
+            "paths below the folder of the version",
+            "Do not use this workspace: its author meant to reach files outside it",
+        )
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_below(folder: Path) -> dict[str, Path]:
+    """Path below ``folder`` -> file, of all that lies in it; links are not followed."""
+    found = {}
+    for here, folders, names in os.walk(folder):
+        links = [name for name in folders if Path(here, name).is_symlink()]
+        for name in (*names, *links):
+            path = Path(here, name)
+            found[path.relative_to(folder).as_posix()] = path
+    return dict(sorted(found.items()))
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """The hashes of all files below ``folder``, its manifest apart."""
+    return {name: hash_file(p) for name, p in files_below(folder).items() if name != MANIFEST}
+
+
+def differences(folder: Path, manifest: Manifest, kept: tuple[str, ...] | None = None) -> list[str]:
+    """How the files of a version differ from its manifest; empty where they do not.
+
+    Args:
+        folder: of the version.
+        manifest: of it.
+        kept: the only files that a purge left.
+    """
+    found = files_below(folder)
+    found.pop(MANIFEST, None)
+    wanted = {n: h for n, h in manifest.files.items() if kept is None or n in kept}
+    problems = [f"{folder.name}/{name} is missing" for name in wanted if name not in found]
+    for name, path in found.items():
+        if path.is_symlink() or not path.is_file():
+            problems.append(f"{folder.name}/{name} is a link or no file")
+        elif name not in manifest.files:
+            problems.append(f"{folder.name}/{name} is in no manifest")
+        elif name in wanted and hash_file(path) != wanted[name]:
+            problems.append(f"{folder.name}/{name} has changed")
+    return problems

@@ -1,0 +1,136 @@
+"""Is a workspace as the service left it: the chain, every file, and no forgotten id in use."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import flax.linen as nn
+import numpy as np
+
+from dcmu_jax.errors import InputError
+from dcmu_jax.service.certificate import AUDITS, audit_path, read_audit
+from dcmu_jax.service.contents import (
+    KEPT,
+    VERSIONS,
+    read_fixed,
+    read_manifest,
+    read_network,
+    read_record,
+    read_samples,
+    version_folder,
+)
+from dcmu_jax.service.history import History, replay
+from dcmu_jax.service.ledger import LEDGER, read_ledger
+from dcmu_jax.service.manifest import MANIFEST, differences
+
+
+@dataclasses.dataclass(frozen=True)
+class Verification:
+    """What was found.
+
+    Attributes:
+        problems: what is not as it was written; empty in a sound workspace.
+        notes: what interrupted work left, which the next one removes, and which is no damage.
+    """
+
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def clean(self) -> bool:
+        """Whether there is no problem."""
+        return not self.problems
+
+
+def verify(directory: Path | str, *, model: nn.Module | None = None) -> Verification:
+    """Check a workspace without changing it, and without stopping at the first problem.
+
+    Finds any change of a byte in the ledger, its head, settings, images, banks, checkpoints,
+    manifests, records and audits. Someone who may write them all, and computes every hash again, is
+    found only by who has kept a receipt, a certificate or the head of the ledger elsewhere.
+
+    Args:
+        directory: of the workspace.
+        model: the module, where it is not of the catalogue.
+    """
+    directory = Path(directory)
+    problems: list[str] = []
+    notes: list[str] = []
+    try:
+        ledger = read_ledger(directory)
+        history = replay(ledger)
+        beyond = (directory / LEDGER).stat().st_size - ledger.acknowledged
+        if beyond:
+            notes.append(f"{beyond} bytes of the ledger were never acknowledged")
+        fixed = read_fixed(directory, history.created.files, model)
+    except (InputError, OSError) as error:
+        return Verification((str(error),), ())
+    _check_ids(history, fixed.known.ids, problems)
+    for entry in history.versions:
+        _check_version(directory, history, entry.version, problems, notes)
+    _check_strays(directory, history, notes)
+    for version in history.audits:
+        try:
+            read_audit(directory, history, version)
+        except (InputError, OSError) as error:
+            problems.append(str(error))
+    if not problems:
+        try:
+            current = read_samples(directory, fixed, history)
+            network = read_network(directory, fixed, history.current.version)
+        except (InputError, OSError) as error:
+            return Verification((str(error),), tuple(notes))
+        if network.fingerprint() != current.manifest.parameters:
+            problems.append("The current network does not have the parameters of its manifest")
+        retained = np.setdiff1d(fixed.known.ids, history.forgotten)
+        for what, ids in (("images", current.train.ids), ("bank", current.bank.ids)):
+            if not np.array_equal(np.sort(ids), retained):
+                problems.append(f"The {what} of the current version are not those that stay")
+        purged = history.forgotten_by(history.purged_before)
+        if np.isin(purged, current.held.ids).any():
+            problems.append("Images that were purged are in the workspace")
+    return Verification(tuple(problems), tuple(notes))
+
+
+def _check_ids(history: History, known: np.ndarray, problems: list[str]) -> None:
+    asked = np.concatenate([history.forgotten, history.waiting])
+    unknown = np.setdiff1d(asked, known)
+    if len(unknown):
+        problems.append(f"The ledger names {len(unknown)} ids that the workspace never had")
+
+
+def _check_version(
+    directory: Path, history: History, version: int, problems: list[str], notes: list[str]
+) -> None:
+    folder = version_folder(directory, version)
+    kept = KEPT if version < history.purged_before else None
+    try:
+        manifest = read_manifest(directory, history, version)
+        before = history.versions[version - 1].manifest if version else ""
+        if manifest.previous != before:
+            problems.append(f"{folder.name}: it does not follow from the version before")
+        problems += differences(folder, manifest, kept)
+        record = read_record(directory, manifest)
+        if version in history.batches:
+            ids = history.ids_of(history.batches[version].lines).tolist()
+            if record.get("forgotten") != ids:
+                problems.append(f"{folder.name}: its record names other ids than the ledger")
+    except (InputError, OSError) as error:
+        problems.append(str(error))
+        return
+    if kept is not None:
+        left = [p.name for p in folder.iterdir() if p.name not in (MANIFEST, *KEPT)]
+        if left:
+            notes.append(f"{folder.name}: a purge has still to remove {', '.join(sorted(left))}")
+
+
+def _check_strays(directory: Path, history: History, notes: list[str]) -> None:
+    published = {version_folder(directory, entry.version) for entry in history.versions}
+    audits = {audit_path(directory, version) for version in history.audits}
+    folders = [directory / VERSIONS, *([directory / AUDITS] if history.audits else [])]
+    for folder in folders:
+        if folder.is_dir():
+            for path in sorted(folder.iterdir()):
+                if path not in published | audits:
+                    notes.append(f"{path.relative_to(directory)} is left of interrupted work")

@@ -1,0 +1,145 @@
+"""The work between two versions: forget a batch, or make the bank again from what is left."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.metadata
+import platform
+from typing import Any
+
+import jax
+import numpy as np
+
+from dcmu_jax.condensation.bank import CondensedBank
+from dcmu_jax.condensation.deletion import recondense
+from dcmu_jax.data.dataset import Dataset
+from dcmu_jax.data.requests import request_for_ids
+from dcmu_jax.pipeline import stages
+from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.service.contents import Fixed, Version
+from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.keys import named_seed
+from dcmu_jax.training.timing import Stopwatch
+from dcmu_jax.unlearning.modular import Offline
+from dcmu_jax.unlearning.task import Hooks, Prepared
+
+_PACKAGES = ("dcmu_jax", "jax", "jaxlib", "flax", "numpy", "orbax-checkpoint")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Made:
+    """What the next version consists of.
+
+    Attributes:
+        network: to serve with.
+        bank: of what is left.
+        facts: for the record, JSON.
+    """
+
+    network: Classifier
+    bank: CondensedBank
+    facts: dict[str, Any]
+
+
+def seed_of(config: RunConfig, version: int, digest: str) -> int:
+    """The seed of a version: of its number and of the ids requested up to then, not of the time."""
+    return named_seed(config.unlearning_seed, f"version {version} of {digest}")
+
+
+def forget_batch(
+    fixed: Fixed, before: Version, ids: np.ndarray, seed: int, hooks: Hooks | None = None
+) -> Made:
+    """The online phase for a batch, from the network, images and bank of the version before.
+
+    What earlier versions forgot is not in ``before.train`` and so cannot return. The bank of the
+    result is condensed again from the survivors of every touched cluster, from equal weights: the
+    pixels of the batch have no part in it (``condensation.deletion``).
+
+    Args:
+        fixed: see ``Fixed``.
+        before: the current version.
+        ids: of the batch.
+        seed: of all that is random in it.
+        hooks: see ``Hooks``.
+    """
+    config = dataclasses.replace(fixed.config, unlearning_seed=seed)
+    request = request_for_ids(ids, before.train)
+    splits = fixed.splits(before.train)
+    remembrance = stages.remembrance_of(fixed.config, config.preset, splits)
+    unlearned = stages.unlearn(
+        config.preset,
+        config,
+        before.network,
+        splits,
+        request,
+        prepared=Prepared(before.bank, before.start, remembrance, 0.0, 0.0),
+        features=before.features,
+        hooks=hooks,
+    )
+    watch = Stopwatch()
+    with watch.running():
+        bank = recondense(
+            before.bank,
+            before.train,
+            before.features,
+            ids,
+            config.method.condensation.matching,
+            warm=False,
+        )
+    train = before.train.without(ids)
+    method = config.method
+    whole = request.forgotten_classes
+    forgotten_labels = before.train.labels[before.train.positions(ids)]
+    schedule = method.online_classes if np.isin(forgotten_labels, whole).all() else method.online
+    facts = {
+        "classes_forgotten_whole": [fixed.class_names[label] for label in whole],
+        "looks_at_what_goes": schedule.sees_forget_set,
+        "reduction": unlearned.reduction,
+        "cost": {
+            "online_s": unlearned.online_s,
+            "bank_s": watch.run_s,
+            "compile_s": unlearned.compile_s + watch.compile_s,
+            "online_flops": unlearned.flops,
+        },
+        "accuracy": accuracies(unlearned.classifier, train, fixed.test.without(remembrance.ids))
+        | {"forgotten": _accuracy(unlearned.classifier, before.train.without(train.ids))},
+    }
+    return Made(unlearned.classifier, bank, facts)
+
+
+def make_bank_again(fixed: Fixed, before: Version, seed: int, hooks: Hooks | None = None) -> Made:
+    """A bank of the images that are left, clustered and condensed anew by the current network.
+
+    Nothing of an earlier bank enters, and no network of an earlier version.
+    """
+    method = dataclasses.replace(fixed.config.method, offline=Offline(rounds=0))
+    config = dataclasses.replace(fixed.config, unlearning_seed=seed, method=method)
+    prepared = stages.prepare(config, before.network, fixed.splits(before.train), hooks=hooks)
+    remembrance = stages.remembrance_of(fixed.config, config.preset, fixed.splits(before.train))
+    facts = {
+        "cost": {"bank_s": prepared.offline_s, "compile_s": prepared.compile_s},
+        "accuracy": accuracies(before.network, before.train, fixed.test.without(remembrance.ids)),
+    }
+    return Made(before.network, prepared.bank, facts)
+
+
+def accuracies(network: Classifier, train: Dataset, test: Dataset) -> dict[str, float | None]:
+    """Accuracies in percent on what is left and on test images that are not remembered."""
+    return {"retained": _accuracy(network, train), "test": _accuracy(network, test)}
+
+
+def _accuracy(network: Classifier, dataset: Dataset) -> float | None:
+    if not len(dataset):
+        return None
+    return round(100 * float(network.evaluate(dataset).correct.mean()), 4)
+
+
+def environment() -> dict[str, str]:
+    """Versions and the kind of device; nothing that names the machine."""
+    versions = {"python": platform.python_version(), "device": jax.devices()[0].device_kind}
+    for package in _PACKAGES:
+        try:
+            versions[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions

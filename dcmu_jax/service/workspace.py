@@ -1,0 +1,505 @@
+"""A workspace: requests are acknowledged, batches are forgotten, versions are published."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+
+from dcmu_jax.errors import InputError
+from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.run import Run
+from dcmu_jax.service import work
+from dcmu_jax.service.auditing import audit_version
+from dcmu_jax.service.certificate import audit_path, certificate
+from dcmu_jax.service.contents import (
+    NETWORK,
+    VERSIONS,
+    Fixed,
+    Version,
+    read_fixed,
+    read_manifest,
+    read_network,
+    read_samples,
+    read_version,
+    tidy,
+    version_folder,
+    write_fixed,
+    write_version,
+)
+from dcmu_jax.service.disk import Disk, storage_errors
+from dcmu_jax.service.history import Batch, History, replay
+from dcmu_jax.service.ledger import (
+    LEDGER,
+    Audited,
+    Begun,
+    Entry,
+    Published,
+    Requested,
+    append,
+    create_ledger,
+    now,
+    read_ledger,
+    settle,
+    sha256,
+)
+from dcmu_jax.service.locks import locked
+from dcmu_jax.service.manifest import Manifest, not_as_written
+from dcmu_jax.service.requesting import Answer, read_request
+from dcmu_jax.service.verification import Verification, verify
+from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.unlearning.task import Hooks
+
+LEDGER_LOCK, WORK_LOCK = "ledger.lock", "work.lock"
+_ASK_AGAIN = "Make room and ask again: the answer says what is known by then"
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """Where a workspace stands.
+
+    Attributes:
+        version: the current one.
+        published: when, in UTC.
+        network: the folder of its network.
+        retained: samples that it can still train on.
+        forgotten: samples that it and those before forgot.
+        pending: samples that wait.
+        interrupted: the version that was begun and not published, if any.
+        unpurged: forgotten samples whose images still lie in the workspace.
+        head: SHA-256 of the ledger's last line: who keeps it elsewhere can tell a ledger that was
+            written anew.
+    """
+
+    version: int
+    published: str
+    network: Path
+    retained: int
+    forgotten: int
+    pending: int
+    interrupted: int | None
+    unpurged: int
+    head: str
+
+
+class Workspace:
+    """A network that is in use, and the deletions that it has to serve.
+
+    Guarantees, on a file system that keeps what was synced and renames at once:
+
+    - A request that was answered is in the ledger whatever happens later.
+    - A version is published by one line of the ledger, after all of its files are on disk.
+    - Work that was interrupted at any point is done again to the same bits: a batch is closed
+      before it is worked on, and its seed comes of its number and of the ids requested.
+    - What a version forgot is in no set that a later version trains on.
+    - Nothing is unpickled, and no path in a manifest leads out of its folder.
+
+    Args:
+        directory: where it lies.
+        model: the module, where the run's was not of the catalogue.
+        disk: see ``Disk``.
+    """
+
+    def __init__(
+        self, directory: Path | str, *, model: nn.Module | None = None, disk: Disk | None = None
+    ):
+        self.directory, self._disk = Path(directory), disk or Disk()
+        if not (self.directory / LEDGER).is_file():
+            raise InputError(
+                f"{str(directory)!r} is no workspace",
+                "a directory made by dcmu workspace",
+                "Check the path, or make one of a run that dcmu train left",
+            )
+        with self._reading():
+            history = replay(read_ledger(self.directory))
+            self.fixed: Fixed = read_fixed(self.directory, history.created.files, model)
+
+    @classmethod
+    def create(cls, run: Run, directory: Path | str, *, disk: Disk | None = None) -> Workspace:
+        """A workspace of a run: its original network, its bank, and copies of its images.
+
+        What the run has not done yet (training, the offline phase) is done first.
+
+        Raises:
+            InputError: the directory exists, or cannot be written.
+        """
+        directory, disk = Path(directory), disk or Disk()
+        if directory.exists():
+            raise InputError(
+                f"The workspace {str(directory)!r} exists already",
+                "a directory that is not there yet",
+                "Choose another --out",
+            )
+        original, prepared = run.train(), run.prepare()
+        aside = directory.with_name(f".{directory.name}.{os.getpid()}.part")
+        with storage_errors(f"The workspace {str(directory)!r} cannot be made", "Choose another"):
+            try:
+                directory.parent.mkdir(parents=True, exist_ok=True)
+                disk.make_folder(aside)
+                disk.make_folder(aside / VERSIONS)
+                for name in (LEDGER_LOCK, WORK_LOCK):
+                    disk.create(aside / name, b"")
+                files = write_fixed(disk, aside, run.config, run.splits)
+                ledger = create_ledger(disk, aside, files)
+                manifest = Manifest(
+                    version=0,
+                    change="created",
+                    previous="",
+                    parameters="",
+                    data=0,
+                    features=0,
+                    bank_seed=run.config.unlearning_seed,
+                    files={},
+                )
+                hashed = write_version(
+                    disk,
+                    aside,
+                    manifest,
+                    network=original,
+                    bank=prepared.bank,
+                    record=_record(run.config, 0, "created", run.config.seed)
+                    | {"cost": {"bank_s": prepared.offline_s, "compile_s": prepared.compile_s}},
+                    start=prepared.classifier,
+                    train=run.splits.train,
+                )
+                append(disk, aside, ledger, _published(0, "created", hashed))
+                disk.publish(aside, directory)
+            except Exception:
+                shutil.rmtree(aside, ignore_errors=True)
+                raise
+        return cls(directory, model=run.model, disk=disk)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[None]:
+        with storage_errors("The workspace cannot be read", "Check its permissions"):
+            yield
+
+    @contextlib.contextmanager
+    def _writing(self, what: str, remedy: str = _ASK_AGAIN) -> Iterator[None]:
+        with (
+            storage_errors(what, remedy),
+            locked(self.directory / LEDGER_LOCK, wait_s=30.0),
+        ):
+            yield
+
+    @contextlib.contextmanager
+    def _working(self) -> Iterator[None]:
+        """Hold the lock of long work, during which requests are acknowledged nevertheless."""
+        with (
+            storage_errors("The work was not finished", "Make room and start it again"),
+            locked(self.directory / WORK_LOCK, wait_s=0.0),
+        ):
+            with self._writing("The ledger cannot be written"):
+                history = replay(settle(self._disk, self.directory, read_ledger(self.directory)))
+            tidy(self._disk, self.directory, history)
+            yield
+
+    def history(self) -> History:
+        """What the ledger amounts to now."""
+        with self._reading():
+            return replay(read_ledger(self.directory))
+
+    def _append(self, history: History, entry: Entry) -> History:
+        return replay(append(self._disk, self.directory, history.ledger, entry))
+
+    def request(self, text: str, *, reference: str | None = None) -> Answer:
+        """Acknowledge a request: when this returns it is on disk.
+
+        Args:
+            text: see ``data.requests.parse_request``; ids may have been requested before.
+            reference: the client's own name for the request. Asked again under the same one,
+                which is safe after an error or a crash, it is the same request, whatever a
+                ``random`` would draw by then.
+
+        Raises:
+            InputError: it names what the workspace never had, or leaves nothing to train on, and
+                then nothing is acknowledged; or the disk failed, and then it may have been.
+        """
+        text, reference = _plain(text), None if reference is None else _plain(reference)
+        with self._writing("The request was not acknowledged"):
+            ledger = settle(self._disk, self.directory, read_ledger(self.directory))
+            history = replay(ledger)
+            line = _line_of(history, text, reference)
+            if line is not None:
+                ids = np.asarray(history.requests[line].ids, np.int64)
+                return _answer(history, ids, line)
+            ids = read_request(text, self.fixed.known, history, self.fixed.config.forget_seed)
+            gone = np.concatenate([history.forgotten, history.waiting])
+            new = np.setdiff1d(ids, gone)
+            if not len(new) and reference is None:
+                return _answer(history, ids, None)
+            entry = Requested(
+                text=_without_folders(text),
+                reference=reference,
+                ids=tuple(new.tolist()),
+                previous="",
+                time=now(),
+            )
+            after = self._append(history, entry)
+            line = len(after.ledger.entries) - 1
+            answer = _answer(after, np.setdiff1d(ids, new), line)
+            return dataclasses.replace(answer, accepted=new)
+
+    def process(self, hooks: Hooks | None = None) -> list[int]:
+        """Forget what is pending, as one batch, and publish the network that has.
+
+        A batch that was interrupted comes first, as it was closed then. Requests that come in
+        meanwhile wait for the next call.
+
+        Returns:
+            The versions that were published: none where nothing was pending.
+        """
+        with self._working():
+            done = []
+            with self._writing("The batch was not begun"):
+                history = replay(read_ledger(self.directory))
+                last = max(history.pending, default=-1)
+            if history.open is not None or last >= 0:
+                read_samples(self.directory, self.fixed, history)  # or nothing is begun
+            if history.open is not None:
+                done.append(self._serve(history.open, hooks))
+            with self._writing("The batch was not begun"):
+                history = replay(read_ledger(self.directory))
+                if last >= 0:
+                    begun = Begun(
+                        version=history.current.version + 1, through=last, previous="", time=now()
+                    )
+                    history = self._append(history, begun)
+            if history.open is not None:
+                done.append(self._serve(history.open, hooks))
+            return done
+
+    def _serve(self, batch: Batch, hooks: Hooks | None) -> int:
+        history = self.history()
+        before = read_version(self.directory, self.fixed, history)
+        seed = work.seed_of(self.fixed.config, batch.version, history.digest(batch.through))
+        ids = history.ids_of(batch.lines)
+        made = work.forget_batch(self.fixed, before, ids, seed, hooks)
+        record = _record(self.fixed.config, batch.version, "batch", seed)
+        record |= {
+            "forgotten": ids.tolist(),
+            "retained": len(before.train) - len(ids),
+            "requests": [
+                {
+                    "line": line + 1,
+                    "receipt": history.ledger.hashes[line],
+                    "text": history.requests[line].text,
+                    "reference": history.requests[line].reference,
+                    "acknowledged": history.requests[line].time,
+                    "samples": len(history.requests[line].ids),
+                }
+                for line in batch.lines
+            ],
+        }
+        manifest = dataclasses.replace(before.manifest, version=batch.version, change="batch")
+        self._publish(history, manifest, made, record)
+        return batch.version
+
+    def _publish(
+        self,
+        history: History,
+        manifest: Manifest,
+        made: work.Made,
+        record: dict[str, Any],
+        **rest: Any,
+    ) -> None:
+        previous = history.current.manifest
+        hashed = write_version(
+            self._disk,
+            self.directory,
+            dataclasses.replace(manifest, previous=previous),
+            network=made.network,
+            bank=made.bank,
+            record=record | made.facts,
+            **rest,
+        )
+        line = _published(manifest.version, manifest.change, hashed)
+        with self._writing("The version was not published", "Make room and start again"):
+            ledger = settle(self._disk, self.directory, read_ledger(self.directory))
+            self._append(replay(ledger), line)
+
+    def purge(self, hooks: Hooks | None = None) -> int | None:
+        """Remove the images of forgotten samples and all that was made of them.
+
+        Publishes a version with the same network, a bank made anew by it, and the images that are
+        left; then removes images, banks and networks of all earlier versions. What it does not
+        reach is in ``docs/guides/deletion_service.md``.
+
+        Returns:
+            The version, or None where there was nothing to remove.
+
+        Raises:
+            InputError: a batch was interrupted, whose images are still needed.
+        """
+        with self._working():
+            history = self.history()
+            if history.open is not None:
+                raise InputError(
+                    f"A purge while version {history.open.version} is unfinished",
+                    "a workspace whose last batch was published",
+                    "Run dcmu process first",
+                )
+            if not self.unpurged(history):
+                return None
+            before = read_version(self.directory, self.fixed, history)
+            number = history.current.version + 1
+            through = max(line for batch in history.batches.values() for line in batch.lines)
+            seed = work.seed_of(self.fixed.config, number, history.digest(through))
+            made = work.make_bank_again(self.fixed, before, seed, hooks)
+            manifest = dataclasses.replace(
+                before.manifest,
+                version=number,
+                change="purge",
+                data=number,
+                features=number,
+                bank_seed=seed,
+            )
+            record = _record(self.fixed.config, number, "purge", seed)
+            removed = np.setdiff1d(before.held.ids, before.train.ids)
+            record |= {"images_removed": len(removed), "retained": len(before.train)}
+            self._publish(history, manifest, made, record, train=before.train)
+            tidy(self._disk, self.directory, self.history())
+            return number
+
+    def unpurged(self, history: History) -> int:
+        """How many forgotten samples still have their images in the workspace."""
+        return len(history.forgotten) - len(history.forgotten_by(history.purged_before))
+
+    def status(self) -> Status:
+        """Where the workspace stands; changes nothing."""
+        history = self.history()
+        current = history.current
+        return Status(
+            version=current.version,
+            published=current.time,
+            network=version_folder(self.directory, current.version) / NETWORK,
+            retained=len(self.fixed.known) - len(history.forgotten),
+            forgotten=len(history.forgotten),
+            pending=len(history.waiting),
+            interrupted=history.open.version if history.open else None,
+            unpurged=self.unpurged(history),
+            head=history.ledger.hashes[-1],
+        )
+
+    def verify(self) -> Verification:
+        """Look for anything that is not as it was written; see ``verification.verify``."""
+        return verify(self.directory, model=self.fixed.model)
+
+    def certificate(self, version: int) -> dict[str, Any]:
+        """What a version forgot, when and how; see ``certificate.certificate``."""
+        with self._reading():
+            return certificate(self.directory, self.history(), version)
+
+    def audit(
+        self, *, oracles: int = 16, notify: Callable[[int, int], None] = lambda done, of: None
+    ) -> int:
+        """Audit the current version, if it was not yet; its certificate then has the numbers.
+
+        Args:
+            oracles: see ``auditing.audit_version``.
+            notify: likewise.
+
+        Returns:
+            The version.
+
+        Raises:
+            InputError: see ``auditing.audit_version``.
+        """
+        with self._working():
+            history = self.history()
+            number = history.current.version
+            if number in history.audits:
+                return number
+            version = read_version(self.directory, self.fixed, history)
+            data = audit_version(self.fixed, version, oracles=oracles, notify=notify)
+            path = audit_path(self.directory, number)
+            if not path.parent.is_dir():
+                self._disk.make_folder(path.parent)
+            self._disk.replace(path, data)
+            line = Audited(version=number, file=sha256(data), previous="", time=now())
+            with self._writing("The audit was not kept"):
+                ledger = settle(self._disk, self.directory, read_ledger(self.directory))
+                self._append(replay(ledger), line)
+            return number
+
+    def network(self) -> Classifier:
+        """The network of the current version.
+
+        Raises:
+            InputError: its files have changed.
+        """
+        with self._reading():
+            history = self.history()
+            number = history.current.version
+            network = read_network(self.directory, self.fixed, number)
+            manifest = read_manifest(self.directory, history, number)
+        if network.fingerprint() != manifest.parameters:
+            raise not_as_written("The current network", "its parameters have changed")
+        return network
+
+    def version(self) -> Version:
+        """The current version with its images and its bank, checked."""
+        with self._reading():
+            return read_version(self.directory, self.fixed, self.history())
+
+
+def _record(config: RunConfig, version: int, change: str, seed: int) -> dict[str, Any]:
+    return {
+        "version": version,
+        "change": change,
+        "method": config.preset,
+        "settings": dataclasses.asdict(config.method),
+        "seed": seed,
+        "finished": now(),
+        "environment": work.environment(),
+    }
+
+
+def _published(version: int, change: Any, manifest: str) -> Published:
+    return Published(version=version, change=change, manifest=manifest, previous="", time=now())
+
+
+def _plain(text: str) -> str:
+    """Text that every JSON reader takes: bytes of no encoding become question marks."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def _without_folders(text: str) -> str:
+    """A request's text as the ledger keeps it: file names without the folders of a machine."""
+    terms = []
+    for term in text.split("+"):
+        kind, colon, value = term.partition(":")
+        terms.append(f"{kind}{colon}{Path(value.strip()).name if '/' in value else value.strip()}")
+    return "+".join(terms)[:1000]
+
+
+def _line_of(history: History, text: str, reference: str | None) -> int | None:
+    """The line of the request that was made under ``reference`` before, if one was."""
+    for line, request in history.requests.items():
+        if reference is not None and request.reference == reference:
+            if request.text != _without_folders(text):
+                raise InputError(
+                    f"The reference {reference[:80]!r} with another request than before",
+                    f"the request that it stands for: {request.text[:80]}",
+                    "Give a new request a reference of its own",
+                )
+            return line
+    return None
+
+
+def _answer(history: History, ids: np.ndarray, line: int | None) -> Answer:
+    """The answer for ids that are all known from before."""
+    return Answer(
+        accepted=np.empty(0, np.int64),
+        pending=np.intersect1d(ids, history.waiting),
+        forgotten=np.intersect1d(ids, history.forgotten),
+        line=line,
+        receipt=None if line is None else history.ledger.hashes[line],
+    )

@@ -1,0 +1,220 @@
+"""Ten batches of deletions through the service, each held against retraining without them.
+
+Command:   python -m experiments.deletion_batches --dataset digits
+Data:      digits; or a subset of CIFAR-10 as --dataset npz:cifar10_small.npz --model cnn
+Hardware:  1 CPU core, some 5 minutes for digits, of which most is compilation
+Expected:  retain and test accuracy stay near those of retraining, as another retraining does; the
+           service's time so far grows more slowly, or digits are too small to show it
+
+Every batch names a share of what is left. The service forgets it from the network that the last
+batch left; retraining starts anew on what is left, twice, by two seeds: the difference of the two
+is what no method can be nearer than. Times are without compilation; the service's hold the online
+phase and the upkeep of the bank. At the end the last version is audited on all that was forgotten.
+Writes experiments/results/deletion_batches_DATASET.*.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+from matplotlib.figure import Figure
+
+from dcmu_jax.data.requests import request_for_ids
+from dcmu_jax.pipeline import stages
+from dcmu_jax.pipeline.config import NetworkOptions, RunConfig, preset
+from dcmu_jax.pipeline.run import Run
+from dcmu_jax.reporting import style
+from dcmu_jax.service import Workspace
+from dcmu_jax.service.work import accuracies
+from dcmu_jax.training.keys import named_seed
+from experiments.benchmarks.record import RESULTS, write_result
+from experiments.tables import mean_and_interval, without_folders, write_rows
+
+SERVICE, RETRAINED, AGAIN = "service", "retrain", "retrain_again"
+MEASURED = ("retained", "test")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is run.
+
+    Attributes:
+        dataset: as for `dcmu run`.
+        model: as for `dcmu run`.
+        width: of the network.
+        method: a preset.
+        batches: one after another.
+        share: of what is left, that goes in each.
+        seeds: of originals, requests and unlearning.
+        oracles: of the audit at the end; 0 for none.
+        out: where runs and workspaces lie; a finished seed is not run again.
+    """
+
+    dataset: str
+    model: str = "mlp"
+    width: float = 1.0
+    method: str = "recommended"
+    batches: int = 10
+    share: float = 0.05
+    seeds: tuple[int, ...] = (1, 2, 3)
+    oracles: int = 16
+    out: Path = Path("runs/deletion_batches")
+
+
+def _config(options: Options, seed: int) -> RunConfig:
+    return RunConfig(
+        dataset=options.dataset,
+        model=options.model,
+        preset=options.method,
+        rivals=(),
+        seed=seed,
+        forget_seed=seed,
+        unlearning_seed=seed + 100,
+        network=NetworkOptions(width=options.width),
+        method=preset(options.method, options.model),
+    )
+
+
+def measure_seed(options: Options, seed: int) -> dict[str, Any]:
+    """The rows of one seed, and its audit."""
+    name = Path(options.dataset.split(":")[-1]).stem
+    folder = options.out / f"{name}-{options.model}-{options.method}-seed{seed}"
+    finished = folder / "rows.json"
+    if finished.exists():
+        return json.loads(finished.read_text())
+    shutil.rmtree(folder, ignore_errors=True)
+    run = Run.create(folder / "run", _config(options, seed))
+    workspace = Workspace.create(run, folder / "workspace")
+    config, splits, original = run.config, run.splits, run.train()
+    test = splits.test.without(stages.remembrance_of(config, config.preset, splits).ids)
+    left = np.random.default_rng(seed).permutation(splits.train.ids)
+    gone = np.empty(0, np.int64)
+    seconds = dict.fromkeys((SERVICE, RETRAINED, AGAIN), 0.0)
+    rows: list[dict[str, Any]] = []
+    for batch in range(1, options.batches + 1):
+        count = round(options.share * len(left))
+        ids, left = left[:count], left[count:]
+        gone = np.sort(np.concatenate([gone, ids]))
+        workspace.request("ids:" + ",".join(map(str, ids.tolist())))
+        (version,) = workspace.process()
+        record = workspace.certificate(version)["record"]
+        seconds[SERVICE] += record["cost"]["online_s"] + record["cost"]["bank_s"]
+        found = {SERVICE: record["accuracy"]}
+        retained = splits.train.without(gone)
+        request = request_for_ids(gone, splits.train)
+        for method in (RETRAINED, AGAIN):
+            own = named_seed(config.unlearning_seed, f"{method} {batch}")
+            changed = dataclasses.replace(config, unlearning_seed=own)
+            unlearned = stages.unlearn(RETRAINED, changed, original, splits, request)
+            seconds[method] += unlearned.online_s
+            found[method] = accuracies(unlearned.classifier, retained, test)
+        for method, accuracy in found.items():
+            row = {"seed": seed, "batch": batch, "method": method, "forgotten": len(gone)}
+            row |= {what: accuracy[what] for what in MEASURED}
+            rows.append(row | {"cumulative_s": seconds[method]})
+        print(seed, batch, {m: (f["retained"], f["test"]) for m, f in found.items()}, flush=True)
+    assert workspace.verify().clean
+    audit = None
+    if options.oracles:
+        version = workspace.audit(oracles=options.oracles)
+        audit = workspace.certificate(version)["audit"]
+        print("audit", audit["passed"], audit["distance"], flush=True)
+    finished.write_text(json.dumps({"rows": rows, "audit": audit}))
+    return {"rows": rows, "audit": audit}
+
+
+def differences(rows: list[dict], method: str, what: str, batch: int) -> list[float]:
+    """By how many points a method is above retraining after a batch; one number for each seed."""
+    at = {(r["seed"], r["method"]): r[what] for r in rows if r["batch"] == batch}
+    return [at[seed, method] - at[seed, RETRAINED] for seed in sorted({s for s, _ in at})]
+
+
+def draw(path: Path, rows: list[dict]) -> None:
+    """Accuracies after every batch, and the time so far."""
+    figure = Figure(figsize=(11.5, 3.8), layout=style.layout())
+    places = figure.subplots(1, 3)
+    methods = (RETRAINED, AGAIN, SERVICE)
+    colors = style.method_colors(methods)
+    labels = {
+        RETRAINED: "retrained on what is left",
+        AGAIN: "retrained by another seed",
+        SERVICE: "the service",
+    }
+    shown = (
+        ("retained", "accuracy on what is left (%)"),
+        ("test", "test accuracy (%)"),
+        ("cumulative_s", "time so far, without compilation (s)"),
+    )
+    batches = sorted({row["batch"] for row in rows})
+    for axes, (field, label) in zip(places, shown, strict=True):
+        style.plain(axes)
+        for number, method in enumerate(methods):
+            found = [
+                mean_and_interval(
+                    [r[field] for r in rows if (r["method"], r["batch"]) == (method, batch)]
+                )
+                for batch in batches
+            ]
+            axes.errorbar(
+                np.asarray(batches) + 0.12 * (number - 1),
+                [f["mean"] for f in found],
+                [f.get("ci95", 0.0) for f in found],
+                color=colors[method],
+                marker=style.MARKERS[number],
+                capsize=2,
+                label=labels[method],
+            )
+        axes.set(xlabel="batch", ylabel=label, xticks=batches)
+        if field == "cumulative_s":
+            axes.set_ylim(bottom=0)
+    figure.legend(
+        *places[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
+    )
+    style.save_figure(figure, path)
+
+
+def main() -> None:
+    """All seeds, then table and figure."""
+    options = tyro.cli(Options, description=__doc__)
+    found = [measure_seed(options, seed) for seed in options.seeds]
+    rows = [row for each in found for row in each["rows"]]
+    name = f"deletion_batches_{Path(options.dataset.split(':')[-1]).stem}"
+    write_rows(RESULTS / f"{name}.csv", rows)
+    batches = range(1, options.batches + 1)
+    last = [row for row in rows if row["batch"] == options.batches]
+    figures = {
+        "model": options.model,
+        "method": options.method,
+        "share_of_what_is_left": options.share,
+        "points_above_retraining": {
+            method: {
+                what: [
+                    mean_and_interval(differences(rows, method, what, batch)) for batch in batches
+                ]
+                for what in MEASURED
+            }
+            for method in (SERVICE, AGAIN)
+        },
+        "after_the_last": {
+            method: {
+                field: mean_and_interval([r[field] for r in last if r["method"] == method])
+                for field in (*MEASURED, "cumulative_s")
+            }
+            for method in (SERVICE, RETRAINED, AGAIN)
+        },
+        "audits": [each["audit"] for each in found],
+    }
+    arguments = " ".join(map(without_folders, sys.argv[1:]))
+    write_result(name, figures, f"python -m experiments.deletion_batches {arguments}")
+    draw(RESULTS / f"{name}.png", rows)
+
+
+if __name__ == "__main__":
+    main()

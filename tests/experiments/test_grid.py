@@ -1,0 +1,43 @@
+"""Cells of the tables: measured once, kept, scored against the retrained network of their own."""
+
+import dataclasses
+import json
+
+import pytest
+
+import experiments.grid as grid
+from experiments.grid import Bench, Group, scored_cells, train_originals_together
+
+GROUP = Group(dataset="digits", model="mlp", seed=3, width=0.05, epochs=1)
+
+
+def test_originals_trained_together_are_those_trained_alone(tmp_path):
+    groups = [dataclasses.replace(GROUP, seed=seed) for seed in (3, 4)]
+    train_originals_together(groups, tmp_path / "together", 2)
+    for group in groups:
+        together = Bench(group, tmp_path / "together").run
+        assert (together.directory / "original").is_dir()
+        alone = Bench(group, tmp_path / "alone").run.train()
+        images = together.splits.test.images
+        assert together.train().logits(images) == pytest.approx(alone.logits(images), abs=1e-3)
+
+
+def test_a_cell_is_measured_once(tmp_path, monkeypatch):
+    bench = Bench(GROUP, tmp_path)
+    row = bench.cell("class:3", "retrain")
+    monkeypatch.setattr(grid.stages, "unlearn", None)  # would be called by a second measurement
+    assert Bench(GROUP, tmp_path).cell("class:3", "retrain") == json.loads(json.dumps(row))
+    with pytest.raises(TypeError):
+        bench.cell("class:3", "cf_k")
+
+
+def test_rows_are_scored_against_the_retrained_network_of_their_cell(tmp_path):
+    bench = Bench(GROUP, tmp_path)
+    rows = [bench.cell("class:3", name) for name in ("retrain", "original")]
+    elsewhere = [dict(row, seed=5, retain_accuracy=row["retain_accuracy"] / 2) for row in rows]
+    found = scored_cells([*rows, *elsewhere])
+    for retrained, original in (found[:2], found[2:]):
+        assert retrained["gap"] == 0 and retrained["time_over_retraining"] == 1
+        names = ("retain_accuracy", "forget_accuracy", "test_accuracy", "mia")
+        gap = sum(abs(original[n] - retrained[n]) for n in names) / 4
+        assert original["gap"] == pytest.approx(gap)
