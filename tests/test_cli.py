@@ -344,6 +344,7 @@ def test_a_class_of_fewer_samples_than_clusters(tmp_path, capsys):
 
 CONDENSED = [
     "--dataset=synthetic:classes=3,per_class=24,size=8,channels=1",
+    "--target=mlp",
     "--width=0.05",
     "--per-class=2",
     "--training.epochs=1",
@@ -366,7 +367,7 @@ def test_a_condensed_model_in_one_command_and_again(tmp_path, capsys):
     out = tmp_path / "condensed"
     assert _dcmu("condensed-model", "--out", out, *CONDENSED) == 0
     shown = capsys.readouterr().out
-    assert "condensed model + target" in shown and "convnet" in shown
+    assert "condensed model + target" in shown and "mlp" in shown
     table = (out / "table.csv").read_text()
     assert len(table.splitlines()) == 4
     assert (out / "comparison.png").is_file() and (out / "construction.png").is_file()

@@ -1,4 +1,4 @@
-"""The condensed model: an autoencoder that unlearns, and through which any network trains fast.
+"""The condensed model: an autoencoder that unlearns, and through which a target network trains.
 
 Paper sections IV-E.2 and V-E, figures 4 and 11. An encoder is ``beginning``, a decoder
 ``intermediate``, a small classifier ``final``; the three pass through the offline and the online

@@ -27,8 +27,8 @@ class Attaching:
         flip: mirror each image with probability one half.
         crop: pixels by which an image is shifted at random, at most; 0 for none.
         distil: how much the softened judgement of the small ``final`` counts beside the labels
-            (``Distillation``); 0 for labels alone. The teacher is the unlearned network, never
-            the one that knows the forgotten samples.
+            (``Distillation``); 0 for labels alone. The teacher is the model that the target is
+            attached to: after a request the unlearned one, which is all that is left by then.
         temperature: of the softening.
     """
 
@@ -131,11 +131,12 @@ def paper_construction() -> Construction:
 
 
 def recommended_construction() -> Construction:
-    """The same construction as it carries the most over to the target for its time.
+    """The same construction, meant to carry more over to the target in less time.
 
-    BatchNorm, further convolutions and augmentation, because a target reads from a decoded image
-    no more than the code knows; extra channels beside the image, which no reconstruction binds;
-    more remembrance samples. One offline round is enough. Online, a fresh decoder and small
+    What follows are reasons, not measurements: no comparison with the published one is on record
+    yet. BatchNorm, further convolutions and augmentation, because a decoded image holds no more
+    than the code; extra channels beside the image, which no reconstruction binds; more remembrance
+    samples. One offline round instead of ten, for its time. Online, a fresh decoder and small
     classifier learn the reduced retain set from codes that are computed once.
     """
     cosine = Optimizer(schedule="cosine")

@@ -66,12 +66,12 @@ def comparison_conclusion(rows: Rows) -> str:
     )
 
 
-def curve_conclusion(curve: Rows, ceiling: Sequence[float]) -> str:
+def curve_conclusion(curve: Rows, small: Sequence[float]) -> str:
     """Two sentences beside the curve.
 
     Args:
         curve: its rows.
-        ceiling: test accuracies (%) of the unlearned network with its small final.
+        small: test accuracies (%) of the unlearned network with its small final.
     """
     counts = sorted({row["per_class"] for row in curve})
 
@@ -81,10 +81,9 @@ def curve_conclusion(curve: Rows, ceiling: Sequence[float]) -> str:
     names = list(dict.fromkeys(row["row"] for row in curve))
     best = max(names, key=lambda name: interval(at(name, counts[-1]))[0])
     return (
-        f"The best way at {counts[-1]} samples per class ({best}) rises from "
+        f"The best way at {counts[-1]} samples per class ({best}) goes from "
         f"{_shown(at(best, counts[0]))} at {counts[0]} to {_shown(at(best, counts[-1]))}, beside "
-        f"{_shown(ceiling)} of the unlearned network with its small final, which bounds what the "
-        "decoded images have to tell as far as it has learnt to read them. It cannot be concluded "
-        "that still more samples go on as the curve does, nor which of the ways is better where "
-        "their intervals overlap."
+        f"{_shown(small)} of the unlearned network with its small final. It cannot be concluded "
+        "that the small final's accuracy bounds the target's, nor that still more samples go on as "
+        "the curve does, nor which of the ways is better where their intervals overlap."
     )

@@ -38,6 +38,7 @@ from dcmu_jax.errors import InputError
 from dcmu_jax.models.autoencoder import Architecture, SmallClassifier, condensed_network
 from dcmu_jax.models.catalogue import create
 from dcmu_jax.models.convnet import ConvNet
+from dcmu_jax.models.mlp import MLP
 from dcmu_jax.models.partition import count_parameters, initialise
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples, cross_entropy
@@ -67,14 +68,14 @@ TINY = Construction(
         extra_channels=1,
         batch_norm=True,
     ),
-    pretraining=Training(epochs=2, batch_size=24, optimizer=RATE),
+    pretraining=Training(epochs=2, batch_size=36, optimizer=RATE),
     per_class=2,
     offline=Offline(
         rounds=1,
         final_epochs=1,
         final_batch_size=6,
         intermediate_epochs=1,
-        intermediate_batch_size=24,
+        intermediate_batch_size=36,
         final_optimizer=RATE,
         intermediate_optimizer=RATE,
     ),
@@ -84,7 +85,7 @@ TINY = Construction(
     attaching=Attaching(steps=4, batch_size=6, optimizer=RATE, flip=True, crop=1, distil=1.0),
 )
 BUDGET = Budget(
-    training=Training(epochs=1, batch_size=24),
+    training=Training(epochs=1, batch_size=36),
     dm=DistributionMatching(iterations=1, real_batch=4),
     dm_width=0.05,
 )
@@ -222,6 +223,41 @@ def bench(splits, tmp_path_factory):
     return CondensedModelBench(TINY, BUDGET, splits, request, folder, seed=1, largest=2)
 
 
+@pytest.fixture(scope="module")
+def pretrained(bench):
+    """What pretraining gave while ``bench`` made its condensed model."""
+    found = []
+
+    def noted(*arguments, **settings):
+        found.append(pretrain(*arguments, **settings))
+        return found[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(condensed_model, "pretrain", noted)
+        bench.prepared()
+    (fitted,) = found
+    return fitted
+
+
+WANTED = {"target": "mlp", "width": 0.05, "per_class": 2}
+
+
+@pytest.fixture(scope="module")
+def measured(bench, pretrained):
+    """Every row, and the network that each was measured on, with its cost."""
+    networks = {}
+
+    def noted(wanted):
+        networks[wanted] = CondensedModelBench.network(bench, wanted)
+        return networks[wanted]
+
+    recipes = {name: recipe(name, **WANTED) for name in NAMES}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bench, "network", noted)
+        rows = {name: bench.row(name, each) for name, each in recipes.items()}
+    return rows, {name: networks[each] for name, each in recipes.items()}
+
+
 def again(bench, **changes):
     given = {
         "construction": TINY,
@@ -235,11 +271,9 @@ def again(bench, **changes):
     return CondensedModelBench(**given)
 
 
-def test_the_offline_phase_keeps_the_encoder_and_trains_the_rest(bench):
-    made, splits = bench.prepared(), bench.splits
-    fitted = pretrain(TINY, splits.train, seed=1)
-    start = fitted.classifier
-    assert fitted.losses[-1] < fitted.losses[0]
+def test_the_offline_phase_keeps_the_encoder_and_trains_the_rest(bench, pretrained):
+    made, start = bench.prepared(), pretrained.classifier
+    assert pretrained.losses[-1] < pretrained.losses[0]
     assert isinstance(start.model.final, SmallClassifier)
     assert same_bits(part_of(made.classifier, "beginning"), part_of(start, "beginning"))
     for part in ("intermediate", "final"):
@@ -248,9 +282,8 @@ def test_the_offline_phase_keeps_the_encoder_and_trains_the_rest(bench):
     assert made.bank.feature_sums.shape == (18, 4)
 
 
-def test_every_row_is_measured_and_kept(bench, monkeypatch):
-    wanted = {"target": "convnet", "width": 0.05, "per_class": 2}
-    rows = with_gaps([bench.row(name, recipe(name, **wanted)) for name in NAMES])
+def test_every_row_is_measured_and_kept(bench, measured, monkeypatch):
+    rows = with_gaps(list(measured[0].values()))
     by_name = {row["row"]: row for row in rows}
     assert by_name["retrain"]["gap"] == 0 and by_name["fdm"]["gap"] > 0
     assert by_name["small final"]["trained_parameters"] == 0
@@ -264,20 +297,23 @@ def test_every_row_is_measured_and_kept(bench, monkeypatch):
     monkeypatch.setattr(condensed_model_bench, "train_few", None)
     monkeypatch.setattr(condensed_model_bench, "prepare", None)
     kept = again(bench)
-    found = [kept.row(name, recipe(name, **wanted)) for name in NAMES]
+    found = [kept.row(name, recipe(name, **WANTED)) for name in NAMES]
     assert json.loads(json.dumps(with_gaps(found))) == json.loads(json.dumps(rows))
     assert same_bits(kept.unlearned()[0].variables, bench.unlearned()[0].variables)
 
 
-def test_the_row_of_the_model_holds_the_target_on_the_unlearned_parts(bench):
-    network, cost = bench.network(recipe("condensed model", target="convnet", width=0.05))
-    assert isinstance(network.model.final, ConvNet)
+def test_the_row_of_the_model_holds_the_target_on_the_unlearned_parts(bench, measured):
+    network, cost = measured[1]["condensed model"]
+    assert isinstance(network.model.final, MLP)
     unlearned, before = bench.unlearned()[0], bench.prepared().classifier
-    assert same_bits(part_of(network, "beginning"), part_of(unlearned, "beginning"))
-    assert not same_bits(part_of(unlearned, "beginning"), part_of(before, "beginning"))
+    for part in ("beginning", "intermediate"):
+        assert same_bits(part_of(network, part), part_of(unlearned, part))
+        assert not same_bits(part_of(unlearned, part), part_of(before, part))
     counts = count_parameters(network.variables["params"])
     assert cost["trained_parameters"] == counts["final"]
     assert cost["parameters"] == sum(counts.values())
+    earlier = measured[1]["before unlearning"][0]
+    assert same_bits(part_of(earlier, "beginning"), part_of(before, "beginning"))
 
 
 def test_no_remembrance_sample_is_evaluated_on_or_of_a_forgotten_class(bench, tmp_path):

@@ -117,4 +117,4 @@ def test_the_sentences_come_from_the_rows():
     level = [row | {"row": "condensed model"} for row in apart[3:]]
     assert "two overlap" in comparison_conclusion(level + apart[3:])
     curve = [row("plain", accuracy=20.0 + n, per_class=n) for n in (1, 10)]
-    assert "rises from 11.0 % at 1 to 20.0 %" in curve_conclusion(curve, [33.0])
+    assert "goes from 11.0 % at 1 to 20.0 %" in curve_conclusion(curve, [33.0])
