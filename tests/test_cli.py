@@ -6,11 +6,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from data.bad_archives import BAD_ARCHIVES, good_arrays
+from toys import Plain, fresh
 
+from dcmu_jax.applications.condensed_model_bench import CondensedModelBench
+from dcmu_jax.applications.condensed_model_recipes import recipe
 from dcmu_jax.cli import main
 from dcmu_jax.metrics.overfitting import overfitting_metric
 from dcmu_jax.pipeline.run import Run
@@ -355,25 +359,43 @@ CONDENSED = [
     "--construction.architecture.small-hidden=8",
     "--construction.pretraining.epochs=1",
     "--construction.per-class=2",
-    "--construction.offline.rounds=0",
     "--construction.clusters-per-class=6",
-    "--construction.matching.steps=0",
     "--construction.attaching.steps=2",
     "--quiet",
 ]
 
 
-def test_a_condensed_model_in_one_command_and_again(tmp_path, capsys):
+@pytest.fixture
+def asked(monkeypatch):
+    """The recipes of the rows that are measured, each on a network that nobody trained.
+
+    What trains is run whole in tests/applications/test_condensed_model.py.
+    """
+    recipes = []
+    cost = dict.fromkeys(("request_s", "train_s", "update_s"), 1.0)
+    cost |= dict.fromkeys(("parameters", "trained_parameters", "trained_images"), 1)
+
+    def network(bench, recipe):
+        recipes.append(recipe)
+        return fresh(Plain(), bench.splits.train), cost
+
+    monkeypatch.setattr(CondensedModelBench, "network", network)
+    monkeypatch.setattr(CondensedModelBench, "prepared", lambda _: SimpleNamespace(offline_s=1.0))
+    return recipes
+
+
+def test_a_condensed_model_in_one_command_and_again(asked, tmp_path, capsys):
     out = tmp_path / "condensed"
     assert _dcmu("condensed-model", "--out", out, *CONDENSED) == 0
+    names = ("retrain", "condensed model", "small final")
+    assert asked == [recipe(name, target="mlp", width=0.05, per_class=2) for name in names]
     shown = capsys.readouterr().out
     assert "condensed model + target" in shown and "mlp" in shown
     table = (out / "table.csv").read_text()
     assert len(table.splitlines()) == 4
     assert (out / "comparison.png").is_file() and (out / "construction.png").is_file()
-    kept = {path: path.stat().st_mtime_ns for path in (out / "rows").iterdir()}
     assert _dcmu("condensed-model", "--out", out, *CONDENSED) == 0
-    assert kept == {path: path.stat().st_mtime_ns for path in (out / "rows").iterdir()}
+    assert len(asked) == 3 and (out / "table.csv").read_text() == table
     assert _dcmu("condensed-model", "--out", out, *CONDENSED, "--seed=5") == 2
     assert "holds a condensed model with another seed" in capsys.readouterr().err
 

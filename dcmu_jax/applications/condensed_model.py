@@ -9,9 +9,11 @@ remembrance samples as the unlearned encoder and decoder show them.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 
 import flax.linen as nn
+import jax
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
@@ -103,6 +105,13 @@ def pretrain(
     return dataclasses.replace(fitted, classifier=kept)
 
 
+@functools.partial(jax.jit, static_argnames=("model", "image_shape"))
+def _fresh_final(model, key, image_shape):
+    """The variables of a fresh ``final``; the compiler leaves out those of the other parts."""
+    fresh = initialise(model, key, image_shape)
+    return {name: trees["final"] for name, trees in fresh.items() if "final" in trees}
+
+
 def with_final(classifier: Classifier, model: CondensedNetwork, seed: int) -> Classifier:
     """``classifier`` with encoder and decoder as they are, and the fresh ``final`` of ``model``.
 
@@ -113,18 +122,13 @@ def with_final(classifier: Classifier, model: CondensedNetwork, seed: int) -> Cl
         model: the new network.
         seed: of the initialisation.
     """
-    fresh = initialise(model, named_key(seed, "final"), classifier.image_shape)
+    fresh = _fresh_final(model, named_key(seed, "final"), classifier.image_shape)
     variables = {
-        collection: {
-            **{part: tree for part, tree in trees.items() if part == "final"},
-            **{
-                part: tree
-                for part, tree in classifier.variables.get(collection, {}).items()
-                if part != "final"
-            },
-        }
-        for collection, trees in fresh.items()
+        collection: {part: tree for part, tree in trees.items() if part != "final"}
+        for collection, trees in classifier.variables.items()
     }
+    for collection, tree in fresh.items():
+        variables.setdefault(collection, {})["final"] = tree
     return dataclasses.replace(classifier, model=model, variables=variables)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 from toys import Block, Plain, fresh, part_of, same_bits, toy_splits
 
-from dcmu_jax.applications import condensed_model, condensed_model_bench
+from dcmu_jax.applications import condensed_model, condensed_model_bench, condensed_model_run
 from dcmu_jax.applications.condensed_model import (
     AutoencoderLoss,
     attach,
@@ -19,17 +20,17 @@ from dcmu_jax.applications.condensed_model import (
 from dcmu_jax.applications.condensed_model_bench import CondensedModelBench
 from dcmu_jax.applications.condensed_model_recipes import (
     ROWS,
-    Budget,
     Recipe,
     recipe,
     with_gaps,
 )
+from dcmu_jax.applications.condensed_model_run import CondensedModelConfig, run_condensed_model
 from dcmu_jax.applications.condensed_model_settings import (
     Attaching,
     Construction,
     construction,
 )
-from dcmu_jax.condensation.distribution_matching import DistributionMatching
+from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.data.augmentation import Augmentation
 from dcmu_jax.data.dataset import channel_statistics
 from dcmu_jax.data.remembrance import remembrance_samples, retained_samples
@@ -37,7 +38,6 @@ from dcmu_jax.data.requests import parse_request
 from dcmu_jax.errors import InputError
 from dcmu_jax.models.autoencoder import Architecture, SmallClassifier, condensed_network
 from dcmu_jax.models.catalogue import create
-from dcmu_jax.models.convnet import ConvNet
 from dcmu_jax.models.mlp import MLP
 from dcmu_jax.models.partition import count_parameters, initialise
 from dcmu_jax.training.classifier import Classifier
@@ -61,11 +61,12 @@ ONLINE = ModularUnlearning(
 )
 TINY = Construction(
     architecture=Architecture(
-        channels=(4, 4, 4),
+        channels=(4, 4),
         head=(8,),
-        small_channels=(4, 4, 4),
+        small_channels=(4,),
         small_hidden=8,
         extra_channels=1,
+        conv="lax",
         batch_norm=True,
     ),
     pretraining=Training(epochs=2, batch_size=36, optimizer=RATE),
@@ -80,17 +81,11 @@ TINY = Construction(
         intermediate_optimizer=RATE,
     ),
     clusters_per_class=6,
+    matching=MatchingConfig(steps=1),
     online=ONLINE,
     online_classes=ONLINE,
     attaching=Attaching(steps=4, batch_size=6, optimizer=RATE, flip=True, crop=1, distil=1.0),
 )
-BUDGET = Budget(
-    training=Training(epochs=1, batch_size=36),
-    dm=DistributionMatching(iterations=1, real_batch=4),
-    dm_width=0.05,
-)
-
-
 NAMES = tuple(name for name in ROWS if not name.endswith("through model"))
 
 
@@ -118,7 +113,7 @@ def model(splits):
 
 
 def target(channels=2, width=0.05):
-    return create("convnet", image_shape=(8, 8, channels), num_classes=3, width=width)
+    return create("mlp", image_shape=(8, 8, channels), num_classes=3, width=width)
 
 
 def few(splits, per_class=2):
@@ -138,7 +133,7 @@ def test_the_loss_is_cross_entropy_plus_a_share_of_the_squared_error():
 def test_attaching_replaces_final_and_keeps_the_rest_to_the_bit(model):
     module = target()
     joined = attach(model, module, seed=3)
-    assert isinstance(joined.model.final, ConvNet)
+    assert isinstance(joined.model.final, MLP)
     for part in ("beginning", "intermediate"):
         assert same_bits(part_of(joined, part), part_of(model, part))
     alone = attach(model, target(), seed=3).variables["params"]["final"]
@@ -216,52 +211,59 @@ def test_steps_do_not_depend_on_the_number_of_images():
     assert [attaching.epochs(n) for n in (10, 50, 100, 101, 100_000)] == [300, 300, 150, 100, 1]
 
 
-@pytest.fixture(scope="module")
-def bench(splits, tmp_path_factory):
-    request = parse_request("random:0.1", splits.train, 0)
-    folder = tmp_path_factory.mktemp("bench")
-    return CondensedModelBench(TINY, BUDGET, splits, request, folder, seed=1, largest=2)
+WANTED = {"target": "mlp", "width": 0.05, "per_class": 2}
+CONFIG = CondensedModelConfig(
+    dataset="synthetic:classes=3,per_class=24,size=8,channels=1",
+    rows=NAMES,
+    seed=1,
+    dm_iterations=1,
+    training=Training(epochs=1, batch_size=36),
+    construction=TINY,
+    **WANTED,
+)
+
+
+class Noted(CondensedModelBench):
+    """Notes the networks that its rows are measured on, with their costs."""
+
+    made: ClassVar[list] = []
+
+    def __init__(self, *arguments, **settings):
+        super().__init__(*arguments, **settings)
+        self.networks = {}
+        self.made.append(self)
+
+    def network(self, recipe):
+        self.networks[recipe] = super().network(recipe)
+        return self.networks[recipe]
 
 
 @pytest.fixture(scope="module")
-def pretrained(bench):
-    """What pretraining gave while ``bench`` made its condensed model."""
-    found = []
+def measured(tmp_path_factory):
+    """All of it once: what pretraining gave, the bench, and the rows."""
+    starts = []
 
     def noted(*arguments, **settings):
-        found.append(pretrain(*arguments, **settings))
-        return found[-1]
+        starts.append(pretrain(*arguments, **settings))
+        return starts[-1]
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(condensed_model, "pretrain", noted)
-        bench.prepared()
-    (fitted,) = found
-    return fitted
-
-
-WANTED = {"target": "mlp", "width": 0.05, "per_class": 2}
+        patch.setattr(condensed_model_run, "CondensedModelBench", Noted)
+        rows = run_condensed_model(CONFIG, tmp_path_factory.mktemp("bench"))
+    (fitted,), (bench,) = starts, Noted.made
+    return fitted, bench, rows
 
 
 @pytest.fixture(scope="module")
-def measured(bench, pretrained):
-    """Every row, and the network that each was measured on, with its cost."""
-    networks = {}
-
-    def noted(wanted):
-        networks[wanted] = CondensedModelBench.network(bench, wanted)
-        return networks[wanted]
-
-    recipes = {name: recipe(name, **WANTED) for name in NAMES}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bench, "network", noted)
-        rows = {name: bench.row(name, each) for name, each in recipes.items()}
-    return rows, {name: networks[each] for name, each in recipes.items()}
+def bench(measured):
+    return measured[1]
 
 
 def again(bench, **changes):
     given = {
         "construction": TINY,
-        "budget": BUDGET,
+        "budget": bench.budget,
         "splits": bench.splits,
         "request": bench.request,
         "folder": bench.folder,
@@ -271,20 +273,22 @@ def again(bench, **changes):
     return CondensedModelBench(**given)
 
 
-def test_the_offline_phase_keeps_the_encoder_and_trains_the_rest(bench, pretrained):
+def test_the_offline_phase_keeps_the_encoder_and_trains_the_rest(measured):
+    pretrained, bench, _ = measured
     made, start = bench.prepared(), pretrained.classifier
     assert pretrained.losses[-1] < pretrained.losses[0]
     assert isinstance(start.model.final, SmallClassifier)
     assert same_bits(part_of(made.classifier, "beginning"), part_of(start, "beginning"))
     for part in ("intermediate", "final"):
         assert not same_bits(part_of(made.classifier, part), part_of(start, part))
-    # The clusters are of codes: 4 channels of one pixel.
-    assert made.bank.feature_sums.shape == (18, 4)
+    # The clusters are of codes: 4 channels of 2x2.
+    assert made.bank.feature_sums.shape == (18, 16)
 
 
-def test_every_row_is_measured_and_kept(bench, measured, monkeypatch):
-    rows = with_gaps(list(measured[0].values()))
+def test_every_row_is_measured_and_kept(measured, monkeypatch):
+    _, bench, rows = measured
     by_name = {row["row"]: row for row in rows}
+    assert list(by_name) == list(NAMES)
     assert by_name["retrain"]["gap"] == 0 and by_name["fdm"]["gap"] > 0
     assert by_name["small final"]["trained_parameters"] == 0
     alone, joined = by_name["remembrance alone"], by_name["condensed model"]
@@ -302,8 +306,8 @@ def test_every_row_is_measured_and_kept(bench, measured, monkeypatch):
     assert same_bits(kept.unlearned()[0].variables, bench.unlearned()[0].variables)
 
 
-def test_the_row_of_the_model_holds_the_target_on_the_unlearned_parts(bench, measured):
-    network, cost = measured[1]["condensed model"]
+def test_the_row_of_the_model_holds_the_target_on_the_unlearned_parts(bench):
+    network, cost = bench.networks[recipe("condensed model", **WANTED)]
     assert isinstance(network.model.final, MLP)
     unlearned, before = bench.unlearned()[0], bench.prepared().classifier
     for part in ("beginning", "intermediate"):
@@ -312,7 +316,7 @@ def test_the_row_of_the_model_holds_the_target_on_the_unlearned_parts(bench, mea
     counts = count_parameters(network.variables["params"])
     assert cost["trained_parameters"] == counts["final"]
     assert cost["parameters"] == sum(counts.values())
-    earlier = measured[1]["before unlearning"][0]
+    earlier = bench.networks[recipe("before unlearning", **WANTED)][0]
     assert same_bits(part_of(earlier, "beginning"), part_of(before, "beginning"))
 
 
