@@ -1,4 +1,4 @@
-"""The command line `dcmu`: the main job, whole or by stages; its service is in `cli_service`."""
+"""The command line `dcmu`: the main job, whole or by stages; `cli_*.py` have the other commands."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ from rich.console import Console
 from rich.text import Text
 
 import dcmu_jax
+from dcmu_jax.cli_condensed_model import (
+    CondensedModelCommand,
+    condensed_model,
+    condensed_model_defaults,
+)
 from dcmu_jax.cli_service import SERVICE_COMMANDS
 from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.pipeline.auditing import audit_run
@@ -261,6 +266,7 @@ _COMMANDS: dict[str, tuple[Callable[[Any, Console], None], type]] = {
     "forget": (_forget, _Forget),
     "compare": (_compare, _Compare),
     "audit": (_audit, _Audit),
+    "condensed-model": (condensed_model, CondensedModelCommand),
     "defend": (_defend, _Defend),
     **SERVICE_COMMANDS,
 }
@@ -284,6 +290,9 @@ def _parse(command: str, argv: Sequence[str]) -> Any:
         chosen, model = _value_of("preset", argv, "recommended"), _value_of("model", argv, "mlp")
         config = RunConfig(preset=chosen, model=model, method=preset(chosen, model))
         options["default"] = _NewRun(config=config)
+    if kind is CondensedModelCommand:
+        chosen = _value_of("preset", argv, "recommended")
+        options["default"] = condensed_model_defaults(chosen)
     return tyro.cli(
         kind,
         prog=f"dcmu {command}",
@@ -294,7 +303,7 @@ def _parse(command: str, argv: Sequence[str]) -> Any:
 
 
 def _usage() -> str:
-    lines = [f"  {name:11} {handler.__doc__}" for name, (handler, _) in _COMMANDS.items()]
+    lines = [f"  {name:15} {handler.__doc__}" for name, (handler, _) in _COMMANDS.items()]
     return (
         "usage: dcmu COMMAND [options]\n\nDataset-condensation-driven machine unlearning.\n\n"
         + "\n".join(lines)

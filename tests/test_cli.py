@@ -6,11 +6,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from data.bad_archives import BAD_ARCHIVES, good_arrays
+from toys import Plain, fresh
 
+from dcmu_jax.applications.condensed_model_bench import CondensedModelBench
+from dcmu_jax.applications.condensed_model_recipes import recipe
 from dcmu_jax.cli import main
 from dcmu_jax.metrics.overfitting import overfitting_metric
 from dcmu_jax.pipeline.run import Run
@@ -340,3 +344,78 @@ def test_a_class_of_fewer_samples_than_clusters(tmp_path, capsys):
     assert _dcmu("compare", out, "--forget", "class:0", "--quiet") == 0
     report = next((out / "requests").rglob("report.html")).read_text()
     assert "have fewer samples than the 4 clusters per class" in report
+
+
+CONDENSED = [
+    "--dataset=synthetic:classes=3,per_class=24,size=8,channels=1",
+    "--target=mlp",
+    "--width=0.05",
+    "--per-class=2",
+    "--training.epochs=1",
+    "--rows=small final",
+    "--construction.architecture.channels=4",
+    "--construction.architecture.small-channels=4",
+    "--construction.architecture.head=8",
+    "--construction.architecture.small-hidden=8",
+    "--construction.pretraining.epochs=1",
+    "--construction.per-class=2",
+    "--construction.clusters-per-class=6",
+    "--construction.attaching.steps=2",
+    "--quiet",
+]
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """The recipes of the rows that are measured, each on a network that nobody trained.
+
+    What trains is run whole in tests/applications/test_condensed_model.py.
+    """
+    recipes = []
+    cost = dict.fromkeys(("request_s", "train_s", "update_s"), 1.0)
+    cost |= dict.fromkeys(("parameters", "trained_parameters", "trained_images"), 1)
+
+    def network(bench, recipe):
+        recipes.append(recipe)
+        return fresh(Plain(), bench.splits.train), cost
+
+    monkeypatch.setattr(CondensedModelBench, "network", network)
+    monkeypatch.setattr(CondensedModelBench, "prepared", lambda _: SimpleNamespace(offline_s=1.0))
+    return recipes
+
+
+def test_a_condensed_model_in_one_command_and_again(asked, tmp_path, capsys):
+    out = tmp_path / "condensed"
+    assert _dcmu("condensed-model", "--out", out, *CONDENSED) == 0
+    names = ("retrain", "condensed model", "small final")
+    assert asked == [recipe(name, target="mlp", width=0.05, per_class=2) for name in names]
+    shown = capsys.readouterr().out
+    assert "condensed model + target" in shown and "mlp" in shown
+    table = (out / "table.csv").read_text()
+    assert len(table.splitlines()) == 4
+    assert (out / "comparison.png").is_file() and (out / "construction.png").is_file()
+    assert _dcmu("condensed-model", "--out", out, *CONDENSED) == 0
+    assert len(asked) == 3 and (out / "table.csv").read_text() == table
+    assert _dcmu("condensed-model", "--out", out, *CONDENSED, "--seed=5") == 2
+    assert "holds a condensed model with another seed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--target", "cmm"], "Unknown model 'cmm'"),
+        (["--target", "vgg16"], "32x32 or more"),
+        (["--rows", "fmd"], "Unknown row 'fmd'"),
+        (["--forget", "class:9"], "class"),
+        (["--per-class", "0"], "per_class"),
+        (["--per-class", "99"], "99 remembrance samples per class"),
+        (["--construction.attaching.steps", "0"], "steps"),
+        (["--preset", "papre"], "Unknown construction 'papre'"),
+        (["--seed=-1"], "seed"),
+    ],
+)
+def test_a_condensed_model_of_bad_input(arguments, says, tmp_path, capsys):
+    out = tmp_path / "bad"
+    assert _dcmu("condensed-model", "--out", out, *CONDENSED, *arguments) == 2
+    assert says in capsys.readouterr().err
+    assert not out.exists()

@@ -65,7 +65,7 @@ LAYERS = (
     ("applications", "pipeline"),
     ("service",),
     ("reporting",),
-    ("cli_service",),
+    ("cli_service", "cli_condensed_model"),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -1,4 +1,4 @@
-"""Remembrance samples: a few test images per class on which the final part is retrained."""
+"""Remembrance samples: a few images per class on which the final part is retrained."""
 
 from __future__ import annotations
 
@@ -63,3 +63,36 @@ def remembrance_samples(
 def allowed_remembrance(remembrance: Dataset, request: ForgetRequest) -> Dataset:
     """``remembrance`` without the samples of classes that ``request`` forgets wholly."""
     return remembrance.take(~np.isin(remembrance.labels, request.forgotten_classes))
+
+
+def retained_samples(train: Dataset, request: ForgetRequest, per_class: int, seed: int) -> Dataset:
+    """Remembrance samples out of the retain set instead: ``per_class`` of each class that stays.
+
+    They are training samples: no test image is spent, but a network that has trained on them shows
+    them more clearly than images it never saw. Drawn when the request is known, so the offline
+    phase cannot use them.
+
+    Args:
+        train: the training set.
+        request: what must go; none of it is drawn.
+        per_class: samples per class, 1 or more.
+        seed: of the draw; with one seed a smaller set is part of a larger one.
+
+    Raises:
+        InputError: a class has too few samples that stay.
+    """
+    check_at_least("per_class", per_class, 1)
+    retain = train.without(request.ids)
+    classes, counts = np.unique(retain.labels, return_counts=True)
+    if per_class > counts.min():
+        raise InputError(
+            f"{per_class} remembrance samples per class out of the retain set, where class "
+            f"{classes[counts.argmin()]} has {counts.min()}",
+            f"1..{counts.min()} per class",
+            "Take fewer remembrance samples",
+        )
+    chosen = [
+        np.random.default_rng([seed, label]).permutation(np.flatnonzero(retain.labels == label))
+        for label in classes
+    ]
+    return retain.take(np.sort(np.concatenate([members[:per_class] for members in chosen])))

@@ -124,6 +124,51 @@ def convolution_hook(impl: str):
     return _dot_hook if resolve_implementation(impl) == "dot" else lax.conv_general_dilated
 
 
+def convolve_doubling(
+    x: Float[Array, "batch height width in"],
+    kernel: Float[Array, "4 4 in out"],
+    impl: str = "auto",
+    precision: Any = None,
+) -> Float[Array, "batch double_height double_width out"]:
+    r"""The transposed 4x4 convolution of stride 2 and padding 1: twice the height and width.
+
+    :math:`y_{2i-1+k} = \sum_k x_i w_k` along either axis, as PyTorch's ``ConvTranspose2d(..., 4, 2,
+    1)`` has it, less the bias. ``dot`` is one matrix product: an output pixel of even (odd) row
+    sees two input rows by two of the four kernel rows, and the same holds for columns, so that the
+    2x2 patches of the input give all four kinds of output pixels at once.
+
+    Args:
+        x: the input.
+        kernel: rows, columns, channels in, channels out; not flipped.
+        impl: ``auto``, ``lax`` or ``dot``; both agree in value and gradients.
+        precision: of the products.
+    """
+    if resolve_implementation(impl) == "lax":
+        return lax.conv_general_dilated(
+            x,
+            kernel[::-1, ::-1],
+            (1, 1),
+            ((2, 2), (2, 2)),
+            lhs_dilation=(2, 2),
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            precision=precision,
+        )
+    batch, height, width, channels = x.shape
+    out = kernel.shape[-1]
+    # Kernel rows of the two input rows that an output pixel sees: 3 and 1 if its row is even,
+    # 2 and 0 if it is odd.
+    taps = kernel[::-1, ::-1].reshape(2, 2, 2, 2, channels, out)
+    flat = taps.transpose(0, 2, 4, 1, 3, 5).reshape(4 * channels, 4 * out)
+    columns = patches(x, (2, 2), (1, 1), ((1, 1), (1, 1)))
+    product = jnp.matmul(columns.reshape(-1, 4 * channels), flat, precision=precision)
+    product = product.reshape(batch, height + 1, width + 1, 2, 2, out)
+    rows = [
+        jnp.stack([product[:, a : a + height, b : b + width, a, b] for b in (0, 1)], axis=3)
+        for a in (0, 1)
+    ]
+    return jnp.stack(rows, axis=2).reshape(batch, 2 * height, 2 * width, out)
+
+
 def _windows(
     x: Float[Array, "batch height width channels"],
 ) -> Float[Array, "batch half_height 2 half_width 2 channels"]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from dcmu_jax.models.convolution import Padding, convolution_hook
+from dcmu_jax.models.convolution import Padding, convolution_hook, convolve_doubling
 from dcmu_jax.models.initialisers import Departure, kernel_and_bias
 
 
@@ -67,6 +67,12 @@ class Layers:
         )
         return layer(x)
 
+    def doubling_conv(
+        self, x: Float[Array, "batch height width in"], features: int
+    ) -> Float[Array, "batch double_height double_width out"]:
+        """A transposed convolution to twice the height and width; see ``DoublingConv``."""
+        return DoublingConv(features, self.dtype, self.init, self.conv_impl)(x)
+
     def batch_norm(self, x: Array, train: bool) -> Array:
         """BatchNorm over all axes but the last, on batch statistics if ``train``.
 
@@ -105,6 +111,35 @@ class Layers:
         """
         layer = nn.InstanceNorm(epsilon=1e-5, use_fast_variance=False, dtype=self.dtype)
         return layer(x)
+
+
+class DoublingConv(nn.Module):
+    """A transposed 4x4 convolution of stride 2 and padding 1, with bias.
+
+    Attributes:
+        features: channels out.
+        dtype: see ``Layers``.
+        initialiser: as ``init`` of ``Layers``; in ``torch`` mode the fan-in is 16 times the
+            channels *out*, as PyTorch computes it for transposed convolutions.
+        conv_impl: see ``Layers``.
+    """
+
+    features: int
+    dtype: str = "float32"
+    initialiser: str = "torch"
+    conv_impl: str = "auto"
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "batch height width in"]
+    ) -> Float[Array, "batch double_height double_width out"]:
+        """Twice the height and width of ``x``."""
+        kernel_init, bias_init = kernel_and_bias(self.initialiser, 16 * self.features)
+        kernel = self.param("kernel", kernel_init, (4, 4, x.shape[-1], self.features))
+        bias = self.param("bias", bias_init, (self.features,))
+        x, kernel, bias = (jnp.asarray(a, self.dtype) for a in (x, kernel, bias))
+        y = convolve_doubling(x, kernel, self.conv_impl)
+        return y + bias.reshape(1, 1, 1, -1)
 
 
 class Dropout(nn.Module):

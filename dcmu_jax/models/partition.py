@@ -35,7 +35,7 @@ def check_parts(parts: Collection[str]) -> frozenset[str]:
     return frozenset(parts)
 
 
-def _run_part(part: nn.Module, x: Array, train: bool) -> Any:
+def _run_part(part: nn.Module, x: Any, train: bool) -> Any:
     takes_train = "train" in inspect.signature(type(part).__call__).parameters
     return part(x, train=train) if takes_train else part(x)
 
@@ -75,7 +75,7 @@ def apply_parts(
     names = PARTS[PARTS.index(start) : None if stop is None else PARTS.index(stop)]
     training = check_parts(train)
 
-    def run(module: nn.Module, x: Array) -> Any:
+    def run(module: nn.Module, x: Any) -> Any:
         for name in names:
             x = _run_part(getattr(module, name), x, name in training)
         return x
@@ -117,7 +117,7 @@ def _wrong_parts(params: Mapping[str, Any], missing: str | None = None) -> Input
 def _compiled_init(model, key, image_shape):
     """The variables that ``model.init`` gives; compiled once for a model and a shape."""
 
-    def run(module: nn.Module, x: Array) -> Array:
+    def run(module: nn.Module, x: Any) -> Any:
         for name in PARTS:
             part = getattr(module, name, None)
             if not isinstance(part, nn.Module):
