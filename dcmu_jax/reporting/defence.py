@@ -131,7 +131,9 @@ def radar_figure(rows: Mapping[str, Mapping[str, float]], axes_of: Sequence[str]
     axes.tick_params(labelsize=style.TEXT_SIZE, pad=10)
     for text, angle in zip(axes.get_xticklabels(), angles, strict=True):
         side = np.cos(angle)  # away from the circle, so that no text lies on a line
-        text.set_horizontalalignment("center" if abs(side) < 0.3 else "left" if side > 0 else "right")
+        text.set_horizontalalignment(
+            "center" if abs(side) < 0.3 else "left" if side > 0 else "right"
+        )
     axes.set_yticks([0.25, 0.5, 0.75, 1.0], ["", "0.5", "", "1"])
     axes.set_ylim(0, 1.02)
     figure.legend(loc="outside lower center", ncols=3, fontsize=style.TEXT_SIZE, frameon=False)
