@@ -3,9 +3,10 @@
 Command:   python -m experiments.clusters_k --dataset npz:cifar10_small.npz
            python -m experiments.clusters_k --dataset npz:cifar10.npz --per-class 50 500 1000
 Data:      a subset of CIFAR-10, 500 training images per class; or all of it
-Hardware:  2 CPU cores, 15 minutes; at full size a GPU, or 2 cores and some hours
-Expected:  the reduced set is not smallest at the largest or smallest K but at that of the theory;
-           accuracy after forgetting follows its size, and condensers differ little
+Hardware:  2 CPU cores, an hour, half of it one seed's inversions; at full size a GPU
+Expected:  the reduced set is not smallest at the largest or smallest K but at that of the theory, a
+           little above it as clusters are unequal; accuracy follows its size, so that the gap is
+           least where nothing is saved; images by inversion lose more the more of them stand in
 
 The `paper` preset with other numbers of clusters, for fast distribution matching and model
 inversion, on a random share of 1, 10 and 50 % and on a class. The authors' figures have runs in
