@@ -165,7 +165,7 @@ class Options:
 
 
 def draw(stem: str, rows: list[dict]) -> None:
-    """Gap of every row as bars, the time beside it, a panel for each request."""
+    """Gap of every row as bars, operations beside it, a panel for each request."""
     requests = list(dict.fromkeys(r["request"] for r in rows))
     count = max(len({r["method"] for r in rows if r["request"] == q}) for q in requests)
     figure = Figure(figsize=(7.5 * len(requests), 1.2 + 0.3 * count), layout=style.layout())
@@ -176,18 +176,18 @@ def draw(stem: str, rows: list[dict]) -> None:
         for at, name in enumerate(names):
             alike = [r for r in cell if r["method"] == name]
             gap = mean_and_interval([r["gap"] for r in alike])["mean"]
-            time = mean_and_interval([r["time_over_retraining"] for r in alike])["mean"]
+            cost = mean_and_interval([r["flops_over_retraining"] for r in alike])["mean"]
             ours = name in PRESETS
             axes.barh(at, gap, color=style.method_colors([name])[name] if ours else "#999999")
             for r in alike:
                 axes.plot(r["gap"], at, ".", color=style.INK, markersize=4)
             axes.annotate(
-                f"  {gap:.1f}   ({time:.2f}x)", (max(r["gap"] for r in alike), at), va="center"
+                f"  {gap:.1f}   ({cost:.2f}x)", (max(r["gap"] for r in alike), at), va="center"
             )
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
         axes.set_xlim(0, 1.25 * max(r["gap"] for r in cell))
-        axes.set_xlabel("gap to the retrained network (online time over retraining's)")
+        axes.set_xlabel("gap to the retrained network (operations over retraining's)")
         axes.set_title(request, color=style.INK)
     style.save_figure(figure, RESULTS / f"{stem}.png")
 
