@@ -1,7 +1,7 @@
 """Settings of the whole test run: eight virtual devices, strict arithmetic, checked annotations.
 
-Tiny programs by the hundred: compiling them without the last optimisations halves the time of the
-run. The order of operations in a sum may differ from that of a program compiled in full.
+Tiny programs by the hundred: compiling them without the last optimisations (level 1) saves a third
+of the time. Level 0 saves more, and gives NaN for gradients of ``lax`` convolutions.
 """
 
 import gc
@@ -10,7 +10,7 @@ import pathlib
 
 os.environ.setdefault(
     "XLA_FLAGS",
-    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0",
+    "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=1",
 )
 os.environ.setdefault("MPLBACKEND", "Agg")
 
@@ -21,6 +21,11 @@ from jaxtyping import install_import_hook
 # Before dcmu_jax is first imported: every annotated function then checks shapes and dtypes.
 install_import_hook("dcmu_jax", "beartype.beartype")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_collection_modifyitems(items):
+    """The notebooks first: begun last, they would leave the other workers waiting."""
+    items.sort(key=lambda item: item.path.name != "test_notebooks.py")
 
 
 @pytest.fixture(autouse=True, scope="module")
