@@ -182,7 +182,7 @@ def draw(stem: str, rows: list[dict]) -> None:
             for r in alike:
                 axes.plot(r["gap"], at, ".", color=style.INK, markersize=4)
             axes.annotate(
-                f"  {gap:.1f}   ({cost:.2f}x)", (max(r["gap"] for r in alike), at), va="center"
+                f"  {gap:.1f}   ({cost:.2g}x)", (max(r["gap"] for r in alike), at), va="center"
             )
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
