@@ -77,7 +77,7 @@ METHODS: dict[str, Method] = {
     "gradient_ascent": GradientAscent(epochs=4, batch_size=8, optimizer=FAST),
     "negative_gradient": NegativeGradient(alpha=0.8, **_LIKE_CF),
     "random_labels": RandomLabels(**_LIKE_CF),
-    "scrub": Scrub(epochs=6, max_epochs=3, batch_size=24, forget_batch_size=12, optimizer=FAST),
+    "scrub": Scrub(epochs=10, max_epochs=5, batch_size=24, forget_batch_size=4, optimizer=FAST),
     "saliency": SaliencyUnlearning(**_LIKE_CF),
     "boundary_shrink": BoundaryShrink(epochs=6, batch_size=12, optimizer=FAST),
     "influence": InfluenceUnlearning(damping=1e-4, alpha=100.0),
@@ -101,9 +101,9 @@ published schedule, and fine-tuning has little reason to. They raise the loss on
 NOISE = {"fisher_forgetting"}
 """A network that fits a toy so well has next to no Fisher information: its noise falls anywhere."""
 
-ROUNDING = {"scrub"}
-"""Starts where its objective has no slope: rounding, which differs between processors, chooses the
-first step, and on a network without dropout or BatchNorm it may lead nowhere. See test_scrub.py."""
+NEEDS_DROPOUT = {"scrub"}
+"""Starts where its objective has no slope: without dropout or BatchNorm rounding, which differs
+between processors, chooses its first step, and that may lead nowhere. Dropout gives it a slope."""
 
 NOT_RANDOM = {"ntk_scrubbing", "influence"}
 """Give one result whatever the seed."""
