@@ -10,10 +10,6 @@ import importlib
 import math
 from typing import Any
 
-import numpy as np
-from jaxtyping import Bool
-from scipy.stats import beta
-
 from dcmu_jax.errors import InputError, check_at_least, check_fraction, check_positive, unknown_name
 from dcmu_jax.training.private import PrivateGradient
 
@@ -166,53 +162,3 @@ def private_gradient(
     noise = noise_for(epsilon, rate=rate, steps=steps, delta=delta)
     rule = PrivateGradient(clip=clip, noise_multiplier=noise, chunk=chunk)
     return rule, epsilon_spent(noise, rate=rate, steps=steps, delta=delta)
-
-
-def epsilon_lower_bound(
-    guessed: Bool[np.ndarray, " trials"],
-    member: Bool[np.ndarray, " trials"],
-    *,
-    delta: float,
-    confidence: float = 0.95,
-) -> float:
-    """Epsilon that an attack proves was spent at least, with ``confidence``; 0 if it proves none.
-
-    Of (epsilon, delta) follows TPR <= e^epsilon FPR + delta, and the same of the true and false
-    negatives. The rates stand at the ends of their Clopper-Pearson intervals (Jagielski, Ullman,
-    Oprea 2020, "Auditing differentially private machine learning"). Trials are taken for
-    independent, and the threshold for chosen on others.
-
-    Args:
-        guessed: whether the attack says member.
-        member: what is true.
-
-    Other Args:
-        delta: of the guarantee.
-        confidence: of both intervals together.
-
-    Raises:
-        InputError: no members or no non-members.
-    """
-    check_fraction("delta", delta)
-    check_fraction("confidence", confidence)
-    members, others = int(member.sum()), int((~member).sum())
-    if not members or not others:
-        raise InputError(
-            f"An audit of {members} members and {others} non-members",
-            "one or more of each",
-            "Bring trials of both kinds",
-        )
-    tail = (1 - confidence) / 2
-    found = 0.0
-    for said in (guessed, ~guessed):
-        right = said & member if said is guessed else said & ~member
-        wrong = said & ~member if said is guessed else said & member
-        of_right, of_wrong = (members, others) if said is guessed else (others, members)
-        hits, misses = int(right.sum()), int(wrong.sum())
-        low = float(beta.ppf(tail, hits, of_right - hits + 1)) if hits else 0.0
-        high = 1.0
-        if misses < of_wrong:
-            high = float(beta.ppf(1 - tail, misses + 1, of_wrong - misses))
-        if low > delta:
-            found = max(found, math.log((low - delta) / high))
-    return found

@@ -1,18 +1,19 @@
-"""A lower bound on epsilon from an attack's scores, by jax_privacy (the extra ``audit``).
+"""Lower bounds on epsilon from what an attack says: of many networks, or of one.
 
-Nasr et al. (2021), "Adversary instantiation", section IV: were training, or unlearning,
-(epsilon, delta)-private for each sample, no threshold could have a true-positive rate of more than
-exp(epsilon) times its false-positive rate, plus delta. Clopper-Pearson intervals of both rates turn
-what is seen into a bound.
+Were training, or unlearning, (epsilon, delta)-private for each sample, no attack could be right
+more often than epsilon allows. What is seen turns into a bound.
 """
 
 from __future__ import annotations
 
 import importlib
+import math
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
+from scipy.optimize import brentq
+from scipy.stats import binom
 
 from dcmu_jax.attacks.checks import check_finite, check_same_shape
 from dcmu_jax.errors import InputError, check_at_least
@@ -26,6 +27,10 @@ def epsilon_lower_bound(
     delta: float = 0.0,
 ) -> float:
     """The largest epsilon that the scores exclude smaller ones of; 0 where they exclude none.
+
+    No threshold has a true-positive rate of more than exp(epsilon) times its false-positive rate,
+    plus delta (Nasr et al., 2021, "Adversary instantiation", section IV). Clopper-Pearson intervals
+    of both rates by jax_privacy (the extra ``audit``).
 
     The interval is wide enough for all thresholds together (Bonferroni), which costs much with few
     scores. It holds for independent scores: one from each of many networks. Scores of many samples
@@ -52,13 +57,87 @@ def epsilon_lower_bound(
             "one row with members and non-members",
             "Take one score of each sample or network, of both kinds",
         )
-    if not 0.5 < confidence < 1:
-        raise InputError(f"confidence = {confidence!r}", "a number in (0.5, 1)", "Take 0.95")
+    _check_confidence(confidence)
+    _check_delta(delta)
+    auditor = _auditing().CanaryScoreAuditor(scores[member], scores[~member])
+    return float(auditor.epsilon_clopper_pearson(1 - confidence, delta))
+
+
+def epsilon_of_one_run(
+    scores: Float[np.ndarray, "..."],
+    member: Bool[np.ndarray, "..."],
+    *,
+    guesses: int,
+    confidence: float = 0.95,
+    delta: float = 0.0,
+) -> float:
+    r"""Epsilon that one network proves was spent at least; 0 where it proves none.
+
+    The attack says "member" of the highest scores, "not" of as many of the lowest, and nothing of
+    the rest. Where a fair coin of its own decided on each canary's membership, the guesses that
+    are right exceed a binomial of rate :math:`e^\epsilon / (1 + e^\epsilon)` with no greater
+    probability than
+
+    .. math::
+        P[B \ge v] + 2 m \delta \max_{1 \le i \le v} \tfrac1i P[v - i \le B < v]
+
+    of m canaries, v of them right (Steinke, Nasr, Jagielski, 2023, "Privacy auditing with one (1)
+    training run", theorem 5.2). Canaries of one network need not be independent of each other in
+    what the network does with them. A set of exactly half of the samples is not quite a coin for
+    each: the bound is then an approximation.
+
+    Args:
+        scores: higher is more likely a member; from an attack that does not know ``member``.
+        member: what is true.
+
+    Other Args:
+        guesses: how many canaries the attack speaks of, decided beforehand; even.
+        confidence: that epsilon is not below the bound, in (0.5, 1).
+        delta: in 0..1.
+
+    Raises:
+        InputError: scores that are not finite or in more than one row; a setting out of range.
+    """
+    check_finite("Scores", scores)
+    check_same_shape("Membership", member, "scores", scores)
+    if scores.ndim != 1:
+        raise InputError(f"Scores {scores.shape} of one network", "one row", "Take a single row")
+    count = scores.size
+    if guesses % 2 or not 2 <= guesses <= count:
+        raise InputError(
+            f"guesses = {guesses} of {count} canaries",
+            f"an even number in 2..{count}",
+            "Take a tenth of the canaries",
+        )
+    _check_confidence(confidence)
+    _check_delta(delta)
+    order = np.argsort(scores, kind="stable")
+    half = guesses // 2
+    right = int(member[order[-half:]].sum() + (~member[order[:half]]).sum())
+
+    def excess(epsilon: float) -> float:
+        rate = 1 / (1 + math.exp(-epsilon))
+        tail = binom.sf(right - 1, guesses, rate)
+        if right and delta:
+            below = np.cumsum(binom.pmf(right - np.arange(1, right + 1), guesses, rate))
+            tail += 2 * count * delta * np.max(below / np.arange(1, right + 1))
+        return float(tail) - (1 - confidence)
+
+    if excess(0.0) >= 0:
+        return 0.0
+    # Its probability rises with epsilon up to 1: at 50 the binomial's rate is 1 to 22 digits.
+    return float(brentq(excess, 0.0, 50.0))
+
+
+def _check_delta(delta: float) -> None:
     check_at_least("delta", delta, 0)
     if delta > 1:
         raise InputError(f"delta = {delta!r}", "a number in 0..1", "Take 1e-5")
-    auditor = _auditing().CanaryScoreAuditor(scores[member], scores[~member])
-    return float(auditor.epsilon_clopper_pearson(1 - confidence, delta))
+
+
+def _check_confidence(confidence: float) -> None:
+    if not 0.5 < confidence < 1:
+        raise InputError(f"confidence = {confidence!r}", "a number in (0.5, 1)", "Take 0.95")
 
 
 def _auditing() -> Any:

@@ -1,11 +1,12 @@
 """The bound on epsilon: a known epsilon, our own ROC beside jax_privacy's, and refusals."""
 
+import math
 import sys
 
 import numpy as np
 import pytest
 
-from dcmu_jax.attacks.epsilon_bound import epsilon_lower_bound
+from dcmu_jax.attacks.epsilon_bound import epsilon_lower_bound, epsilon_of_one_run
 from dcmu_jax.attacks.roc import separation
 from dcmu_jax.errors import InputError
 
@@ -44,6 +45,53 @@ def test_its_roc_is_ours(auditing):
         assert 0 <= theirs.tpr_at_given_fpr(fpr) - rate[0] < 0.02
 
 
+def _canaries(right, guesses, count):
+    """A run whose attack is right about so many of its guesses, and is undecided of the rest."""
+    member = np.arange(count) % 2 == 0
+    scores = np.zeros(count)
+    said = np.arange(guesses) % 2 == 0
+    said[right:] = ~said[right:]
+    # As many of either kind are called members: wrong guesses come in pairs.
+    assert said.sum() == guesses // 2
+    scores[:guesses] = np.where(said, 1.0, -1.0)
+    return scores, member
+
+
+@pytest.mark.parametrize(("right", "guesses"), [(100, 100), (90, 100), (20, 20)])
+def test_one_run_against_the_tail_of_the_binomial(right, guesses):
+    """Without delta the bound is where the binomial's tail is 5 %: summed here term by term."""
+    found = epsilon_of_one_run(*_canaries(right, guesses, 300), guesses=guesses)
+    rate = 1 / (1 + math.exp(-found))
+    tail = sum(
+        math.comb(guesses, k) * rate**k * (1 - rate) ** (guesses - k)
+        for k in range(right, guesses + 1)
+    )
+    assert tail == pytest.approx(0.05, rel=1e-6)
+
+
+def test_one_run_of_what_is_known():
+    all_right = _canaries(100, 100, 100)
+    rate = 0.05 ** (1 / 100)
+    assert epsilon_of_one_run(*all_right, guesses=100) == pytest.approx(
+        math.log(rate / (1 - rate)), rel=1e-6
+    )
+    assert epsilon_of_one_run(*_canaries(50, 100, 300), guesses=100) == 0.0
+    # delta explains a part: less epsilon is proved, and none by a delta that explains all.
+    some = epsilon_of_one_run(*all_right, guesses=100, delta=1e-5)
+    assert 0 < some < epsilon_of_one_run(*all_right, guesses=100)
+    assert epsilon_of_one_run(*all_right, guesses=100, delta=0.5) == 0.0
+
+
+def test_one_run_holds_for_randomised_response():
+    """Private with epsilon = 1.5 exactly: the bound may exceed it once in twenty runs."""
+    bounds = []
+    for seed in range(100):
+        scores, member = _answers(1.5, 2000, seed)
+        bounds.append(epsilon_of_one_run(scores, member, guesses=1000))
+    assert np.mean(np.array(bounds) > 1.5) <= 0.1
+    assert np.mean(bounds) > 1.2
+
+
 def test_without_the_extra_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "jax_privacy.auditing", None)
     with pytest.raises(InputError, match=r"without jax_privacy.*Install dcmu_jax\[audit\]"):
@@ -62,3 +110,9 @@ def test_refusals():
         epsilon_lower_bound(scores, member, confidence=0.4)
     with pytest.raises(InputError, match="delta = 2"):
         epsilon_lower_bound(scores, member, delta=2.0)
+    with pytest.raises(InputError, match="guesses = 3 of 20"):
+        epsilon_of_one_run(scores, member, guesses=3)
+    with pytest.raises(InputError, match="guesses = 22 of 20"):
+        epsilon_of_one_run(scores, member, guesses=22)
+    with pytest.raises(InputError, match=r"Scores \(2, 10\) of one network"):
+        epsilon_of_one_run(scores.reshape(2, 10), member.reshape(2, 10), guesses=2)
