@@ -81,8 +81,8 @@ def help_of(command, monkeypatch):
     return "".join(printed)
 
 
-@pytest.mark.parametrize("path", GUIDES, ids=named)
-def test_links_of_a_guide_lead_somewhere(path):
+@pytest.mark.parametrize("path", [*GUIDES, ROOT / "docs" / "results.md"], ids=named)
+def test_links_lead_to_files_that_are_there(path):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text()):
         assert (path.parent / target).exists(), target
 
