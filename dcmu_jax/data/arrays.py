@@ -54,6 +54,11 @@ def splits_from_arrays(
 
     Raises:
         InputError: one of the rules above is broken; the message says which, and by what.
+
+    >>> images, labels = np.zeros((20, 8, 8)), np.repeat([0, 1], 10)
+    >>> splits = splits_from_arrays(images, labels, ids=100 + np.arange(20), name="mine")
+    >>> splits.train.images.shape, splits.train.images.dtype, len(splits.test)
+    ((16, 8, 8, 1), dtype('uint8'), 4)
     """
     if (x_test is None) != (y_test is None):
         given, lacking = ("y_test", "x_test") if x_test is None else ("x_test", "y_test")

@@ -58,6 +58,17 @@ def parse_request(text: str, train: Dataset, seed: int) -> ForgetRequest:
         InputError: an unknown kind of term, a class or an id that does not exist, a fraction
             outside (0, 1) or so small that no sample falls in it, a missing or unreadable file,
             duplicates in it, an empty request, or one for everything.
+
+    >>> from dcmu_jax.data.sources import load
+    >>> train = load("synthetic:classes=2,per_class=40,size=8,channels=1").train
+    >>> len(parse_request("random:0.1", train, seed=0))
+    8
+    >>> parse_request("class:1+ids:3,17", train, seed=0).forgotten_classes
+    (1,)
+    >>> parse_request("clas:1", train, seed=0)  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    dcmu_jax.errors.InputError: Unknown kind of forget request 'clas'. ... Did you mean 'class'?
     """
     # Only a + before another term splits: file names may hold one.
     terms = [term.strip() for term in re.split(r"\+(?=\s*[A-Za-z_]+:)", text)]
@@ -96,6 +107,11 @@ def request_for_ids(ids: Iterable[int] | np.ndarray | Array, train: Dataset) -> 
 
     Raises:
         InputError: not integers, duplicates, ids that are not in ``train``, none, or all.
+
+    >>> from dcmu_jax.data.sources import load
+    >>> train = load("synthetic:classes=2,per_class=40,size=8,channels=1").train
+    >>> request_for_ids([17, 3], train).ids
+    array([ 3, 17])
     """
     values = np.asarray(ids) if hasattr(ids, "dtype") else np.array(_integers(list(ids), "ids"))
     checked = np.sort(_check_ids(values, "ids", train))

@@ -45,6 +45,12 @@ def load(
 
     Raises:
         InputError: unknown source, or one that cannot be read.
+
+    >>> splits = load("synthetic:classes=2,per_class=40,size=8,channels=1")
+    >>> len(splits.train), len(splits.test), splits.image_shape
+    (80, 20, (8, 8, 1))
+    >>> splits.train.images.dtype, splits.train.labels.dtype, splits.train.ids.dtype
+    (dtype('uint8'), dtype('int32'), dtype('int64'))
     """
     kind, colon, argument = source.strip().partition(":")
     if kind == "digits" and not colon:

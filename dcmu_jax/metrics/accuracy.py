@@ -66,6 +66,11 @@ def accuracies(
 
     Raises:
         InputError: a mask of another length, or an empty set.
+
+    >>> train, test = np.array([True, True, True, False]), np.array([True, False])
+    >>> forget, usable = np.array([True, True, False, False]), np.ones(2, bool)
+    >>> accuracies(train, test, forget, usable)
+    Accuracies(retain=50.0, forget=100.0, train=75.0, test=50.0)
     """
     _check_mask("forget", forget, len(train_correct))
     _check_mask("usable", usable, len(test_correct))

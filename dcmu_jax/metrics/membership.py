@@ -86,6 +86,10 @@ def loss_attack(
 
     Raises:
         InputError: fewer than two samples on a side, a loss that is NaN, no splits.
+
+    >>> members, others = np.full(30, 0.1), np.full(30, 5.0)
+    >>> loss_attack(members, others)
+    100.0
     """
     check_at_least("splits", splits, 1)
     size = min(len(forget_losses), len(control_losses))

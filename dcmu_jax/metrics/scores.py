@@ -19,6 +19,19 @@ def gap(measurement: Measurement, retrained: Measurement) -> float:
 
     The "average gap" of the sparse-unlearning literature (Jia et al. 2023), with forget accuracy
     where that has its complement. 0 at best.
+
+    >>> retrained = Measurement(
+    ...     method="retrain",
+    ...     retain_accuracy=100.0,
+    ...     forget_accuracy=60.0,
+    ...     train_accuracy=96.0,
+    ...     test_accuracy=65.0,
+    ...     mia=50.0,
+    ...     unlearning_metric=100.0,
+    ... )
+    >>> original = dataclasses.replace(retrained, forget_accuracy=100.0, mia=70.0)
+    >>> gap(original, retrained)
+    15.0
     """
     names = ("retain_accuracy", "forget_accuracy", "test_accuracy", "mia")
     return sum(abs(getattr(measurement, n) - getattr(retrained, n)) for n in names) / len(names)
@@ -28,6 +41,19 @@ def tug_of_war(measurement: Measurement, retrained: Measurement) -> float:
     """Product over forget, retain and test of (1 - |accuracy difference| / 100), 0..1.
 
     Tug of war (ToW) of Zhao et al. (2024). 1 at best; one bad accuracy spoils it.
+
+    >>> retrained = Measurement(
+    ...     method="retrain",
+    ...     retain_accuracy=100.0,
+    ...     forget_accuracy=60.0,
+    ...     train_accuracy=96.0,
+    ...     test_accuracy=65.0,
+    ...     mia=50.0,
+    ...     unlearning_metric=100.0,
+    ... )
+    >>> original = dataclasses.replace(retrained, forget_accuracy=100.0, mia=70.0)
+    >>> tug_of_war(original, retrained)
+    0.6
     """
     names = ("forget_accuracy", "retain_accuracy", "test_accuracy")
     return math.prod(1 - abs(getattr(measurement, n) - getattr(retrained, n)) / 100 for n in names)
@@ -42,6 +68,9 @@ def nomus(test_accuracy: float, mia: float) -> float:
     Args:
         test_accuracy: %.
         mia: accuracy of the loss attack, %.
+
+    >>> nomus(100.0, 50.0), nomus(60.0, 75.0)
+    (1.0, 0.55)
     """
     return 0.5 * test_accuracy / 100 + 0.5 * (1 - 2 * abs(mia / 100 - 0.5))
 
@@ -59,6 +88,12 @@ def zero_retrain_forgetting(
     Args:
         unlearned_logits: of the network after unlearning.
         random_logits: of a network that was never trained.
+
+    >>> unsure, sure = np.zeros((2, 10)), 100 * np.eye(10)[:2]
+    >>> zero_retrain_forgetting(unsure, unsure)
+    1.0
+    >>> zero_retrain_forgetting(sure, unsure) < 0.5
+    True
     """
     p, q = (
         scipy.special.softmax(x.astype(np.float64), axis=1)

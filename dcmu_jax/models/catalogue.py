@@ -83,6 +83,9 @@ def create(
 
     Raises:
         InputError: an unknown name or setting, images too small for the model.
+
+    >>> type(create("cnn", image_shape=(32, 32, 3), num_classes=10)).__name__
+    'CNN'
     """
     if name not in MODELS:
         raise unknown_name("model", name, MODELS)

@@ -259,7 +259,15 @@ PRESETS = {
 
 
 def preset(name: str, model: str) -> MethodOptions:
-    """The preset ``name`` for a model of the catalogue (or any other name)."""
+    """The preset ``name`` for a model of the catalogue (or any other name).
+
+    >>> preset("paper", "mlp").offline.rounds, preset("recommended", "mlp").offline.rounds
+    (10, 0)
+    >>> preset("recommended", "mlp").online.forget_weight
+    0.35
+    >>> preset("recommended", "cnn").online.forget_weight
+    0.0
+    """
     if name not in PRESETS:
         raise unknown_name("preset", name, PRESETS)
     return PRESETS[name](model)

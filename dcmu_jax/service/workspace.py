@@ -105,6 +105,11 @@ class Workspace:
         directory: where it lies.
         model: the module, where the run's was not of the catalogue.
         disk: see ``Disk``.
+
+    >>> Workspace("nowhere")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    dcmu_jax.errors.InputError: 'nowhere' is no workspace. Allowed: a directory made by dcmu workspace...
     """
 
     def __init__(

@@ -152,6 +152,14 @@ def fresh_classifier(
         dataset: gives the image shape and, unless ``normalisation`` is given, the statistics.
         seed: of the initialisation.
         normalisation: of the inputs.
+
+    >>> from dcmu_jax.data import load
+    >>> from dcmu_jax.models import create
+    >>> train = load("synthetic:classes=2,per_class=8,size=8,channels=1").train
+    >>> model = create("mlp", image_shape=(8, 8, 1), num_classes=2, width=0.02)
+    >>> network = fresh_classifier(model, train, seed=0)
+    >>> network.logits(train.images).shape, network.evaluate(train).losses.shape
+    ((16, 2), (16,))
     """
     key = named_key(seed, "initialisation")
     height, width, channels = dataset.images.shape[1:]

@@ -297,6 +297,22 @@ def fit(
             ``start`` among those that train; augmentation of what is not pixels; an ``opt_state``
             to go on from with a schedule, which is laid out for one call; a batch that does not
             divide over the mesh; a rule with a mesh, or for a network or weights it cannot serve.
+
+    >>> from dcmu_jax.data import load
+    >>> from dcmu_jax.models import create
+    >>> from dcmu_jax.training.classifier import fresh_classifier
+    >>> from dcmu_jax.training.keys import named_key
+    >>> train = load("synthetic:classes=2,per_class=8,size=8,channels=1").train
+    >>> model = create("mlp", image_shape=(8, 8, 1), num_classes=2, width=0.02)
+    >>> fitted = fit(
+    ...     fresh_classifier(model, train, seed=0),
+    ...     Examples.of(train.images, train.labels),
+    ...     epochs=20,
+    ...     key=named_key(0, "training"),
+    ...     optimizer=Optimizer(learning_rate=0.03),
+    ... )
+    >>> len(fitted.losses), fitted.losses[-1] < fitted.losses[0]
+    (20, True)
     """
     trainable = check_parts(parts)
     check_parts((start,))

@@ -55,7 +55,11 @@ METHODS: dict[str, type[Any]] = {
 
 
 def method_class(name: str) -> type[Any]:
-    """The class registered under ``name``; raises ``InputError`` with the nearest name."""
+    """The class registered under ``name``; raises ``InputError`` with the nearest name.
+
+    >>> method_class("retrain").__name__
+    'Retraining'
+    """
     if name not in METHODS:
         raise unknown_name("unlearning method", name, METHODS)
     return METHODS[name]
@@ -71,6 +75,10 @@ def build_method(name: str, settings: Mapping[str, Any] | None = None) -> Method
 
     Raises:
         InputError: an unknown name or field, or a value that the field cannot have.
+
+    >>> method = build_method("catastrophic_forgetting", {"epochs": 5, "optimizer": {"l1": 1e-4}})
+    >>> method.epochs, method.optimizer.l1, method.optimizer.schedule, method.sees_forget_set
+    (5, 0.0001, 'cosine', False)
     """
     method = method_class(name)
     settings = _over_defaults(method, settings or {}, f"setting of {name}")
