@@ -72,10 +72,15 @@ def condensed_model_table(rows: Sequence[Mapping[str, Any]], title: str) -> Tabl
     for heading in COLUMNS.values():
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        shown = [_text(row[field]) for field in COLUMNS]
-        name = str(row["row"])
-        table.add_row(Text(row["target"]), Text(TITLES.get(name, name)), *shown)
+        table.add_row(*map(Text, row_texts(row)))
     return table
+
+
+def row_texts(row: Mapping[str, Any]) -> list[str]:
+    """A row as texts: the target, what it is trained on, then ``COLUMNS``."""
+    name = str(row["row"])
+    shown = (_text(row[field]) for field in COLUMNS)
+    return [str(row["target"]), TITLES.get(name, name), *shown]
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: Path | str) -> None:

@@ -104,7 +104,7 @@ def test_the_diagram_says_what_trains(name, frozen):
 
 
 def test_the_sentences_come_from_the_rows():
-    text = comparison_conclusion(ROWS)
+    text = str(comparison_conclusion(ROWS))
     assert "62.0 ± 25.4 % through the unlearned" in text
     assert "fast distribution matching" in text and "not measured" in text
     assert "too few seeds" in text and text.count(". It cannot be concluded") == 1
@@ -113,8 +113,8 @@ def test_the_sentences_come_from_the_rows():
         for name, accuracy in (("condensed model", 70.0), ("remembrance alone", 40.0))
         for seed in range(3)
     ]
-    assert "do not overlap" in comparison_conclusion(apart)
+    assert "do not overlap" in comparison_conclusion(apart).can
     level = [row | {"row": "condensed model"} for row in apart[3:]]
-    assert "two overlap" in comparison_conclusion(level + apart[3:])
+    assert "two overlap" in comparison_conclusion(level + apart[3:]).can
     curve = [row("plain", accuracy=20.0 + n, per_class=n) for n in (1, 10)]
-    assert "goes from 11.0 % at 1 to 20.0 %" in curve_conclusion(curve, [33.0])
+    assert "goes from 11.0 % at 1 to 20.0 %" in curve_conclusion(curve, [33.0]).can
