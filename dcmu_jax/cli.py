@@ -256,7 +256,8 @@ def _defend(args: _Defend, console: Console) -> None:
     for sentence in defended.sentences:
         _say(console, sentence)
     _say(console, f"New model in {defended.directory / 'network'}")
-    _say(console, f"Report: {renew_report(run) or defended.directory / 'defence.html'}")
+    report = renew_report(run, defended.directory)
+    _say(console, f"Report: {report or defended.directory / 'defence.html'}")
 
 
 _COMMANDS: dict[str, tuple[Callable[[Any, Console], None], type]] = {

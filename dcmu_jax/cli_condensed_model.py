@@ -119,6 +119,6 @@ def condensed_model(args: CondensedModelCommand, console: Console) -> None:
     )
     console.print(condensed_model_table(rows, title))
     console.print(Text(conclusion), soft_wrap=True)
-    report = renew_report(run) if run else None
+    report = renew_report(run, out) if run else None
     for sentence in (f"Table and figures: {out}", f"Report: {report or out / 'report.html'}"):
         console.print(Text(sentence), soft_wrap=True)

@@ -224,16 +224,17 @@ def _sections(
     return found
 
 
-def renew_report(run: Run) -> Path | None:
-    """Write the report of a run's own request again, if there is one: it may have more to show.
+def renew_report(run: Run, folder: Path) -> Path | None:
+    """Write the report of a run's own request again if it is older than the section in ``folder``.
 
     Returns:
         The report, or ``None`` for a run that was not compared yet: that would train rivals.
     """
-    report = run.directory / "report.html"
+    report, section = run.directory / "report.html", folder / "section.json"
     if not report.is_file():
         return None
-    compare(run, run.request(run.config.forget))
+    if section.is_file() and report.stat().st_mtime_ns <= section.stat().st_mtime_ns:
+        compare(run, run.request(run.config.forget))
     return report
 
 
