@@ -54,13 +54,17 @@ def comparison_conclusion(rows: Rows) -> Conclusion:
         _shown(_values(rows, name, target, "forget_accuracy"))
         for name in ("condensed model", "retrain")
     ]
+    ways = {"fdm": "fast distribution matching", "dm": "distribution matching"}
+    condensed = "".join(
+        f"{_shown(tests(name))} on images condensed by {way}, "
+        for name, way in ways.items()
+        if tests(name)
+    )
     return Conclusion(
         f"Trained on {rows[0]['per_class']} images per class, the target {target} has a test "
         f"accuracy of {_shown(through)} through the unlearned condensed model, "
-        f"{_shown(alone)} on the same samples alone, {_shown(tests('fdm'))} and "
-        f"{_shown(tests('dm'))} on images condensed by fast distribution matching and by "
-        f"distribution matching, beside {_shown(tests('retrain'))} when retrained on all that "
-        f"stays, {verdict}.",
+        f"{_shown(alone)} on the same samples alone, {condensed}beside "
+        f"{_shown(tests('retrain'))} when retrained on all that stays, {verdict}.",
         "It cannot be concluded that the request was forgotten "
         f"(FA {forgotten[0]} beside {forgotten[1]} retrained), nor that the target adds to what "
         f"the small final knew "

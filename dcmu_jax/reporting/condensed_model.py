@@ -151,7 +151,9 @@ def comparison_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
                 label="small final" if target == "small final" else target,
             )
         if field == "update_s":
-            axes.set_xscale("symlog", linthresh=1.0)
+            # Below a second or two a logarithmic axis has no tick that can be read.
+            if max(row["update_s"] for row in rows) > 3:
+                axes.set_xscale("symlog", linthresh=1.0)
             axes.set_xlim(left=0)
         if field == "mia":
             axes.axvline(50, color=style.INK, linewidth=0.8, linestyle=":")

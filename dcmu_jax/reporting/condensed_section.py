@@ -41,7 +41,7 @@ def condensed_section(
         Drawn(
             "construction",
             "The stages of the condensed model, and what trains in each.",
-            diagram(construction),
+            diagram(construction, str(rows[0]["target"])),
             DIAGRAM,
         ),
     ]

@@ -33,8 +33,8 @@ def threshold_conclusion(subset: Overfitted) -> Conclusion:
     )
     return Conclusion(
         f"{count} of {of} training samples ({100 * subset.share:.1f} %{size}) lie at or left of "
-        f"the dashed {how}, and they are what is unlearned: the smaller the value of a sample, "
-        f"{small}.",
+        f"the dashed {how}, which is the side that the rule {subset.rule} calls overfitted: the "
+        f"smaller the value of a sample, {small}.",
         "It cannot be concluded that an attacker finds these samples and not the others, nor, from "
         "the threshold alone, that there are two kinds of samples: it parts any histogram.",
     )
