@@ -31,7 +31,7 @@ from dcmu_jax.reporting.audits import (
     trace_sentences,
     trace_table,
 )
-from dcmu_jax.reporting.comparison import Comparison, compare
+from dcmu_jax.reporting.comparison import Comparison, compare, renew_report
 from dcmu_jax.reporting.defending import DefenceOptions, defend_run
 from dcmu_jax.reporting.progress import training_progress
 from dcmu_jax.reporting.tables import cost_table, terminal_table
@@ -256,7 +256,8 @@ def _defend(args: _Defend, console: Console) -> None:
     for sentence in defended.sentences:
         _say(console, sentence)
     _say(console, f"New model in {defended.directory / 'network'}")
-    _say(console, f"Report: {defended.directory / 'defence.html'}")
+    report = renew_report(run, defended.directory)
+    _say(console, f"Report: {report or defended.directory / 'defence.html'}")
 
 
 _COMMANDS: dict[str, tuple[Callable[[Any, Console], None], type]] = {
@@ -292,7 +293,7 @@ def _parse(command: str, argv: Sequence[str]) -> Any:
         options["default"] = _NewRun(config=config)
     if kind is CondensedModelCommand:
         chosen = _value_of("preset", argv, "recommended")
-        options["default"] = condensed_model_defaults(chosen)
+        options["default"] = condensed_model_defaults(chosen, _value_of("run", argv, ""))
     return tyro.cli(
         kind,
         prog=f"dcmu {command}",

@@ -1,4 +1,4 @@
-"""The command of the condensed model: unlearn it, replace its final, compare, draw."""
+"""The command of the condensed model: unlearn it, replace its final, compare, draw, report."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from rich.text import Text
 
 from dcmu_jax.applications.condensed_model_run import CondensedModelConfig, run_condensed_model
 from dcmu_jax.applications.condensed_model_settings import construction
-from dcmu_jax.reporting.condensed_conclusions import comparison_conclusion
-from dcmu_jax.reporting.condensed_diagram import diagram
-from dcmu_jax.reporting.condensed_model import (
-    comparison_figure,
-    condensed_model_table,
-    write_rows,
-)
+from dcmu_jax.errors import InputError
+from dcmu_jax.pipeline.run import Run
+from dcmu_jax.reporting.comparison import environment, renew_report
+from dcmu_jax.reporting.condensed_model import condensed_model_table, write_rows
+from dcmu_jax.reporting.condensed_section import condensed_section
+from dcmu_jax.reporting.html import write_report
 from dcmu_jax.reporting.progress import training_progress
-from dcmu_jax.reporting.style import save_figure
+from dcmu_jax.reporting.sections import save_section
 from dcmu_jax.unlearning.task import Hooks
 
 
@@ -30,34 +29,96 @@ class CondensedModelCommand:
     """Settings of a condensed model, and where it is kept.
 
     Attributes:
-        config: the settings; `--preset` chooses the defaults of the construction.
-        out: directory, runs/DATE-... if not given; one with a part of this work is gone on with.
+        config: the settings; `--preset` and `--run` choose the defaults of the rest.
+        run: a saved run: its data, request and seeds are the defaults, and its report shows what
+            comes out.
+        out: directory, runs/DATE-... or in the folder condensed-model of the run if not given; one
+            with a part of this work is gone on with.
         quiet: no progress bars.
     """
 
     config: Annotated[CondensedModelConfig, tyro.conf.arg(name="")]
+    run: Path | None = None
     out: Path | None = None
     quiet: bool = False
 
 
-def condensed_model_defaults(name: str) -> CondensedModelCommand:
-    """The command with the settings of the construction ``name``; InputError for an unknown one."""
+def condensed_model_defaults(name: str, run: str = "") -> CondensedModelCommand:
+    """The command's defaults.
+
+    Args:
+        name: of the construction.
+        run: directory of a saved run whose data, request and seeds are taken; none if empty.
+
+    Raises:
+        InputError: an unknown construction, or no such run.
+    """
     config = CondensedModelConfig(preset=name, construction=construction(name))
+    if run:
+        saved = Run.open(Path(run)).config
+        config = dataclasses.replace(
+            config,
+            dataset=saved.dataset,
+            forget=saved.forget,
+            seed=saved.seed,
+            forget_seed=saved.forget_seed,
+            test_fraction=saved.data.test_fraction,
+            download=saved.data.download,
+            directory=saved.data.directory,
+        )
     return CondensedModelCommand(config=config)
+
+
+def _folder(args: CondensedModelCommand, run: Run | None) -> Path:
+    """Where a condensed model is kept; InputError for one in a run of other data."""
+    config = args.config
+    if run is None:
+        source = config.dataset.split(":")[0]
+        now = datetime.datetime.now()
+        return args.out or Path("runs") / f"{now:%Y%m%d-%H%M%S}-{source}-condensed-model"
+    own = run.config.dataset, run.config.data.test_fraction
+    if (config.dataset, config.test_fraction) != own:
+        raise InputError(
+            f"A condensed model of {config.dataset!r} in a run of {own[0]!r}",
+            "the data set of the run, its test split cut off in the same way",
+            "Leave --dataset and --test-fraction out, or leave --run out",
+        )
+    within = run.directory / "condensed-model"
+    if args.out is not None and args.out.resolve().parent != within.resolve():
+        raise InputError(
+            f"--out {str(args.out)!r} with --run {str(args.run)!r}",
+            f"a folder in {str(within)!r}, where the report of the run looks",
+            "Leave one of the two out",
+        )
+    return args.out or within / f"{config.target}-{config.preset}-{config.per_class}"
 
 
 def condensed_model(args: CondensedModelCommand, console: Console) -> None:
     """Unlearn a condensed model, replace its final by a target, and compare how that trains."""
     config = args.config
-    source = config.dataset.split(":")[0]
-    now = datetime.datetime.now()
-    out = args.out or Path("runs") / f"{now:%Y%m%d-%H%M%S}-{source}-condensed-model"
+    run = Run.open(args.run) if args.run else None
+    out = _folder(args, run)
     hooks = Hooks(lambda name, epochs: training_progress(name, epochs, enabled=not args.quiet))
     rows = run_condensed_model(config, out, hooks)
     write_rows(rows, out / "table.csv")
-    save_figure(comparison_figure(rows), out / "comparison.png")
-    save_figure(diagram(config.construction), out / "construction.png")
     title = f"Forgetting {config.forget} from {config.dataset}"
+    heading = f"Condensed model: {config.preset}, target {config.target}"
+    section = save_section(
+        condensed_section(rows, config.construction, f"{heading}, forgetting {config.forget}"), out
+    )
+    conclusion = str(section.figures[0].conclusion)
+    write_report(
+        out / "report.html",
+        title=f"Condensed model: {title[0].lower()}{title[1:]}",
+        summary=[],
+        measurements=[],
+        sections=[section],
+        settings=dataclasses.asdict(config),
+        figures=[],
+        environment=environment(),
+    )
     console.print(condensed_model_table(rows, title))
-    for sentence in (comparison_conclusion(rows), f"Table and figures: {out}"):
+    console.print(Text(conclusion), soft_wrap=True)
+    report = renew_report(run, out) if run else None
+    for sentence in (f"Table and figures: {out}", f"Report: {report or out / 'report.html'}"):
         console.print(Text(sentence), soft_wrap=True)

@@ -17,7 +17,8 @@ dropout, weight decay) is the one of a small grid whose accuracy on one half of 
 networks of another seed, is nearest to that of ``--matched``; learning rates of DP are those with
 the best one. What the grids spent of privacy is not in the epsilon. All accuracies are on the other
 half of the test split, remembrance samples come from the first. Cells lie under --out, are
-independent, and are not measured again. Writes experiments/results/fig3_dp_competitor_DATASET_*.
+independent, and are not measured again. Writes experiments/results/fig3_dp_competitor_DATASET*:
+numbers, pictures, and a page of the pictures with what each shows and what it does not.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ from dcmu_jax.reporting.defence import (
     threshold_figure,
     utility_figure,
 )
+from dcmu_jax.reporting.sections import Conclusion
 from experiments.benchmarks.record import RESULTS, write_result
+from experiments.captions import write_captions
 from experiments.fig3_cells import DEFENCES, Cells, Options, draw_inversions
 from experiments.tables import mean_and_interval, without_folders
 
@@ -67,30 +70,33 @@ RADAR = (
 )
 
 CAPTIONS = {
-    "utility": (
+    "utility": Conclusion(
         "A defence is worth its cost only where it lies to the left of early stopping and its "
-        "like at the same height, under the attacker who knows it. That an attack finds little "
-        "proves no privacy: only the rows of DP carry a bound against attacks not tried."
+        "like at the same height, under the attacker who knows it.",
+        "That an attack finds little proves no privacy: only the rows of DP carry a bound against "
+        "attacks not tried.",
     ),
-    "radar": (
+    "radar": Conclusion(
         "The polygons show on which side each defence gives way; axes are scaled from 0 (all "
-        "found, or chance accuracy) to 1 (nothing found, or the best accuracy). Their areas mean "
-        "nothing: the axes overlap, and their order is arbitrary."
+        "found, or chance accuracy) to 1 (nothing found, or the best accuracy).",
+        "Their areas mean nothing: the axes overlap, and their order is arbitrary.",
     ),
-    "roc": (
+    "roc": Conclusion(
         "At the left end a curve on the diagonal means that not even the surest guesses of LiRA "
-        "are right more often than chance. The curves are of few shadows, so a stronger attacker "
-        "stands higher; compare curves, and take none for a guarantee."
+        "are right more often than chance.",
+        "The curves are of few shadows, so a stronger attacker stands higher; compare curves, and "
+        "take none for a guarantee.",
     ),
-    "histogram": (
-        "The threshold shows what Otsu calls overfitted in the first network of the first seed. "
+    "histogram": Conclusion(
+        "The threshold shows what Otsu calls overfitted in the first network of the first seed.",
         "That a sample has a small loss does not say that an attacker finds it: LiRA finds best "
-        "the samples that are hard without having been seen, on whichever side they lie."
+        "the samples that are hard without having been seen, on whichever side they lie.",
     ),
-    "inversion": (
+    "inversion": Conclusion(
         "With the known images the reconstruction term already holds what is drawn, so likeness "
-        "to a training image shows nothing about the network. Without them only the difference "
-        "between networks counts, and a blurred image does not prove that nothing can be taken out."
+        "to a training image shows nothing about the network.",
+        "Without them only the difference between networks counts, and a blurred image does not "
+        "prove that nothing can be taken out.",
     ),
 }
 """Figure -> what can be concluded from it, and what cannot."""
@@ -178,7 +184,7 @@ def main() -> None:
             | {"values": row, "about": about[name]}
             for name, row in rows.items()
         },
-        "captions": CAPTIONS,
+        "captions": {name: str(caption) for name, caption in CAPTIONS.items()},
     }
     stem = f"fig3_dp_competitor_{cells.splits.name}"
     command = (
@@ -207,8 +213,9 @@ def main() -> None:
     values, labels = cells.first_values()
     save(threshold_figure(overfitted_subset(values, labels)), "histogram")
     save(draw_inversions(cells), "inversion")
-    for name, caption in CAPTIONS.items():
-        print(f"{name}: {caption}")
+    captions = {f"{stem}_{name}": caption for name, caption in CAPTIONS.items()}
+    title = f"Unlearning against membership inference, and its rivals: {cells.splits.name}"
+    print(write_captions(stem, title, captions, command).read_text())
 
 
 if __name__ == "__main__":

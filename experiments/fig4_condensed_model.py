@@ -18,9 +18,10 @@ unlearned small final's judgement as soft labels, samples out of the retain set.
 (features beside the image) belong to the recommended construction; `published` is the paper's
 architecture without them, BatchNorm or augmentation, at a shorter offline phase.
 
-What can be concluded from each figure, and what not, stands in the result under `conclusions`, with
-the numbers of the run. Each row is a file under --out and is not measured again. Writes
-fig4_condensed_model_SCALE.{csv,json,png}, fig4_condensed_model_SCALE_curve.png and
+What can be concluded from each figure, and what not, stands beside the pictures in
+fig4_condensed_model_SCALE.md, with the numbers of the run, and in the result under `conclusions`.
+Each row is a file under --out and is not measured again. Writes
+fig4_condensed_model_SCALE.{csv,json,md,png}, fig4_condensed_model_SCALE_curve.png and
 fig11_condensed_model.png into experiments/results.
 """
 
@@ -65,6 +66,7 @@ from dcmu_jax.reporting.condensed_model import (
 )
 from dcmu_jax.unlearning.task import Training
 from experiments.benchmarks.record import RESULTS, write_result
+from experiments.captions import write_captions
 from experiments.tables import mean_and_interval, without_folders, write_rows
 
 PUBLISHED = "published"
@@ -315,13 +317,17 @@ def main() -> None:
         "curve": curve_conclusion(curve, levels["small final, unlearned"]),
         "figure 11": DIAGRAM,
     }
+    conclusions = {each: str(text) for each, text in texts.items()}
     write_result(
-        name, {"rows": summary(rows), "curve": summary(curve), "conclusions": texts}, command
+        name, {"rows": summary(rows), "curve": summary(curve), "conclusions": conclusions}, command
     )
-    print("\n".join(texts.values()))
     style.save_figure(comparison_figure(rows), RESULTS / f"{name}.png")
     style.save_figure(curve_figure(curve, levels), RESULTS / f"{name}_curve.png")
     style.save_figure(diagram(scale.construction), RESULTS / "fig11_condensed_model.png")
+    pictures = (name, f"{name}_curve", "fig11_condensed_model")
+    captions = dict(zip(pictures, texts.values(), strict=True))
+    title = f"Unlearning in a condensed model, scale {options.scale}"
+    print(write_captions(name, title, captions, command).read_text())
 
 
 if __name__ == "__main__":

@@ -90,6 +90,7 @@ def test_an_audit_of_a_saved_run(saved, capsys):
 
 
 def test_the_defence_of_a_saved_run(saved, capsys):
+    (saved / "report.html").touch()  # as if the run had been compared
     asked = ("defend", saved, "--rule", "quantile", "--share", "0.25", "--epochs", "2", "--quiet")
     assert _dcmu(*asked) == 0
     out = capsys.readouterr().out
@@ -109,11 +110,19 @@ def test_the_defence_of_a_saved_run(saved, capsys):
     usable = run.usable_tests()
     accuracy = 100 * network.evaluate(run.splits.test).correct[usable].mean()
     assert found["after"]["test_accuracy"] == pytest.approx(accuracy)
-    assert (folder / "histogram.png").read_bytes().startswith(b"\x89PNG")
-    assert "25.0 %" in (folder / "defence.html").read_text()
-    times = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    for figure in ("histogram", "attack"):
+        assert (folder / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
+    page = (folder / "defence.html").read_text()
+    assert "25.0\N{NO-BREAK SPACE}%" in page and page.count("What cannot.") == 2
+    report = (saved / "report.html").read_text()
+    assert "rule quantile, share 0.25, 2 epochs, recommended</h2>" in report
+    assert "18 of 72 training samples (25.0 %) lie at or left of the dashed line" in report
+    audited = bool(list(saved.rglob("audit.json")))  # its section stays where it was
+    assert ("What is left of the forgotten class in features" in report) == audited
+    files = [*folder.rglob("*"), saved / "report.html"]
+    times = [path.stat().st_mtime_ns for path in files]
     assert _dcmu(*asked) == 0  # done, and not done again
-    assert times == {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    assert times == [path.stat().st_mtime_ns for path in files]
 
 
 @pytest.mark.parametrize(
@@ -384,6 +393,24 @@ def asked(monkeypatch):
     return recipes
 
 
+def test_a_condensed_model_in_the_report_of_a_run(asked, saved, capsys):
+    own = [argument for argument in CONDENSED if not argument.startswith("--dataset")]
+    (saved / "report.html").touch()  # as if the run had been compared
+    assert _dcmu("condensed-model", "--run", saved, *own) == 0
+    assert f"Report: {saved / 'report.html'}" in capsys.readouterr().out
+    folder = saved / "condensed-model" / "mlp-recommended-2"
+    assert "class:1" in (folder / "table.csv").read_text()  # the request of the run
+    report = (saved / "report.html").read_text()
+    assert "Condensed model: recommended, target mlp, forgetting class:1</h2>" in report
+    before = sorted(saved.rglob("*"))
+    _refused(
+        capsys, "in a run of", "condensed-model", "--run", saved, *CONDENSED[1:], "--dataset=digits"
+    )
+    _refused(capsys, "--out 'x' with --run", "condensed-model", "--run", saved, *own, "--out", "x")
+    _refused(capsys, "is no run directory", "condensed-model", "--run", saved / "none", *own)
+    assert sorted(saved.rglob("*")) == before
+
+
 def test_a_condensed_model_in_one_command_and_again(asked, tmp_path, capsys):
     out = tmp_path / "condensed"
     assert _dcmu("condensed-model", "--out", out, *CONDENSED) == 0
@@ -394,6 +421,8 @@ def test_a_condensed_model_in_one_command_and_again(asked, tmp_path, capsys):
     table = (out / "table.csv").read_text()
     assert len(table.splitlines()) == 4
     assert (out / "comparison.png").is_file() and (out / "construction.png").is_file()
+    page = (out / "report.html").read_text()
+    assert "final not replaced" in page and page.count("What cannot.") == 2
     assert _dcmu("condensed-model", "--out", out, *CONDENSED) == 0
     assert len(asked) == 3 and (out / "table.csv").read_text() == table
     assert _dcmu("condensed-model", "--out", out, *CONDENSED, "--seed=5") == 2

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dcmu_jax.data.requests import ForgetRequest
+from dcmu_jax.files import written_aside
 from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.membership import control_losses_for
 from dcmu_jax.metrics.scores import with_scores
@@ -33,10 +34,21 @@ from dcmu_jax.reporting.figures import (
     loss_histogram_figure,
     trajectory_figure,
 )
-from dcmu_jax.reporting.html import Audit, write_report
+from dcmu_jax.reporting.html import write_report
+from dcmu_jax.reporting.sections import (
+    Conclusion,
+    Drawn,
+    Numbers,
+    Section,
+    save_section,
+    saved_sections,
+)
 from dcmu_jax.reporting.style import save_figure
 from dcmu_jax.reporting.tables import write_csv
 from dcmu_jax.reporting.verdict import summarise
+
+APPLICATIONS = ("defence", "condensed-model")
+"""Folders of a run whose folders each may hold a section of its report."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +70,13 @@ def compare(run: Run, request: ForgetRequest, audit: RunAudit | None = None) -> 
     """Serve ``request`` by every method of the run that has not yet, measure, and report.
 
     The run's own request is reported in its directory, any other in its folder under
-    ``requests``.
+    ``requests``. The report has a section for an audit of the request; that of the run's own
+    request also for every defence and every condensed model that lie in the run.
 
     Args:
         run: the run.
         request: what must go.
-        audit: of the run on this request, for a section of the report.
+        audit: of the run on this request; if not given, the last one that was reported.
     """
     run.check_comparable(request)  # before any training, not after it
     original = run.train()
@@ -127,6 +140,7 @@ def compare(run: Run, request: ForgetRequest, audit: RunAudit | None = None) -> 
     ]
     for figure, name, _ in figures:
         save_figure(figure, directory / "figures" / f"{name}.png")
+    sections = _sections(run, request, audit, directory)
     summary = summarise(measurements, request.text)
     write_report(
         directory / "report.html",
@@ -137,7 +151,7 @@ def compare(run: Run, request: ForgetRequest, audit: RunAudit | None = None) -> 
         figures=[(figure, caption) for figure, _, caption in figures],
         environment=environment(),
         notes=_notes(run, request),
-        audit=audit and _audit_section(run, request, audit, directory),
+        sections=sections,
     )
     return Comparison(measurements, summary, directory)
 
@@ -154,23 +168,74 @@ def environment() -> dict[str, str]:
     }
 
 
-def _audit_section(run: Run, request: ForgetRequest, audit: RunAudit, directory: Path) -> Audit:
+def _audit_section(run: Run, request: ForgetRequest, audit: RunAudit) -> Section:
     test = run.splits.test
     forgotten = run.splits.train.labels[run.splits.train.positions(request.ids)]
     controls = test.ids[run.usable_tests() & np.isin(test.labels, forgotten)]
-    figure = roc_figure(audit.targets, audit.oracles, request.ids, controls)
-    save_figure(figure, directory / "figures" / "audit.png")
-    caption = (
-        "Telling forgotten samples from test samples of their classes by offline LiRA. A network "
-        "that forgot lies among the grey lines, which never saw them."
+    tables = [
+        Numbers(
+            "Networks held against ones that never saw the forgotten samples",
+            *audit_rows(audit.audits),
+            f"{MEANINGS} The last four columns decide nothing.",
+            reference=True,
+        )
+    ]
+    if audit.traces:
+        tables.append(
+            Numbers(
+                "What is left of the forgotten class in features and parameters",
+                *trace_rows(audit.traces),
+                TRACE_MEANINGS,
+                reference=True,
+            )
+        )
+    drawn = Drawn(
+        "audit",
+        "Telling forgotten samples from test samples of their classes by offline LiRA.",
+        roc_figure(audit.targets, audit.oracles, request.ids, controls),
+        Conclusion(
+            "A network that lies above all the grey lines, which never saw the forgotten samples, "
+            "gives them away to this attack.",
+            "That a network lies among them does not show that it forgot: they are few, and "
+            "another attack may see more.",
+        ),
     )
-    return Audit(
-        *audit_rows(audit.audits),
-        audit_sentences(audit.audits) + trace_sentences(audit.traces),
-        f"{MEANINGS} The last four columns decide nothing.",
-        [(figure, caption)],
-        (*trace_rows(audit.traces), TRACE_MEANINGS) if audit.traces else None,
-    )
+    sentences = audit_sentences(audit.audits) + trace_sentences(audit.traces)
+    return Section("Audit", sentences, tables, [drawn])
+
+
+def _sections(
+    run: Run, request: ForgetRequest, audit: RunAudit | None, directory: Path
+) -> list[Section]:
+    """The audit of the request; in the report of the run's own request its applications, too."""
+    found = []
+    if audit is not None:
+        found.append(save_section(_audit_section(run, request, audit), audit.directory))
+        with written_aside(directory / "figures" / "audit.png") as aside:
+            aside.write_bytes((audit.directory / "audit.png").read_bytes())
+    else:
+        # The one with the most oracles, whose number ends the name of its folder.
+        audits = [p.parent for p in run.request_directory(request).glob("audit-*/section.json")]
+        audits.sort(key=lambda folder: (len(folder.name), folder.name))
+        found += saved_sections(audits[-1:])
+    if directory == run.directory:
+        for name in APPLICATIONS:
+            found += saved_sections((run.directory / name).glob("*"))
+    return found
+
+
+def renew_report(run: Run, folder: Path) -> Path | None:
+    """Write the report of a run's own request again if it is older than the section in ``folder``.
+
+    Returns:
+        The report, or ``None`` for a run that was not compared yet: that would train rivals.
+    """
+    report, section = run.directory / "report.html", folder / "section.json"
+    if not report.is_file():
+        return None
+    if section.is_file() and report.stat().st_mtime_ns <= section.stat().st_mtime_ns:
+        compare(run, run.request(run.config.forget))
+    return report
 
 
 def _clusters(run: Run, shown: int = 8) -> Figure:

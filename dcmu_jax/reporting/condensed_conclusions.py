@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dcmu_jax.reporting.condensed_model import interval
+from dcmu_jax.reporting.sections import Conclusion
 
 Rows = Sequence[Mapping[str, Any]]
 
-DIAGRAM = (
+DIAGRAM = Conclusion(
     "The diagram shows which parts train in each stage and on which images, with the small final "
-    "thrown away before the target comes. It shows nothing of how much is learnt or forgotten."
+    "thrown away before the target comes.",
+    "It shows nothing of how much is learnt or forgotten.",
 )
 """Beside figure 11."""
 
@@ -31,7 +33,7 @@ def _shown(values: Sequence[float]) -> str:
     return f"{mean:.1f} %" if len(values) < 2 else f"{mean:.1f} ± {half:.1f} %"
 
 
-def comparison_conclusion(rows: Rows) -> str:
+def comparison_conclusion(rows: Rows) -> Conclusion:
     """Two sentences beside figure 4, of the first target.
 
     Args:
@@ -52,21 +54,26 @@ def comparison_conclusion(rows: Rows) -> str:
         _shown(_values(rows, name, target, "forget_accuracy"))
         for name in ("condensed model", "retrain")
     ]
-    return (
+    ways = {"fdm": "fast distribution matching", "dm": "distribution matching"}
+    condensed = "".join(
+        f"{_shown(tests(name))} on images condensed by {way}, "
+        for name, way in ways.items()
+        if tests(name)
+    )
+    return Conclusion(
         f"Trained on {rows[0]['per_class']} images per class, the target {target} has a test "
         f"accuracy of {_shown(through)} through the unlearned condensed model, "
-        f"{_shown(alone)} on the same samples alone, {_shown(tests('fdm'))} and "
-        f"{_shown(tests('dm'))} on images condensed by fast distribution matching and by "
-        f"distribution matching, beside {_shown(tests('retrain'))} when retrained on all that "
-        f"stays, {verdict}. It cannot be concluded that the request was forgotten "
+        f"{_shown(alone)} on the same samples alone, {condensed}beside "
+        f"{_shown(tests('retrain'))} when retrained on all that stays, {verdict}.",
+        "It cannot be concluded that the request was forgotten "
         f"(FA {forgotten[0]} beside {forgotten[1]} retrained), nor that the target adds to what "
         f"the small final knew "
         f"({_shown(_values(rows, 'small final', 'small final', 'test_accuracy'))}), nor what "
-        "other data and wider networks give."
+        "other data and wider networks give.",
     )
 
 
-def curve_conclusion(curve: Rows, small: Sequence[float]) -> str:
+def curve_conclusion(curve: Rows, small: Sequence[float]) -> Conclusion:
     """Two sentences beside the curve.
 
     Args:
@@ -80,10 +87,11 @@ def curve_conclusion(curve: Rows, small: Sequence[float]) -> str:
 
     names = list(dict.fromkeys(row["row"] for row in curve))
     best = max(names, key=lambda name: interval(at(name, counts[-1]))[0])
-    return (
+    return Conclusion(
         f"The best way at {counts[-1]} samples per class ({best}) goes from "
         f"{_shown(at(best, counts[0]))} at {counts[0]} to {_shown(at(best, counts[-1]))}, beside "
-        f"{_shown(small)} of the unlearned network with its small final. It cannot be concluded "
-        "that the small final's accuracy bounds the target's, nor that still more samples go on as "
-        "the curve does, nor which of the ways is better where their intervals overlap."
+        f"{_shown(small)} of the unlearned network with its small final.",
+        "It cannot be concluded that the small final's accuracy bounds the target's, nor that "
+        "still more samples go on as the curve does, nor which of the ways is better where their "
+        "intervals overlap.",
     )

@@ -10,6 +10,7 @@ from dcmu_jax.applications.condensed_model_settings import Construction
 from dcmu_jax.models.partition import PARTS
 from dcmu_jax.reporting import style
 
+_TARGETS = "target: CNN,\nVGG16, ResNet18"
 _FROZEN, _TRAINS, _DATA = "#e3e3e3", "#cfe3f2", "#fbe3cf"
 
 
@@ -32,16 +33,23 @@ def _arrow(axes: Axes, start: tuple[float, float], end: tuple[float, float]) -> 
     axes.annotate("", xy=end, xytext=start, arrowprops=look)
 
 
-def diagram(construction: Construction) -> Figure:
-    """Figure 11: the three stages of a construction, what trains in each, and on what."""
+def diagram(construction: Construction, target: str = "") -> Figure:
+    """Figure 11: the three stages of a construction, what trains in each, and on what.
+
+    Args:
+        construction: how the condensed model is made.
+        target: name of the network that replaces ``final``; examples of some if empty.
+    """
+    rounds = construction.offline.rounds  # without any, the small final is not trained offline
+    offline = "all training images:\nencoder and decoder"
     online = construction.online
     trained = {p for step in (*online.round_steps, *online.closing_steps) for p in step.parts}
     stages = (
         (
             "offline\nno request is known",
-            "all training images:\nencoder and decoder;\nremembrance: final",
+            f"{offline};\nremembrance: final" if rounds else offline,
             ("encoder", "decoder", "small classifier"),
-            (True, True, True),
+            (True, True, rounds > 0),
         ),
         (
             "online\na request comes",
@@ -52,7 +60,7 @@ def diagram(construction: Construction) -> Figure:
         (
             "attach\nfinal is replaced",
             "remembrance samples:\na few test images,\nnone of a forgotten class",
-            ("encoder", "decoder", "target: CNN,\nVGG16, ResNet18"),
+            ("encoder", "decoder", f"target:\n{target}" if target else _TARGETS),
             (False, False, True),
         ),
     )

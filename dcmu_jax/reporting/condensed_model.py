@@ -72,10 +72,15 @@ def condensed_model_table(rows: Sequence[Mapping[str, Any]], title: str) -> Tabl
     for heading in COLUMNS.values():
         table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
-        shown = [_text(row[field]) for field in COLUMNS]
-        name = str(row["row"])
-        table.add_row(Text(row["target"]), Text(TITLES.get(name, name)), *shown)
+        table.add_row(*map(Text, row_texts(row)))
     return table
+
+
+def row_texts(row: Mapping[str, Any]) -> list[str]:
+    """A row as texts: the target, what it is trained on, then ``COLUMNS``."""
+    name = str(row["row"])
+    shown = (_text(row[field]) for field in COLUMNS)
+    return [str(row["target"]), TITLES.get(name, name), *shown]
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: Path | str) -> None:
@@ -146,7 +151,9 @@ def comparison_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
                 label="small final" if target == "small final" else target,
             )
         if field == "update_s":
-            axes.set_xscale("symlog", linthresh=1.0)
+            # Below a second or two a logarithmic axis has no tick that can be read.
+            if max(row["update_s"] for row in rows) > 3:
+                axes.set_xscale("symlog", linthresh=1.0)
             axes.set_xlim(left=0)
         if field == "mia":
             axes.axvline(50, color=style.INK, linewidth=0.8, linestyle=":")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import html
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -23,22 +21,20 @@ from dcmu_jax.attacks.building import Rearing, measured, shadow_population
 from dcmu_jax.attacks.roc import separation
 from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.errors import InputError, check_at_least, check_fraction, unknown_name
-from dcmu_jax.files import write_json, written_aside
+from dcmu_jax.files import write_json
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import PRESETS
 from dcmu_jax.pipeline.run import Run
-from dcmu_jax.reporting.defence import threshold_figure
-from dcmu_jax.reporting.style import png_bytes
+from dcmu_jax.reporting.comparison import environment
+from dcmu_jax.reporting.defence_section import AFTER, BEFORE, defence_section
+from dcmu_jax.reporting.html import write_report
+from dcmu_jax.reporting.sections import save_section
 from dcmu_jax.training.checkpoints import save_classifier
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.keys import named_seed
 
-CAUTION = (
-    "A loss threshold is the weakest of attacks: that it finds less proves no privacy, and its "
-    "test samples are few at a false-positive rate of 1 %. Hold the network against shadow "
-    "networks that were defended in the same way before it is trusted."
-)
-"""What can be concluded from a run alone, and what cannot."""
+SHARED = ("quantile", "lira")
+"""The rules that take a share."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +76,7 @@ class DefendedRun:
 
     Attributes:
         sentences: the findings.
-        directory: holds network/, histogram.png, defence.json and defence.html.
+        directory: holds network/, the figures, section.json, defence.json and defence.html.
     """
 
     sentences: tuple[str, ...]
@@ -152,25 +148,35 @@ def _defend(run: Run, options: DefenceOptions, preset: str, directory: Path, not
     )
     # Tests that no preset in question has trained on.
     usable = run.usable_tests() & stages.usable_tests(config, run.splits, (preset,))
-    before, after = (_measure(run, c, usable) for c in (original, defended.classifier))
+    numbers, scores = {}, {}
+    member = np.arange(len(train) + int(usable.sum())) < len(train)
+    for name, network in ((BEFORE, original), (AFTER, defended.classifier)):
+        numbers[name], scores[name] = _measure(run, network, usable, member)
     subset = defended.subset
-    sentences = [
-        subset.sentence(),
-        f"Test accuracy {before['test_accuracy']:.2f} % -> {after['test_accuracy']:.2f} %, "
-        f"training accuracy {before['train_accuracy']:.2f} % -> {after['train_accuracy']:.2f} %.",
-        f"A loss threshold tells training from test samples with an AUC of "
-        f"{before['threshold_auc'][0]:.3f} -> {after['threshold_auc'][0]:.3f}; true positives at "
-        f"1 % false ones {before['threshold_tpr_at_1_percent'][0]:.3f} -> "
-        f"{after['threshold_tpr_at_1_percent'][0]:.3f}.",
-        CAUTION,
-    ]
-    figure = png_bytes(threshold_figure(subset, run.splits.class_names))
+    shown = f"{options.rule}, share {options.share:g}" if options.rule in SHARED else options.rule
+    section = defence_section(
+        f"Defence against membership inference: rule {shown}, {options.epochs} epochs, {preset}",
+        subset,
+        scores,
+        member,
+        numbers,
+        cost,
+        run.splits.class_names,
+    )
+    sentences = list(section.sentences)
     directory.mkdir(parents=True, exist_ok=True)
     save_classifier(directory / "network", defended.classifier)
-    with written_aside(directory / "histogram.png") as aside:
-        aside.write_bytes(figure)
-    with written_aside(directory / "defence.html") as aside:
-        aside.write_text(_page(run, sentences, figure), encoding="utf-8")
+    section = save_section(section, directory)
+    write_report(
+        directory / "defence.html",
+        title=f"Defence against membership inference: {run.splits.name}",
+        summary=sentences,
+        measurements=[],
+        sections=[dataclasses.replace(section, sentences=())],
+        settings=dataclasses.asdict(options) | {"preset": preset},
+        figures=[],
+        environment=environment(),
+    )
     write_json(
         directory / "defence.json",  # last: the stage is finished once this is there
         {
@@ -179,8 +185,8 @@ def _defend(run: Run, options: DefenceOptions, preset: str, directory: Path, not
             "thresholds": [None if np.isnan(t) else float(t) for t in subset.thresholds],
             "share": subset.share,
             "ids": defended.ids.tolist(),
-            "before": before,
-            "after": after,
+            "before": numbers[BEFORE],
+            "after": numbers[AFTER],
             "cost": cost,
             "sentences": sentences,
         },
@@ -188,18 +194,22 @@ def _defend(run: Run, options: DefenceOptions, preset: str, directory: Path, not
     run.log(stage=f"defend {options.rule}", share=subset.share, **cost)
 
 
-def _measure(run: Run, network: Classifier, usable: np.ndarray) -> dict[str, Any]:
+def _measure(
+    run: Run, network: Classifier, usable: np.ndarray, member: np.ndarray
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Accuracies and the loss attack's numbers, and its scores of training and test samples."""
     on_train = network.evaluate(run.splits.train)
     on_test = network.evaluate(run.splits.test)
     scores = -np.concatenate([on_train.losses, on_test.losses[usable]]).astype(np.float64)
-    member = np.arange(len(scores)) < len(on_train.losses)
     found = separation(scores, member, resamples=100)
-    return {
+    numbers = {
         "train_accuracy": 100 * float(on_train.correct.mean()),
         "test_accuracy": 100 * float(on_test.correct[usable].mean()),
+        "test_samples": int(usable.sum()),
         "threshold_auc": found.auc,
         "threshold_tpr_at_1_percent": found.tpr_at_1_percent,
     }
+    return numbers, scores
 
 
 def _margins(run: Run, original: Classifier, options: DefenceOptions, notify: Any) -> dict:
@@ -222,17 +232,3 @@ def _margins(run: Run, original: Classifier, options: DefenceOptions, notify: An
         "shadows": shadows.margins[:, inside],
         "member": shadows.member[:, inside],
     }
-
-
-def _page(run: Run, sentences: list[str], figure: bytes) -> str:
-    """The findings as one page that fetches nothing."""
-    title = html.escape(f"Defence against membership inference: {run.splits.name}")
-    text = "\n".join(f"<p>{html.escape(sentence)}</p>" for sentence in sentences)
-    image = base64.b64encode(figure).decode()
-    return (
-        f'<!doctype html>\n<html lang="en"><meta charset="utf-8"><title>{title}</title>\n'
-        '<body style="max-width:44rem;margin:2rem auto;font-family:sans-serif">\n'
-        f"<h1>{title}</h1>\n{text}\n"
-        f'<img alt="histogram of the metric with its threshold" style="max-width:100%" '
-        f'src="data:image/png;base64,{image}">\n</body></html>\n'
-    )

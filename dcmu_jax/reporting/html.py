@@ -25,6 +25,7 @@ from dcmu_jax.reporting.cells import (
     legend,
     seconds_text,
 )
+from dcmu_jax.reporting.sections import Section
 from dcmu_jax.reporting.style import png_bytes
 from dcmu_jax.reporting.verdict import WARNING
 
@@ -41,26 +42,6 @@ class _Row(NamedTuple):
 class _Table(NamedTuple):
     metrics: list[Metric]
     rows: list[_Row]
-
-
-class Audit(NamedTuple):
-    """The section of an audit: texts as they are to be shown.
-
-    Attributes:
-        headings: of the columns; the first two name the network and the verdict.
-        rows: one for the range of the oracles, then one for each network.
-        sentences: what was found.
-        meanings: what the numbers are.
-        figures: a figure, or the path of a PNG file, and its caption.
-        traces: headings, rows and meaning of the table of a class's traces, if there is one.
-    """
-
-    headings: list[str]
-    rows: list[list[str]]
-    sentences: list[str]
-    meanings: str
-    figures: Sequence[tuple[Figure | Path | str, str]]
-    traces: tuple[list[str], list[list[str]], str] | None = None
 
 
 class _Part(NamedTuple):
@@ -81,7 +62,7 @@ def write_report(
     figures: Sequence[tuple[Figure | Path | str, str]],
     environment: Mapping[str, Any],
     notes: Sequence[str] = (),
-    audit: Audit | None = None,
+    sections: Sequence[Section] = (),
 ) -> None:
     """Write the report of one comparison as a single page, images and style inside.
 
@@ -91,12 +72,12 @@ def write_report(
         path: the file to write.
         title: heading of the page.
         summary: sentences of the verdict; one that begins with ``Warning:`` stands out.
-        measurements: one row per method.
+        measurements: one row per method; none, and there are no tables of a comparison.
         settings: every setting of the run; mappings may nest.
         figures: a figure, or the path of a PNG file, and its caption.
         environment: versions, device, command.
         notes: further remarks.
-        audit: what an audit found, if there was one.
+        sections: of audits, defences, condensed models: after the tables, before the figures.
 
     Raises:
         InputError: a path among the figures is not a PNG file.
@@ -113,8 +94,7 @@ def write_report(
         arrows=ARROWS,
         legend=legend(METRICS),
         figures=[(_data_uri(figure), caption) for figure, caption in figures],
-        audit=audit
-        and audit._replace(figures=[(_data_uri(figure), text) for figure, text in audit.figures]),
+        sections=[_shown(section) for section in sections],
         settings=setting_sections(settings),
         environment=flat_rows(environment),
         notes=list(notes),
@@ -175,6 +155,16 @@ def _bars(measurements: Sequence[Measurement]) -> list[tuple[str, str, list[_Par
         )
         for method, total, given in timed
     ]
+
+
+def _shown(section: Section) -> dict[str, Any]:
+    """A section as the template takes it: each figure beside its image as text."""
+    return {
+        "title": section.title,
+        "sentences": [_unbroken(sentence) for sentence in section.sentences],
+        "tables": section.tables,
+        "figures": [(_data_uri(drawn.figure), drawn) for drawn in section.figures],
+    }
 
 
 def _data_uri(figure: Figure | Path | str) -> str:

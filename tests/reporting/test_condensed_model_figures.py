@@ -1,6 +1,7 @@
 """The table and the figures of the condensed model, from rows made up by hand."""
 
 import csv
+import dataclasses
 import io
 
 import pytest
@@ -100,21 +101,42 @@ def test_the_diagram_says_what_trains(name, frozen):
     ]
     assert len(grey) == frozen
     texts = [text.get_text() for text in axes.texts]
+    assert "target: CNN,\nVGG16, ResNet18" in texts
     assert texts.count("encoder") == 3 and texts.count("small classifier") == 2
 
 
+def test_the_diagram_of_a_construction_without_an_offline_phase():
+    usual = construction("recommended")
+    without = dataclasses.replace(usual, offline=dataclasses.replace(usual.offline, rounds=0))
+    texts, grey = [], []
+    for each in (usual, without):
+        (axes,) = diagram(each, "mlp").axes
+        texts.append({text.get_text() for text in axes.texts})
+        faces = [p.get_facecolor()[:3] for p in axes.patches]
+        grey.append(sum(face == pytest.approx((0.89,) * 3, abs=0.01) for face in faces))
+    assert grey[1] == grey[0] + 1 and "target:\nmlp" in texts[0] & texts[1]
+    assert not any("remembrance: final" in text for text in texts[1])
+
+
+def test_the_time_axis_is_linear_for_moments_and_logarithmic_for_more():
+    assert comparison_figure(ROWS[:1]).axes[3].get_xscale() == "linear"
+    assert comparison_figure([row("retrain", update_s=300.0)]).axes[3].get_xscale() == "symlog"
+
+
 def test_the_sentences_come_from_the_rows():
-    text = comparison_conclusion(ROWS)
+    text = str(comparison_conclusion(ROWS))
     assert "62.0 ± 25.4 % through the unlearned" in text
-    assert "fast distribution matching" in text and "not measured" in text
+    assert "distribution matching" not in text and "not measured on the same samples" in text
+    more = str(comparison_conclusion([*ROWS, row("fdm", accuracy=43.5)]))
+    assert "33.5 % on images condensed by fast distribution matching, beside 82.0" in more
     assert "too few seeds" in text and text.count(". It cannot be concluded") == 1
     apart = [
         row(name, accuracy=accuracy + 0.1 * seed, seed=seed)
         for name, accuracy in (("condensed model", 70.0), ("remembrance alone", 40.0))
         for seed in range(3)
     ]
-    assert "do not overlap" in comparison_conclusion(apart)
+    assert "do not overlap" in comparison_conclusion(apart).can
     level = [row | {"row": "condensed model"} for row in apart[3:]]
-    assert "two overlap" in comparison_conclusion(level + apart[3:])
+    assert "two overlap" in comparison_conclusion(level + apart[3:]).can
     curve = [row("plain", accuracy=20.0 + n, per_class=n) for n in (1, 10)]
-    assert "goes from 11.0 % at 1 to 20.0 %" in curve_conclusion(curve, [33.0])
+    assert "goes from 11.0 % at 1 to 20.0 %" in curve_conclusion(curve, [33.0]).can

@@ -111,10 +111,16 @@ def test_a_warning_stands_out(page):
     assert classes.count("warning") == 1
 
 
-def test_an_almost_empty_report(tmp_path):
+def test_a_report_without_the_retrained_network(tmp_path, original):
     path = tmp_path / "report.html"
     write_report(
-        path, title="t", summary=[], measurements=[], settings={}, figures=[], environment={}
+        path,
+        title="t",
+        summary=[],
+        measurements=[original],
+        settings={},
+        figures=[],
+        environment={},
     )
     assert "No retrained model was measured" in Page(path.read_text(encoding="utf-8")).text
 
