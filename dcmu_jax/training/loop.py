@@ -25,6 +25,7 @@ from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.models.partition import PARTS, apply_parts, check_parts, partition
 from dcmu_jax.training.checkpoints import FitCheckpoint
 from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.devices import at_home, check_same_arrays, placed
 from dcmu_jax.training.examples import Examples, Loss, check_examples, cross_entropy
 from dcmu_jax.training.flops import program_flops
 from dcmu_jax.training.optimizers import Optimizer
@@ -174,21 +175,35 @@ def train_epoch(
     # the loss, and BatchNorm sees nothing but real samples.
     order = jnp.resize(jax.random.permutation(shuffle_key, n), steps * size)
     real = (jnp.arange(steps * size) < n).astype(jnp.float32)
+    weights = examples.weights[order if rows is None else rows[order]] * real
 
     def step(state, xs):
-        index, real, step = xs
-        batch = take(index)
-        batch = batch._replace(weights=batch.weights * real)
+        index, weights, step = xs
+        batch = take(index)._replace(weights=weights)
         if settings.mesh is not None:
-            batch = jax.lax.with_sharding_constraint(batch, NamedSharding(settings.mesh, P("data")))
+            batch = _split(batch, settings.mesh)
         step_key_now = jax.random.fold_in(step_key, step)
         return _step(settings, frozen, normalisation, mask, state, batch, step_key_now)
 
     return _finished(
         *jax.lax.scan(
-            step, state, (order.reshape(steps, size), real.reshape(steps, size), jnp.arange(steps))
+            step,
+            state,
+            (order.reshape(steps, size), weights.reshape(steps, size), jnp.arange(steps)),
         )
     )
+
+
+def _split(batch: Examples, mesh: Mesh) -> Examples:
+    """A batch over the devices of a mesh, but for its weights.
+
+    Each device knows all weights of the batch, and needs no other to add them up. What is left to
+    exchange in a step is one sum of the gradients, with the two sums that the history is made of,
+    and two sums for every BatchNorm layer, whose statistics are those of the whole batch.
+    """
+    whole = jax.lax.with_sharding_constraint(batch.weights, NamedSharding(mesh, P()))
+    batch = jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, P("data")))
+    return batch._replace(weights=whole)
 
 
 def _finished(state: TrainState, sums):
@@ -284,6 +299,8 @@ def fit(
             are not counted.
         opt_state: of an earlier call on the same parts, to go on from.
         mesh: with an axis ``data``, over which each batch is sharded; parameters are replicated.
+            It may span processes, each of which makes the same call. The network that comes back,
+            and the one that is observed, is on one device of this process.
         progress: called after every epoch.
         observe: called after every epoch, off the clock.
         checkpoint: where to save the run as it goes, and to resume it from, to the same bits.
@@ -374,13 +391,15 @@ def fit(
         if mask is not None:
             mask = jax.tree.map(lambda free, p: jnp.asarray(free, p.dtype), *_same(mask, params))
         data = (frozen, classifier.normalisation, mask, jax.tree.map(jnp.asarray, examples))
-        if mesh is not None:
-            state, data, key = jax.device_put((state, data, key), NamedSharding(mesh, P()))
-        frozen, normalisation, mask, examples = data
         history: list[tuple[float, float]] = []
         if checkpoint is not None:
             state, history, seconds = checkpoint.restore(state)
             watch.run_s += seconds
+        home = (lambda tree: tree) if mesh is None else at_home
+        if mesh is not None:
+            check_same_arrays("examples or networks", (state, data, jax.random.key_data(key)))
+            state, data, key = placed((state, data, key), mesh, P())
+        frozen, normalisation, mask, examples = data
         for epoch in range(len(history), epochs):
             state, mean_loss, accuracy = _compiled_epoch(
                 settings, state, frozen, normalisation, mask, examples, key
@@ -390,11 +409,11 @@ def fit(
                 progress(epoch + 1, *history[-1])
             if observe is not None:
                 with watch.paused():
-                    observe(epoch + 1, _assembled(classifier, state))
+                    observe(epoch + 1, _assembled(classifier, home(state)))
             if checkpoint is not None:
                 with watch.paused():
-                    checkpoint.save(state, history, watch.elapsed(), epochs)
-        jax.block_until_ready(state)
+                    checkpoint.save(home(state), history, watch.elapsed(), epochs)
+        state = home(jax.block_until_ready(state))
     flops = None
     if count_flops and epochs and rule is None:
         batch = jax.tree.map(
