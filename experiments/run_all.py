@@ -22,6 +22,7 @@ import csv
 import dataclasses
 import math
 import multiprocessing
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -160,11 +161,16 @@ def main() -> None:
         for group_arguments in arguments:
             measure_group(*group_arguments)
         return
+    # What one worker has compiled, the others need not: groups differ in their seeds alone. Read by
+    # JAX when the workers start.
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str((options.out / "compiled").resolve()))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
     # JAX's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(options.workers, mp_context=context) as pool:
+        # The dearest first, or one worker would end long after the others.
         for done in concurrent.futures.as_completed(
-            [pool.submit(measure_group, *group_arguments) for group_arguments in arguments]
+            [pool.submit(measure_group, *group_arguments) for group_arguments in arguments[::-1]]
         ):
             done.result()
 

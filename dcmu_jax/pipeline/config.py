@@ -202,7 +202,14 @@ def recommended_preset(model: str) -> MethodOptions:
             collecting=Collecting(weigh_by_size=True),
             resets=tuple(Reset(part=part, keep=0.6) for part in PARTS),
             closing_steps=(
-                Step(parts=PARTS, on="retain", epochs=10, batch_size=128, optimizer=cosine),
+                Step(
+                    parts=PARTS,
+                    on="retain",
+                    epochs=10,
+                    batch_size=128,
+                    min_steps=200,
+                    optimizer=cosine,
+                ),
             ),
             forget_weight=0.35,
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any, Literal, get_args
 
 import jax
@@ -29,6 +30,8 @@ class Step:
         on: the reduced retain set, the remembrance samples, or all that stays.
         epochs: passes over it.
         batch_size: examples per step; 0 for all in one batch.
+        min_steps: halve the batch, down to 16 examples at least, until the epochs hold this many
+            steps: a small set needs as many steps as a large one, and gets them at no more passes.
         optimizer: its state lives on through the rounds.
     """
 
@@ -36,7 +39,19 @@ class Step:
     on: On = "reduced"
     epochs: int = 1
     batch_size: int = 256
+    min_steps: int = 0
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+
+    def batch_size_for(self, count: int, devices: int = 1) -> int | None:
+        """Examples per step on a set of ``count``, as ``fit`` takes them, for ``min_steps``."""
+        size = self.batch_size
+        while (
+            self.epochs * math.ceil(count / max(size, 1)) < self.min_steps
+            and size >= 32
+            and size % (2 * devices) == 0
+        ):
+            size //= 2
+        return size or None
 
     def check(self) -> None:
         """Raise ``InputError`` where a field makes no sense."""
@@ -51,6 +66,7 @@ class Step:
             raise unknown_name("set to train on", self.on, get_args(On))
         check_at_least("epochs", self.epochs, 1)
         check_at_least("batch_size", self.batch_size, 0)
+        check_at_least("min_steps", self.min_steps, 0)
         self.optimizer.check()
 
 
@@ -115,6 +131,7 @@ def train_step(
     What lies below the lowest part that trains is frozen and its input fixed, so it runs once,
     forward, and training goes on from cached features: exact, and the prize of training by part.
     """
+    devices = 1 if mesh is None else mesh.shape["data"]
     lowest = min(step.parts, key=PARTS.index)
     if lowest != PARTS[0]:
         examples = examples._replace(
@@ -126,7 +143,7 @@ def train_step(
         epochs=step.epochs,
         key=key,
         optimizer=step.optimizer,
-        batch_size=step.batch_size or None,
+        batch_size=step.batch_size_for(len(examples.labels), devices),
         parts=step.parts,
         start=lowest,
         opt_state=opt_state,

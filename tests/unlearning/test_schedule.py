@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 from setting import FAST, SPLITS, make_task, scaled
-from toys import Noisy, assert_close, examples_of, fresh, part_of, same_bits
+from toys import Noisy, Plain, assert_close, examples_of, fresh, part_of, same_bits, toy_splits
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.models.partition import PARTS, initialise
@@ -207,3 +207,31 @@ def test_a_step_from_cached_features_is_the_step(parts):
     cached = train_step(step, classifier, examples_of(train), key=options["key"])
     whole = fit(classifier, examples_of(train), epochs=2, parts=parts, **options)
     assert_close(cached.classifier.variables, whole.classifier.variables, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("count", "devices", "size"),
+    [
+        (4000, 1, 128),  # 10 epochs of 32 steps: enough
+        (1000, 1, 32),  # 128 and 64 would make 80 and 160 steps
+        (1000, 4, 32),
+        (1000, 64, 64),  # each device must have its share
+        (50, 1, 16),  # too small for 200 steps: no less than 16 examples in a batch
+    ],
+)
+def test_small_sets_get_as_many_steps_by_smaller_batches(count, devices, size):
+    step = Step(parts=("final",), epochs=10, batch_size=128, min_steps=200)
+    assert step.batch_size_for(count, devices) == size
+    assert dataclasses.replace(step, min_steps=0).batch_size_for(count, devices) == 128
+    assert dataclasses.replace(step, batch_size=0).batch_size_for(count, devices) is None
+
+
+def test_the_smaller_batches_are_those_that_train():
+    train = toy_splits(per_class=20).train
+    network = fresh(Plain(), train)
+    key = named_key(0, "step")
+    step = Step(parts=("final",), epochs=2, batch_size=32, min_steps=8, optimizer=FAST)
+    assert step.batch_size_for(60) == 16
+    same = dataclasses.replace(step, batch_size=16, min_steps=0)
+    results = [train_step(s, network, examples_of(train), key=key) for s in (step, same)]
+    assert same_bits(*(fitted.classifier.variables for fitted in results))
