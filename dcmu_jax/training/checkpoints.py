@@ -19,7 +19,7 @@ from dcmu_jax.training.devices import arrays_from_writer, from_writer, is_writer
 
 if TYPE_CHECKING:  # the loop imports this module
     from dcmu_jax.training.classifier import Classifier
-    from dcmu_jax.training.loop import TrainState
+    from dcmu_jax.training.epoch import TrainState
 
 
 def _write(path: Path, items: dict[str, Any], about: dict[str, Any]) -> None:

@@ -25,8 +25,9 @@ from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.models.partition import PARTS, apply_parts
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import check_same_arrays, gathered, placed
+from dcmu_jax.training.epoch import EpochSettings, TrainState, train_epoch
 from dcmu_jax.training.examples import Examples, Loss, check_examples, cross_entropy
-from dcmu_jax.training.loop import EpochSettings, Progress, TrainState, train_epoch
+from dcmu_jax.training.loop import Progress
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.training.private import PrivateGradient
 from dcmu_jax.training.timing import Stopwatch

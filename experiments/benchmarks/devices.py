@@ -109,7 +109,7 @@ def measure(devices: int, *, count: bool = True, epochs: int = 4) -> dict[str, A
     for name in ("mlp", "cnn"):
         model = create(name, image_shape=splits.image_shape, num_classes=3, width=0.1)
         networks[name] = fresh_classifier(model, train, 0)
-        with counted(name, loop, "_compiled_epoch"):
+        with counted(name, loop, "compiled_epoch"):
             fitted = loop.fit(
                 networks[name],
                 examples,

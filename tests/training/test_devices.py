@@ -19,7 +19,6 @@ from toys import Noisy, Plain, assert_close, examples_of, fresh, same_bits, toy_
 from dcmu_jax.cli import main
 from dcmu_jax.condensation import MatchingConfig, lloyd, matching
 from dcmu_jax.condensation.building import build_bank
-from dcmu_jax.errors import InputError
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.training import loop, processes
 from dcmu_jax.training.devices import at_home, device_mesh, gathered, local_mesh, placed, turn
@@ -57,7 +56,7 @@ def test_losses_are_those_of_one_device(devices):
 
 @pytest.mark.parametrize(("model", "layers"), [(Plain(), 0), (Noisy(), 3)], ids=["plain", "norm"])
 def test_a_step_exchanges_gradients_once_and_batch_statistics_twice(model, layers):
-    with programs(loop, "_compiled_epoch") as texts:
+    with programs(loop, "compiled_epoch") as texts:
         _fit(4, model, epochs=1)
     # In the one loop of the program, so in every step: the gradients with the sums of loss and
     # hits; and of each BatchNorm layer the sums of its inputs, and of their gradients.
