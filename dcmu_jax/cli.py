@@ -35,6 +35,8 @@ from dcmu_jax.reporting.comparison import Comparison, compare, renew_report
 from dcmu_jax.reporting.defending import DefenceOptions, defend_run
 from dcmu_jax.reporting.progress import training_progress
 from dcmu_jax.reporting.tables import cost_table, terminal_table
+from dcmu_jax.training.devices import is_writer
+from dcmu_jax.training.processes import ProcessOptions, ended_together, start
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,12 +47,17 @@ class _NewRun:
         config: the settings; `--preset` and `--model` choose the defaults of the rest.
         out: directory of the run; runs/DATE-... if not given.
         resume: go on with the run in `out`, with the settings it was started with.
+        start_or_resume: go on with the run in `out` if it is there, with the same settings as now;
+            start it if not. One command for both, as a scheduler needs it.
+        several: processes that share the run.
         quiet: no progress bars.
     """
 
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
     out: Path | None = None
     resume: bool = False
+    start_or_resume: bool = False
+    several: Annotated[ProcessOptions, tyro.conf.arg(name="")] = ProcessOptions()
     quiet: bool = False
 
 
@@ -134,7 +141,18 @@ def _progress(quiet: bool) -> Callable[[str, int], Any]:
 
 
 def _start(args: _NewRun, console: Console) -> Run:
+    start(args.several)  # before anything is computed
+    if not is_writer():
+        console.quiet = True
     progress = _progress(args.quiet)
+    if args.resume and args.start_or_resume:
+        raise InputError("--resume with --start-or-resume", "one of them", "Leave one out")
+    if args.start_or_resume:
+        if args.out is None:
+            raise InputError(
+                "--start-or-resume without --out", "it with the --out of the run", "Add --out DIR"
+            )
+        return Run.create_or_open(args.out, args.config, progress=progress)
     if args.resume:
         if args.out is None:
             raise InputError(
@@ -327,7 +345,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if argv[0] not in _COMMANDS:
             raise unknown_name("command", argv[0], _COMMANDS)
         handler = _COMMANDS[argv[0]][0]
-        handler(_parse(argv[0], argv[1:]), console)
+        with ended_together():
+            handler(_parse(argv[0], argv[1:]), console)
     except InputError as error:
         print(f"dcmu: {error}", file=sys.stderr)
         return 2

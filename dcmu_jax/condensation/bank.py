@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,24 @@ class CondensedBank:
         """Write an ``npz`` archive; the file appears whole or not at all."""
         write_archive(path, dataclasses.asdict(self))
 
+    def to_bytes(self) -> bytes:
+        """The bank as ``from_bytes`` takes it, to be sent to another process."""
+        buffer = io.BytesIO()
+        np.savez(buffer, **dataclasses.asdict(self))
+        return buffer.getvalue()
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> CondensedBank:
+        """What ``to_bytes`` gave. Nothing is unpickled."""
+        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
+            return cls._of({name: archive[name] for name in archive.files})
+
+    @classmethod
+    def _of(cls, found: dict[str, np.ndarray]) -> CondensedBank:
+        values: dict[str, Any] = {name: found[name] for name in _ARRAYS}
+        values |= {name: str(found[name]) for name in _STRINGS}
+        return cls(**values)
+
     @classmethod
     def load(cls, path: str | Path) -> CondensedBank:
         """Read what ``save`` wrote. Nothing is unpickled.
@@ -79,9 +98,7 @@ class CondensedBank:
         fault = _fault(found)
         if fault:
             raise InputError(f"{path}: {fault}", "the arrays of a condensed bank", remedy)
-        values: dict[str, Any] = {name: found[name] for name in _ARRAYS}
-        values |= {name: str(found[name]) for name in _STRINGS}
-        return cls(**values)
+        return cls._of(found)
 
     def check(self, dataset: Dataset, classifier: Classifier | None = None) -> None:
         """Raise unless the bank was made from ``dataset`` (and, where given, ``classifier``).

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import flax.linen as nn
 import numpy as np
+from jax.sharding import Mesh
 
 from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.condensation.clustering import Clusters, cluster_classes
@@ -44,6 +45,7 @@ def build_bank(
     inversion: InversionConfig | None = None,
     layer: str | None = None,
     seed: int = 0,
+    mesh: Mesh | None = None,
 ) -> CondensedBank:
     """Cluster a training set by class and condense every cluster to one image.
 
@@ -56,13 +58,14 @@ def build_bank(
         inversion: condense by model inversion like this instead.
         layer: whose output the features are; see ``FeatureMap``.
         seed: of the clustering, and of inversion. Matching has no randomness.
+        mesh: devices that share the clusters; see ``cluster_classes`` and ``match_clusters``.
 
     Raises:
         InputError: see ``cluster_classes``; an unknown layer; both condensers given.
     """
     features = np.asarray(extract(classifier, dataset.images, layer), np.float32)
     clusters = cluster_classes(
-        features, dataset.labels, clusters_per_class, method=method, seed=seed
+        features, dataset.labels, clusters_per_class, method=method, seed=seed, mesh=mesh
     )
     return condense(
         dataset,
@@ -73,6 +76,7 @@ def build_bank(
         inversion=inversion,
         layer=layer,
         seed=seed,
+        mesh=mesh,
     )
 
 
@@ -85,6 +89,7 @@ def build_clean_bank(
     matching: MatchingConfig | None = None,
     layer: str | None = None,
     seed: int = 0,
+    mesh: Mesh | None = None,
 ) -> CondensedBank:
     """A bank of lineage ``clean``: see ``dcmu_jax.condensation.lineage``.
 
@@ -103,6 +108,7 @@ def build_clean_bank(
         matching: the paper's when not given.
         layer: whose output the features are; see ``FeatureMap``.
         seed: of the network and the clusters.
+        mesh: devices that share the clusters; see ``match_clusters``.
 
     Raises:
         InputError: images in ``reference`` that are also in ``dataset``; see the functions named.
@@ -132,6 +138,7 @@ def build_clean_bank(
         layer=layer,
         lineage="clean",
         seed=seed,
+        mesh=mesh,
     )
 
 
@@ -158,6 +165,7 @@ def condense(
     layer: str | None = None,
     lineage: str = "trained",
     seed: int = 0,
+    mesh: Mesh | None = None,
 ) -> CondensedBank:
     """The bank of clusters that are known; ``build_bank`` without its first half.
 
@@ -171,6 +179,7 @@ def condense(
         layer: likewise.
         lineage: see ``CondensedBank``.
         seed: of inversion.
+        mesh: see ``build_bank``.
 
     Raises:
         InputError: both condensers given; features that are not finite.
@@ -183,7 +192,7 @@ def condense(
     given = feature_map, classifier.variables, dataset.images, targets, clusters.assignment
     # Without steps, matching gives the plain means, and says what they lack.
     start = matching or MatchingConfig(steps=0 if inversion else 100)
-    matched = match_clusters(*given, classifier.normalisation, start)
+    matched = match_clusters(*given, classifier.normalisation, start, mesh=mesh)
     images, final_loss = matched.images, matched.final_loss
     if inversion is not None:
         images = invert_clusters(

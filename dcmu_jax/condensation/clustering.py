@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Literal, get_args
 
 import numpy as np
+from jax.sharding import Mesh
 from jaxtyping import Float, Int
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
@@ -17,6 +19,7 @@ from dcmu_jax.condensation.balanced import balanced_kmeans
 from dcmu_jax.condensation.lloyd import compiled_kmeans
 from dcmu_jax.condensation.minibatch import minibatch_kmeans, read
 from dcmu_jax.errors import InputError, check_at_least, unknown_name
+from dcmu_jax.training.devices import local_mesh, merged, turn
 
 ClusterMethod = Literal["kmeans", "compiled", "minibatch", "balanced"]
 
@@ -48,6 +51,7 @@ def cluster_classes(
     *,
     method: str = "kmeans",
     seed: int = 0,
+    mesh: Mesh | None = None,
 ) -> Clusters:
     """Divide each class into ``clusters_per_class`` clusters of near features (paper, §IV-A).
 
@@ -72,6 +76,8 @@ def cluster_classes(
             samples and named in ``short_classes``.
         method: see above.
         seed: of the random starts. Each class has its own stream.
+        mesh: its devices share the classes (``compiled``), and where it spans processes, they do
+            (every method): each makes the same call, does its share and is told the rest.
 
     Raises:
         InputError: features that are not finite, lengths that differ, no samples, ``K`` below 1,
@@ -100,16 +106,24 @@ def cluster_classes(
     short = tuple(classes[counts < clusters_per_class].tolist())
     members = {c: np.flatnonzero(labels == c) for c in classes.tolist()}
     divided = [c for c, at in members.items() if len(at) > clusters_per_class]
-    divide = compiled_kmeans if method == "compiled" else _each_in_a_thread(method)
+    if method == "compiled":
+        divide = functools.partial(compiled_kmeans, mesh=local_mesh(mesh, "classes"))
+    else:
+        divide = _each_in_a_thread(method)
+    own, processes = turn(mesh)
+    dealt = divided[own::processes]
     parts = divide(
         features,
-        [members[c] for c in divided],
+        [members[c] for c in dealt],
         clusters_per_class,
-        [int(np.random.SeedSequence([seed, c]).generate_state(1)[0]) for c in divided],
+        [int(np.random.SeedSequence([seed, c]).generate_state(1)[0]) for c in dealt],
     )
-    local = {c: np.arange(len(at)) for c, at in members.items()}
-    for c, part in zip(divided, parts, strict=True):
-        local[c] = _fill_empty(features, members[c], part, clusters_per_class)
+    found = np.zeros(len(labels), np.int64)
+    for c, part in zip(dealt, parts, strict=True):
+        found[members[c]] = _fill_empty(features, members[c], part, clusters_per_class)
+    if processes > 1:
+        found = merged(found)
+    local = {c: found[at] if c in divided else np.arange(len(at)) for c, at in members.items()}
     assignment = np.empty(len(labels), np.int32)
     cluster_labels: list[int] = []
     for c, at in members.items():

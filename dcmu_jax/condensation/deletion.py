@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+from jax.sharding import Mesh
 
 from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.condensation.features import FeatureMap, extract
@@ -23,6 +24,7 @@ def recondense(
     config: MatchingConfig,
     *,
     warm: bool = True,
+    mesh: Mesh | None = None,
 ) -> CondensedBank:
     """The bank of what is left: every touched cluster condensed again from its survivors.
 
@@ -46,6 +48,7 @@ def recondense(
         forget_ids: ids to forget, distinct, not all.
         config: a few steps do from a warm start.
         warm: start from the survivors' weights; else from ``1/n``.
+        mesh: devices that share the clusters; see ``match_clusters``.
 
     Returns:
         A bank of ``dataset.without(forget_ids)``.
@@ -82,6 +85,7 @@ def recondense(
             classifier.normalisation,
             config,
             weights=_restart(weights[at], local, sizes[touched], warm),
+            mesh=mesh,
         )
         weights[at], images[touched] = matched.weights, matched.images
         before[touched], after[touched] = matched.initial_loss, matched.final_loss

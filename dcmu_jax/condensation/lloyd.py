@@ -13,11 +13,16 @@ import functools
 import math
 import os
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
+
+from dcmu_jax.training.devices import placed
 
 MAX_ITERATIONS = 300
 
@@ -33,7 +38,11 @@ IN_FLIGHT = 2**31
 
 
 def compiled_kmeans(
-    features: np.ndarray, members: list[np.ndarray], clusters: int, seeds: list[int]
+    features: np.ndarray,
+    members: list[np.ndarray],
+    clusters: int,
+    seeds: list[int],
+    mesh: Mesh | None = None,
 ) -> list[np.ndarray]:
     """Cluster 0..K-1 of each sample of each class; a cluster may come out empty.
 
@@ -46,6 +55,8 @@ def compiled_kmeans(
             largest.
         clusters: ``K``.
         seeds: one per class.
+        mesh: devices of this process with the axis ``classes``, which share the classes; on CPU
+            the threads do.
     """
     if not members:
         return []
@@ -71,17 +82,46 @@ def compiled_kmeans(
         counts = np.array([len(at) for at in members], np.int32)
         keys = jax.vmap(jax.random.key)(np.array(seeds, np.uint32))
         points = np.stack([padded(at) for at in members])
-        found = np.asarray(_all_classes(points, counts, keys, clusters, use_table, at_once))
+        each = points, counts, keys
+        found = np.asarray(all_classes(each, clusters, use_table, at_once, mesh))
     return [row[: len(at)] for row, at in zip(found, members, strict=True)]
 
 
-@functools.partial(jax.jit, static_argnums=(3, 4, 5))
-def _all_classes(points, counts, keys, clusters, use_table, at_once):
-    return jax.lax.map(
-        lambda xs: _one_class(xs[0], xs[1], xs[2], clusters, use_table, False),
-        (points, counts, keys),
-        batch_size=min(at_once, len(points)),
-    )
+def all_classes(
+    each: Any, clusters: int, use_table: bool, at_once: int, mesh: Mesh | None
+) -> Int[Array, "classes n"]:
+    """Clusters of the samples of every class in one call.
+
+    Args:
+        each: samples ``(classes, n, D)``, how many of them are real, and a key, of each class.
+        clusters: ``K``.
+        use_table: hold all inner products of a class.
+        at_once: classes that a device has side by side, at most.
+        mesh: see ``compiled_kmeans``; the classes are filled up to a multiple of its size.
+    """
+    if mesh is None:
+        return _some_classes(each, clusters, use_table, at_once, None)
+    classes = len(each[0])
+    filled = np.resize(np.arange(classes), -(-classes // mesh.size) * mesh.size)
+    each = placed(jax.tree.map(lambda leaf: leaf[filled], each), mesh, P("classes"))
+    return _some_classes(each, clusters, use_table, at_once, mesh)[:classes]
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2, 3, 4))
+def _some_classes(each, clusters, use_table, at_once, mesh):
+    def here(each):
+        return jax.lax.map(
+            lambda xs: _one_class(xs[0], xs[1], xs[2], clusters, use_table, False),
+            each,
+            batch_size=min(at_once, len(each[0])),
+        )
+
+    if mesh is None:
+        return here(each)
+    classes = P("classes")
+    # What a device returns depends on its own classes alone, which the checker cannot know.
+    run = jax.shard_map(here, mesh=mesh, in_specs=classes, out_specs=classes, check_vma=False)
+    return run(each)
 
 
 def _one_class(

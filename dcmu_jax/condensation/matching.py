@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -21,12 +22,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
 from dcmu_jax.condensation.gauss_newton import newton_step
 from dcmu_jax.condensation.weights import WeightKind, combine, constrain, membership
 from dcmu_jax.data.dataset import Normalisation
 from dcmu_jax.errors import InputError, check_at_least, check_positive, unknown_name
+from dcmu_jax.training.devices import local_mesh, merged, placed, turn
 from dcmu_jax.training.minimise import descend, minimise
 
 FeatureFn = Callable[[Any, Array], Array]
@@ -113,6 +117,7 @@ def match_clusters(
     config: MatchingConfig,
     *,
     weights: Float[np.ndarray, " samples"] | None = None,
+    mesh: Mesh | None = None,
 ) -> Matched:
     """Condense every cluster to one image (paper, Algorithm 2), all clusters at once.
 
@@ -129,6 +134,8 @@ def match_clusters(
         normalisation: from pixels to the inputs of the network. Images are combined as inputs.
         config: the optimisation.
         weights: where to start; ``1/n`` when not given.
+        mesh: its devices have a chunk each at a time, and exchange nothing. Where it spans
+            processes, each makes the same call, does its share and is told the rest at the end.
 
     Raises:
         InputError: a cluster number without samples, targets of another number of clusters.
@@ -143,19 +150,30 @@ def match_clusters(
         )
     if weights is None:
         weights = (1.0 / sizes)[cluster].astype(np.float32)
-    out_weights = np.ones(len(cluster), np.float32)
-    images = np.empty((len(sizes), *pixels.shape[1:]), np.float32)
+    out_weights = np.zeros(len(cluster), np.float32)
+    images = np.zeros((len(sizes), *pixels.shape[1:]), np.float32)
     losses = np.zeros((2, len(sizes)), np.float32)
+    here, (own, processes) = local_mesh(mesh, "clusters"), turn(mesh)
+    at_once = 1 if here is None else here.size
+    if here is not None:
+        variables, normalisation = placed((variables, normalisation), here, P())
+    chunks = _chunks(pixels, targets, cluster, weights, config, at_once * processes)
+    for number in itertools.count():
+        group = list(itertools.islice(chunks, at_once))
+        if not group:
+            break
+        if number % processes != own:
+            continue
+        found = _match_group(feature_fn, config, variables, normalisation, group, here)
+        for chunk, (w, inputs, before, after) in zip(group, found, strict=True):
+            count, numbers = len(chunk.samples), chunk.clusters
+            out_weights[chunk.samples] = np.asarray(w)[:count]
+            images[numbers] = np.asarray(normalisation.invert(inputs))[: len(numbers)]
+            losses[:, numbers] = np.stack([before, after])[:, : len(numbers)]
+    if processes > 1:
+        out_weights, images, losses = merged(out_weights), merged(images), merged(losses)
     alone = np.flatnonzero(sizes[cluster] == 1)
-    images[cluster[alone]] = pixels[alone]
-    for chunk in _chunks(pixels, targets, cluster, weights, config):
-        w, inputs, before, after = _match_chunk(
-            feature_fn, config, variables, normalisation, chunk.arrays
-        )
-        count, numbers = len(chunk.samples), chunk.clusters
-        out_weights[chunk.samples] = np.asarray(w)[:count]
-        images[numbers] = np.asarray(normalisation.invert(inputs))[: len(numbers)]
-        losses[:, numbers] = np.stack([before, after])[:, : len(numbers)]
+    images[cluster[alone]], out_weights[alone] = pixels[alone], 1
     return Matched(out_weights, images, losses[0], losses[1])
 
 
@@ -178,17 +196,21 @@ class _Chunk(NamedTuple):
     arrays: _Arrays
 
 
-def _chunks(pixels, targets, cluster, weights, config: MatchingConfig) -> Iterator[_Chunk]:
+def _chunks(
+    pixels, targets, cluster, weights, config: MatchingConfig, at_once: int = 1
+) -> Iterator[_Chunk]:
     """Deal the clusters, large to small and back, into chunks of nearly equal numbers of samples.
 
     Clusters of one sample stay out: their image is the sample, and their loss is 0 at weight 1.
-    Shapes are rounded up so that a slightly different set of clusters is not compiled anew.
+    Shapes are rounded up so that a slightly different set of clusters is not compiled anew. So many
+    chunks that every device has one, where ``at_once`` of them work.
     """
     sizes = np.bincount(cluster)
     several = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes > 1)]
     if len(several) == 0:
         return
-    width = min(config.chunk or default_chunk(), 1 << (len(several) - 1).bit_length())
+    share = -(-len(several) // at_once)
+    width = min(config.chunk or default_chunk(), 1 << (share - 1).bit_length())
     num_chunks = -(-len(several) // width)
     dealt = np.full(num_chunks * width, -1)
     dealt[: len(several)] = several
@@ -225,28 +247,73 @@ class _Solver(NamedTuple):
     weights: WeightKind
 
 
-def _match_chunk(feature_fn, config: MatchingConfig, variables, normalisation, arrays: _Arrays):
-    """Optimise one chunk: its weights, condensed inputs, and losses before and after."""
+def _match_group(
+    feature_fn,
+    config: MatchingConfig,
+    variables,
+    normalisation,
+    group: list[_Chunk],
+    mesh: Mesh | None,
+) -> list[Any]:
+    """What ``_match_chunk`` gives for each chunk of a group, one on each device of the mesh."""
+    if mesh is None:
+        (chunk,) = group
+        return [_match_chunk(feature_fn, config, variables, normalisation, chunk.arrays, None)]
+    # The last group may be short; a chunk of no real cluster rests from the start.
+    empty = group[0].arrays._replace(real=np.zeros_like(group[0].arrays.real))
+    padded = [chunk.arrays for chunk in group] + [empty] * (mesh.size - len(group))
+    stacked = jax.tree.map(lambda *leaves: np.stack(leaves), *padded)
+    stacked = placed(stacked, mesh, P("clusters"))
+    found = _match_chunk(feature_fn, config, variables, normalisation, stacked, mesh)
+    found = [np.asarray(values) for values in found]
+    return [tuple(values[i] for values in found) for i in range(len(group))]
+
+
+def _on_each(mesh: Mesh | None, function: Callable[..., Any], shared: Any, *own: Any) -> Any:
+    """``function(shared, *own)``, on each device of a mesh with the part of ``own`` that it has."""
+    if mesh is None:
+        return function(shared, *own)
+
+    def here(shared, *own):
+        found = function(shared, *jax.tree.map(lambda leaf: leaf[0], own))
+        return jax.tree.map(lambda leaf: leaf[None], found)
+
+    # What a device returns depends on its own clusters alone, which the checker cannot know.
+    specs = (P(), *(P("clusters") for _ in own))
+    run = jax.shard_map(here, mesh=mesh, in_specs=specs, out_specs=P("clusters"), check_vma=False)
+    return run(shared, *own)
+
+
+def _match_chunk(
+    feature_fn, config: MatchingConfig, variables, normalisation, arrays: _Arrays, mesh: Mesh | None
+):
+    """Optimise one chunk: its weights, condensed inputs, and losses before and after.
+
+    With a mesh, a chunk on each device: every array has a leading axis of chunks.
+    """
     x = _normalise(normalisation, arrays.pixels)
-    arrays = jax.device_put(arrays._replace(pixels=arrays.pixels[:0]))  # x is all that is needed
+    pixels = arrays.pixels[..., :0]  # x is all that is needed
+    arrays = arrays._replace(pixels=pixels)
+    arrays = jax.device_put(arrays) if mesh is None else arrays
     solver = _Solver(config.solver, config.inner, config.learning_rate, config.weights)
     moved = jnp.zeros_like(arrays.start)
-    state = _begin(solver, moved, len(arrays.real))
-    weights, inputs, before = _evaluate(feature_fn, config.weights, moved, variables, x, arrays)
+    state = _begin(solver, moved, arrays.real)
+    kind = config.weights
+    weights, inputs, before = _evaluate(feature_fn, kind, mesh, moved, variables, x, arrays)
     after, active, done = before, arrays.real, 0
     while done < config.steps:
         steps = config.steps - done
         if config.tolerance is not None:
             steps = min(CHECK_EVERY[config.solver], steps)
         moved, state = _advance(
-            feature_fn, solver, steps, moved, state, variables, x, arrays, active
+            feature_fn, solver, steps, mesh, moved, state, variables, x, arrays, active
         )
         done += steps
         last = after
-        weights, inputs, after = _evaluate(feature_fn, config.weights, moved, variables, x, arrays)
+        weights, inputs, after = _evaluate(feature_fn, kind, mesh, moved, variables, x, arrays)
         if config.tolerance is not None:
             active = active & (last - after > config.tolerance * last)
-            if not active.any():
+            if not np.asarray(active).any():
                 break
     return weights, inputs, before, after
 
@@ -263,23 +330,36 @@ def _residuals(moved, feature_fn, kind: WeightKind, variables, x, arrays: _Array
     return weights, inputs, jnp.where(arrays.real[:, None], residuals, 0.0)
 
 
-@functools.partial(jax.jit, static_argnames=("feature_fn", "kind"))
-def _evaluate(feature_fn, kind, moved, variables, x, arrays: _Arrays):
+@functools.partial(jax.jit, static_argnames=("feature_fn", "kind", "mesh"))
+def _evaluate(feature_fn, kind, mesh, moved, variables, x, arrays: _Arrays):
     """Weights, condensed inputs and the loss of each cluster (0 for padding)."""
-    weights, inputs, residuals = _residuals(moved, feature_fn, kind, variables, x, arrays)
-    return weights, inputs, jnp.sum(residuals**2, axis=1)
+
+    def here(variables, moved, x, arrays):
+        weights, inputs, residuals = _residuals(moved, feature_fn, kind, variables, x, arrays)
+        return weights, inputs, jnp.sum(residuals**2, axis=1)
+
+    return _on_each(mesh, here, variables, moved, x, arrays)
 
 
-def _begin(solver: _Solver, moved, clusters: int):
+def _begin(solver: _Solver, moved, real):
     """The state of the solver besides ``moved``."""
     if solver.kind == "newton":
-        return jnp.zeros(clusters, jnp.float32)  # damping
-    return optax.adam(solver.learning_rate).init(moved)
+        return jnp.zeros_like(real, jnp.float32)  # damping
+    init = optax.adam(solver.learning_rate).init
+    return init(moved) if moved.ndim == 1 else jax.vmap(init)(moved)
 
 
-@functools.partial(jax.jit, static_argnames=("feature_fn", "solver", "steps"))
-def _advance(feature_fn, solver: _Solver, steps, moved, state, variables, x, arrays, active):
+@functools.partial(jax.jit, static_argnames=("feature_fn", "solver", "steps", "mesh"))
+def _advance(feature_fn, solver: _Solver, steps, mesh, moved, state, variables, x, arrays, active):
     """Some steps; the samples of clusters that are not ``active`` stay where they are."""
+    here = functools.partial(_advance_chunk, feature_fn, solver, steps)
+    return _on_each(mesh, here, variables, moved, state, x, arrays, active)
+
+
+def _advance_chunk(
+    feature_fn, solver: _Solver, steps, variables, moved, state, x, arrays: _Arrays, active
+):
+    """``_advance`` of one chunk."""
 
     def residual(moved, variables, x, arrays):
         return _residuals(moved, feature_fn, solver.weights, variables, x, arrays)[2]

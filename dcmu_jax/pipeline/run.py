@@ -33,17 +33,30 @@ from dcmu_jax.training.checkpoints import (
     save_classifier,
 )
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
+from dcmu_jax.training.devices import by_writer, check_same, device_mesh, from_writer, is_writer
 from dcmu_jax.training.loop import Progress
 from dcmu_jax.unlearning.modular import ModularUnlearning
 from dcmu_jax.unlearning.registry import method_class
 from dcmu_jax.unlearning.task import Hooks, Prepared, Unlearned
 
 
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise _damaged(path, error) from error
+def _read_json(path: Path, missing: str | None = None) -> Any:
+    """What a JSON file holds for process 0; or the JSON ``missing``, if given, without one."""
+
+    def read() -> bytes:
+        try:
+            text = path.read_text() if missing is None or path.exists() else missing
+            json.loads(text)
+        except (OSError, ValueError) as error:
+            raise _damaged(path, error) from error
+        return text.encode()
+
+    return json.loads(from_writer(read))
+
+
+def _is_there(path: Path) -> bool:
+    """Whether process 0 finds a directory."""
+    return from_writer(lambda: b"yes" if path.is_dir() else b"") == b"yes"
 
 
 def _damaged(path: Path, error: Exception) -> InputError:
@@ -66,7 +79,8 @@ class Run:
     """One run directory: settings, the original, what was prepared, requests served.
 
     Every stage returns what an earlier call left on disk if there is something; an interrupted
-    training resumes to the same bits.
+    training resumes to the same bits. Of several processes, all make the same calls; process 0
+    alone reads and writes the directory, and the others are told what it holds.
 
     Args:
         directory: where it lies.
@@ -75,6 +89,9 @@ class Run:
         model: a Flax module of the user's own, in place of the catalogue's.
         splits: data of the user's own, in place of what ``config.dataset`` names.
     """
+
+    splits: Splits
+    model: nn.Module
 
     def __init__(
         self,
@@ -94,36 +111,50 @@ class Run:
                     "Name the preset that it shall follow",
                 )
         self.directory, self.config = directory, config
-        self.splits = splits or load(
-            config.dataset,
-            test_fraction=config.data.test_fraction,
-            download=config.data.download,
-            data_dir=config.data.directory,
-        )
-        self.model = model or stages.build_model(config.model, self.splits, config.network)
-        stages.device_mesh(config.devices)
-        config.check_batches()
-        stages.given_normalisation(config, self.splits)
-        stages.check_crop(config, self.splits)
-        self.usable_tests()
-        self._progress = progress
+        self._progress = progress if is_writer() else None
+
+        def settle() -> bytes:
+            self.splits = splits or load(
+                config.dataset,
+                test_fraction=config.data.test_fraction,
+                download=config.data.download,
+                data_dir=config.data.directory,
+            )
+            self.model = model or stages.build_model(config.model, self.splits, config.network)
+            device_mesh(config.devices)
+            config.check_batches()
+            stages.given_normalisation(config, self.splits)
+            stages.check_crop(config, self.splits)
+            self.usable_tests()
+            return (to_json(config) + repr(self.model) + self._data_fingerprint()).encode()
+
+        check_same("settings or data", settle)
 
     @classmethod
     def create(cls, directory: Path, config: RunConfig, **rest: Any) -> Run:
         """A new run; nothing is written unless settings, data and request are all good."""
+        by_writer(lambda: cls._check_new(directory))
+        run = cls(directory, config, **rest)
+        run.check_comparable(run.request(config.forget))
+        by_writer(run._make_directory)
+        return run
+
+    @staticmethod
+    def _check_new(directory: Path) -> None:
         if directory.exists():
             raise InputError(
                 f"The run directory {str(directory)!r} exists already",
                 "a directory that is not there yet",
                 "Choose another --out, or add --resume to go on with that run",
             )
-        run = cls(directory, config, **rest)
-        run.check_comparable(run.request(config.forget))
+
+    def _make_directory(self) -> None:
+        directory = self.directory
         aside = directory.with_name(f".{directory.name}.{os.getpid()}")
         try:
             aside.mkdir(parents=True)
-            (aside / "config.json").write_text(to_json(config) + "\n")
-            write_json(aside / "data.json", {"fingerprint": run._data_fingerprint()})
+            (aside / "config.json").write_text(to_json(self.config) + "\n")
+            write_json(aside / "data.json", {"fingerprint": self._data_fingerprint()})
             aside.rename(directory)
         except OSError as error:
             shutil.rmtree(aside, ignore_errors=True)
@@ -132,19 +163,22 @@ class Run:
                 "a directory in a folder that can be written to",
                 "Choose another --out",
             ) from error
-        return run
 
     @classmethod
     def open(cls, directory: Path, **rest: Any) -> Run:
         """A run that was created before, with the same data."""
         file = directory / "config.json"
-        if not file.is_file():
-            raise InputError(
-                f"{str(directory)!r} is no run directory",
-                "a directory made by dcmu run or dcmu train",
-                "Check the path, or start a run there with --out",
-            )
-        text = file.read_bytes().decode(errors="replace")  # from_json says what is wrong with it
+
+        def read() -> bytes:
+            if not file.is_file():
+                raise InputError(
+                    f"{str(directory)!r} is no run directory",
+                    "a directory made by dcmu run or dcmu train",
+                    "Check the path, or start a run there with --out",
+                )
+            return file.read_bytes()
+
+        text = from_writer(read).decode(errors="replace")  # from_json says what is wrong with it
         run = cls(directory, from_json(text, str(file)), **rest)
         if _read_json(directory / "data.json") != {"fingerprint": run._data_fingerprint()}:
             raise InputError(
@@ -152,6 +186,28 @@ class Run:
                 "was started with",
                 "the same images, labels and ids",
                 "Restore the data, or start a new run",
+            )
+        return run
+
+    @classmethod
+    def create_or_open(cls, directory: Path, config: RunConfig, **rest: Any) -> Run:
+        """A run that was created before with these settings, or a new one if there is none.
+
+        So one command both starts a run and goes on with it, as a scheduler needs it.
+
+        Raises:
+            InputError: the run that is there has other settings; see ``create`` and ``open``.
+        """
+        if not _is_there(directory):
+            return cls.create(directory, config, **rest)
+        run = cls.open(directory, **rest)
+        saved, given = json.loads(to_json(run.config)), json.loads(to_json(config))
+        other = [name for name in given if saved[name] != given[name]]
+        if other:
+            raise InputError(
+                f"The run {str(directory)!r} was started with other settings ({', '.join(other)})",
+                "the settings that it was started with",
+                "Give those, choose another --out, or --resume, which takes the saved ones",
             )
         return run
 
@@ -179,6 +235,8 @@ class Run:
 
     def log(self, **entry: Any) -> None:
         """Append a line to metrics.jsonl."""
+        if not is_writer():
+            return
         with (self.directory / "metrics.jsonl").open("a") as file:
             file.write(json.dumps({"time": round(time.time(), 3), **entry}) + "\n")
 
@@ -203,7 +261,7 @@ class Run:
     def train(self) -> Classifier:
         """The original network, trained if it is not there yet."""
         path = self.directory / "original"
-        if path.is_dir():
+        if _is_there(path):
             return self._load(path)
         checkpoint = FitCheckpoint(
             self.directory / "original.unfinished",
@@ -227,13 +285,15 @@ class Run:
         name = name or self.config.preset
         folder = self.directory / "prepared" / name
         done = folder / "cost.json"
-        if done.exists():
-            cost = _read_json(done)
+        cost = _read_json(done, missing="null")
+        if cost is not None:
             try:
                 trained, seconds = cost["trained"], (cost["offline_s"], cost["compile_s"])
             except (KeyError, TypeError) as error:
                 raise _damaged(done, error) from error
-            bank = CondensedBank.load(folder / "bank.npz")
+            bank = CondensedBank.from_bytes(
+                from_writer(lambda: CondensedBank.load(folder / "bank.npz").to_bytes())
+            )
             bank.check(self.splits.train)
             remembrance = stages.remembrance_of(self.config, name, self.splits)
             network = self._load(folder / "network") if trained else self.train()
@@ -242,11 +302,12 @@ class Run:
         prepared = stages.prepare(
             self.config, original, self.splits, name=name, hooks=self._hooks(f"prepare {name}")
         )
-        folder.mkdir(parents=True, exist_ok=True)
-        prepared.bank.save(folder / "bank.npz")
         trained = prepared.classifier is not original
-        if trained:
-            save_classifier(folder / "network", prepared.classifier)
+        if is_writer():
+            folder.mkdir(parents=True, exist_ok=True)
+            prepared.bank.save(folder / "bank.npz")
+            if trained:
+                save_classifier(folder / "network", prepared.classifier)
         cost = {
             "offline_s": prepared.offline_s,
             "compile_s": prepared.compile_s,
@@ -255,7 +316,8 @@ class Run:
             "matching_loss_end": float(prepared.bank.final_loss.mean()),
             "clusters": len(prepared.bank.labels),
         }
-        write_json(done, cost)  # last: the stage is finished once this is there
+        if is_writer():
+            write_json(done, cost)  # last: the stage is finished once this is there
         self.log(stage=f"prepare {name}", **cost)
         return prepared
 
@@ -287,8 +349,9 @@ class Run:
         name = name or self.config.preset
         folder = self.request_directory(request) / name
         done = folder / "result.json"
-        if done.exists():
-            return self._served(folder, _read_json(done))
+        saved = _read_json(done, missing="null")
+        if saved is not None:
+            return self._served(folder, saved)
         original = self.train()
         prepared = self.prepare(name) if name in PRESETS else None
         recorder = TrajectoryRecorder(name, self.splits, request, self.usable_tests(), original)
@@ -302,24 +365,22 @@ class Run:
             hooks=self._hooks(f"forget {request.slug} {name}", recorder),
         )
         trajectory = recorder.finish(unlearned.online_s, unlearned.classifier)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(
-            folder.parent / "request.json", {"text": request.text, "ids": request.ids.tolist()}
-        )
-        save_classifier(folder / "network", unlearned.classifier)
         cost = {
             "online_s": unlearned.online_s,
             "compile_s": unlearned.compile_s,
             "flops": unlearned.flops,
             "reduction": unlearned.reduction,
         }
-        write_json(
-            done,
-            {
+        if is_writer():
+            folder.mkdir(parents=True, exist_ok=True)
+            asked = {"text": request.text, "ids": request.ids.tolist()}
+            write_json(folder.parent / "request.json", asked)
+            save_classifier(folder / "network", unlearned.classifier)
+            result = {
                 "cost": cost,
                 "trajectory": dataclasses.asdict(trajectory),
                 "trained_ids": unlearned.trained_ids.tolist(),
-            },
-        )
+            }
+            write_json(done, result)
         self.log(stage=f"forget {request.slug} {name}", **cost)
         return Served(unlearned, trajectory)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import flax.linen as nn
-import jax
 import numpy as np
 from jax.sharding import Mesh
 
@@ -30,6 +29,7 @@ from dcmu_jax.pipeline.config import (
 )
 from dcmu_jax.training.checkpoints import FitCheckpoint
 from dcmu_jax.training.classifier import Classifier, Evaluation
+from dcmu_jax.training.devices import device_mesh
 from dcmu_jax.training.keys import named_seed
 from dcmu_jax.training.loop import Fitted
 from dcmu_jax.training.timing import Stopwatch
@@ -56,22 +56,6 @@ def build_model(name: str, splits: Splits, options: NetworkOptions | None = None
         conv=options.conv,
         width=options.width,
         norm=options.norm,
-    )
-
-
-def device_mesh(devices: int) -> Mesh | None:
-    """A mesh of the first ``devices`` devices with the axis ``data``; ``None`` for one."""
-    if devices == 1:
-        return None
-    if devices > jax.device_count():
-        raise InputError(
-            f"devices = {devices}", f"1..{jax.device_count()}, what JAX sees here", "Lower devices"
-        )
-    return jax.make_mesh(
-        (devices,),
-        ("data",),
-        axis_types=(jax.sharding.AxisType.Auto,),
-        devices=jax.devices()[:devices],
     )
 
 
@@ -205,10 +189,11 @@ def prepare(
     condensation = options.condensation
     train = splits.train
     seed = config.unlearning_seed
+    mesh = device_mesh(config.devices)
     watch = Stopwatch()
     with watch.running():
         bank = _build_bank(
-            condensation, train, original, _clusters_per_class(config, name, train), seed
+            condensation, train, original, _clusters_per_class(config, name, train), seed, mesh
         )
         remembrance = remembrance_of(config, name, splits)
         classifier = train_offline(
@@ -217,7 +202,7 @@ def prepare(
             remembrance,
             options.offline,
             seed=seed,
-            mesh=device_mesh(config.devices),
+            mesh=mesh,
             hooks=hooks,
         )
     return Prepared(bank, classifier, remembrance, watch.run_s, watch.compile_s)
@@ -229,6 +214,7 @@ def _build_bank(
     original: Classifier,
     clusters_per_class: int,
     seed: int,
+    mesh: Mesh | None,
 ) -> CondensedBank:
     if options.lineage == "clean":
         return build_clean_bank(
@@ -238,6 +224,7 @@ def _build_bank(
             matching=options.matching,
             layer=options.layer,
             seed=named_seed(seed, CLEAN),
+            mesh=mesh,
         )
     inverts = options.condenser == "inversion"
     return build_bank(
@@ -249,6 +236,7 @@ def _build_bank(
         inversion=options.inversion if inverts else None,
         layer=options.layer,
         seed=named_seed(seed, "clusters"),
+        mesh=mesh,
     )
 
 

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
+from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.files import written_aside
 from dcmu_jax.metrics.measurement import Measurement
@@ -46,6 +47,7 @@ from dcmu_jax.reporting.sections import (
 from dcmu_jax.reporting.style import save_figure
 from dcmu_jax.reporting.tables import write_csv
 from dcmu_jax.reporting.verdict import summarise
+from dcmu_jax.training.devices import is_writer
 
 APPLICATIONS = ("defence", "condensed-model")
 """Folders of a run whose folders each may hold a section of its report."""
@@ -77,6 +79,8 @@ def compare(run: Run, request: ForgetRequest, audit: RunAudit | None = None) -> 
         run: the run.
         request: what must go.
         audit: of the run on this request; if not given, the last one that was reported.
+
+    Of several processes, process 0 alone reports.
     """
     run.check_comparable(request)  # before any training, not after it
     original = run.train()
@@ -106,6 +110,10 @@ def compare(run: Run, request: ForgetRequest, audit: RunAudit | None = None) -> 
     directory = run.request_directory(request)
     if directory == run.request_directory(run.request(run.config.forget)):
         directory = run.directory
+    summary = summarise(measurements, request.text)
+    bank = run.prepare().bank
+    if not is_writer():
+        return Comparison(measurements, summary, directory)
     write_csv(measurements, directory / "table.csv")
 
     forget = np.isin(run.splits.train.ids, request.ids)
@@ -120,7 +128,7 @@ def compare(run: Run, request: ForgetRequest, audit: RunAudit | None = None) -> 
     }
     figures: list[tuple[Figure, str, str]] = [
         (
-            _clusters(run),
+            _clusters(run, bank),
             "clusters",
             "Clusters of the training set and the one image that stands for each of them.",
         ),
@@ -141,7 +149,6 @@ def compare(run: Run, request: ForgetRequest, audit: RunAudit | None = None) -> 
     for figure, name, _ in figures:
         save_figure(figure, directory / "figures" / f"{name}.png")
     sections = _sections(run, request, audit, directory)
-    summary = summarise(measurements, request.text)
     write_report(
         directory / "report.html",
         title=f"Forgetting {request.text} from {run.splits.name}",
@@ -238,9 +245,8 @@ def renew_report(run: Run, folder: Path) -> Path | None:
     return report
 
 
-def _clusters(run: Run, shown: int = 8) -> Figure:
+def _clusters(run: Run, bank: CondensedBank, shown: int = 8) -> Figure:
     """Clusters of various classes, of the size that is most worth a look."""
-    bank = run.prepare().bank
     rng = np.random.default_rng(0)
     worth = np.flatnonzero(bank.sizes >= min(3, bank.sizes.max()))
     picked: list[int] = []

@@ -15,16 +15,17 @@ import orbax.checkpoint as ocp
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.models.partition import PARTS
+from dcmu_jax.training.devices import arrays_from_writer, from_writer, is_writer
 
 if TYPE_CHECKING:  # the loop imports this module
     from dcmu_jax.training.classifier import Classifier
-    from dcmu_jax.training.loop import TrainState
+    from dcmu_jax.training.epoch import TrainState
 
 
 def _write(path: Path, items: dict[str, Any], about: dict[str, Any]) -> None:
     """Save named trees and one JSON object; Orbax writes aside and renames when complete."""
     arguments = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    with _checkpointer() as checkpointer:
         checkpointer.save(
             path.absolute(),
             args=ocp.args.Composite(**arguments, about=ocp.args.JsonSave(about)),
@@ -32,8 +33,19 @@ def _write(path: Path, items: dict[str, Any], about: dict[str, Any]) -> None:
         )
 
 
+def _checkpointer() -> ocp.Checkpointer:
+    """Orbax as process 0 uses it: the others neither write nor read, and are not waited for."""
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=0, active_processes={0}, barrier_sync_key_prefix="writer"
+    )
+    handler = ocp.CompositeCheckpointHandler(
+        composite_options=ocp.CompositeOptions(multiprocessing_options=alone)
+    )
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
+
+
 def _read_about(path: Path) -> dict[str, Any]:
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    with _checkpointer() as checkpointer:
         return checkpointer.restore(
             path.absolute(), args=ocp.args.Composite(about=ocp.args.JsonRestore())
         )["about"]
@@ -42,7 +54,7 @@ def _read_about(path: Path) -> dict[str, Any]:
 def _read(path: Path, like: dict[str, Any]) -> dict[str, Any]:
     """The named trees, each with the structure, shapes and dtypes of its twin in ``like``."""
     arguments = {name: ocp.args.StandardRestore(tree) for name, tree in like.items()}
-    with ocp.Checkpointer(ocp.CompositeCheckpointHandler()) as checkpointer:
+    with _checkpointer() as checkpointer:
         restored = checkpointer.restore(path.absolute(), args=ocp.args.Composite(**arguments))
     return {name: restored[name] for name in like}
 
@@ -61,7 +73,12 @@ def _part_item(variables: dict[str, Any], part: str) -> dict[str, Any]:
 
 
 def save_classifier(path: str | Path, classifier: Classifier) -> None:
-    """Save a network under ``path``: one Orbax item per part, one for the normalisation."""
+    """Save a network under ``path``: one Orbax item per part, one for the normalisation.
+
+    Only process 0 does.
+    """
+    if not is_writer():
+        return
     items = {part: _part_item(classifier.variables, part) for part in PARTS}
     items["normalisation"] = {
         k: np.asarray(v) for k, v in classifier.normalisation._asdict().items()
@@ -85,7 +102,23 @@ def load_classifier(path: str | Path, model: nn.Module, like: Classifier) -> Cla
     Raises:
         InputError: no checkpoint there, one of another model, or one whose contents changed.
     """
-    path = Path(path)
+
+    def arrays(classifier: Classifier) -> Any:
+        stats = classifier.variables.get("batch_stats", {})
+        variables = {
+            "params": {part: classifier.variables["params"][part] for part in PARTS},
+            "batch_stats": {part: stats[part] for part in PARTS if stats.get(part)},
+        }
+        return variables, classifier.normalisation
+
+    variables, normalisation = arrays_from_writer(
+        lambda: arrays(_load_classifier(Path(path), model, like)), arrays(like)
+    )
+    return dataclasses.replace(like, model=model, variables=variables, normalisation=normalisation)
+
+
+def _load_classifier(path: Path, model: nn.Module, like: Classifier) -> Classifier:
+    """As ``load_classifier``, in the process that reads."""
     if not path.is_dir():
         raise InputError(
             f"No checkpoint at {str(path)!r}",
@@ -154,9 +187,12 @@ class FitCheckpoint:
     def save(
         self, state: TrainState, history: list[tuple[float, float]], seconds: float, epochs: int
     ) -> None:
-        """Save after an epoch, if one is due; the last epoch is left to the caller to save."""
+        """Save after an epoch, if one is due; the last epoch is left to the caller to save.
+
+        Only process 0 does.
+        """
         done = len(history)
-        if done % self.every == 0 and done < epochs:
+        if is_writer() and done % self.every == 0 and done < epochs:
             items = {"state": jax.tree.map(np.asarray, state)._asdict()}
             items["state"]["opt_state"] = jax.tree.leaves(items["state"]["opt_state"])
             items["state"]["marker"] = np.zeros((), np.int32)
@@ -169,8 +205,16 @@ class FitCheckpoint:
 
     def restore(self, state: TrainState) -> tuple[TrainState, list[tuple[float, float]], float]:
         """The saved state, history and seconds; or ``state``, none and 0 if nothing was saved."""
-        if not self.path.is_dir():
+        history, seconds = json.loads(from_writer(lambda: json.dumps(self._begun()).encode()))
+        if not history:
             return state, [], 0.0
+        state = arrays_from_writer(lambda: self._saved(state), state)
+        return state, [(a, b) for a, b in history], seconds
+
+    def _begun(self) -> tuple[list[tuple[float, float]], float]:
+        """History and seconds of the run that was saved, if one was."""
+        if not self.path.is_dir():
+            return [], 0.0
         try:
             about = _read_about(self.path)
             identity, history = about["identity"], [(a, b) for a, b in about["history"]]
@@ -183,6 +227,10 @@ class FitCheckpoint:
                 "the settings it was started with",
                 "Use those, or start in another directory",
             )
+        return history, seconds
+
+    def _saved(self, state: TrainState) -> TrainState:
+        """The state that was saved, of the structure, shapes and dtypes of ``state``."""
         like = state._asdict()
         structure = jax.tree.structure(like["opt_state"])
         like["opt_state"] = jax.tree.leaves(like["opt_state"])
@@ -191,20 +239,16 @@ class FitCheckpoint:
             saved = _read(self.path, _drop_empty({"state": like}))["state"]
         except Exception as error:
             raise _damaged(self.path, error) from error
-        return (
-            type(state)(
-                params=saved["params"],
-                batch_stats=saved.get("batch_stats", {}),
-                opt_state=jax.tree.unflatten(structure, saved.get("opt_state", [])),
-                epoch=saved["epoch"],
-            ),
-            history,
-            seconds,
+        return type(state)(
+            params=saved["params"],
+            batch_stats=saved.get("batch_stats", {}),
+            opt_state=jax.tree.unflatten(structure, saved.get("opt_state", [])),
+            epoch=saved["epoch"],
         )
 
     def discard(self) -> None:
         """Remove the checkpoint of a finished run."""
-        if self.path.is_dir():
+        if is_writer() and self.path.is_dir():
             shutil.rmtree(self.path)
 
 

@@ -1,34 +1,35 @@
 """The training loop: every network in this project is trained by ``fit`` and by nothing else.
 
-An epoch is one compiled ``lax.scan`` over images that lie on the device as uint8 and are
-normalised (and augmented, where asked) inside the step.
+An epoch is one compiled ``lax.scan`` (``epoch``) over images that lie on the device as uint8 and
+are normalised (and augmented, where asked) inside the step; examples that the device cannot hold
+pass through it in pieces (``streaming``).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Collection
-from typing import Any, NamedTuple
+from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import optax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
-from dcmu_jax.data.augmentation import Augmentation, augment
+from dcmu_jax.data.augmentation import Augmentation
 from dcmu_jax.errors import InputError, check_at_least
-from dcmu_jax.models.partition import PARTS, apply_parts, check_parts, partition
+from dcmu_jax.models.partition import PARTS, check_parts, partition
 from dcmu_jax.training.checkpoints import FitCheckpoint
 from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.devices import at_home, check_same_arrays, placed
+from dcmu_jax.training.epoch import EpochSettings, TrainState, batch_step, compiled_epoch
 from dcmu_jax.training.examples import Examples, Loss, check_examples, cross_entropy
 from dcmu_jax.training.flops import program_flops
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.training.private import PrivateGradient
+from dcmu_jax.training.streaming import device_room, size_of, steps_in_room, streamed_epoch
 from dcmu_jax.training.timing import Stopwatch
 
 Progress = Callable[[int, float, float], None]
@@ -37,31 +38,6 @@ Progress = Callable[[int, float, float], None]
 Observer = Callable[[int, Classifier], None]
 """Called after each epoch with the epochs done and the network, off the clock. The network is
 valid only during the call: its arrays are given to the next epoch."""
-
-
-class TrainState(NamedTuple):
-    """What a training run carries from epoch to epoch (donated to each); a pytree."""
-
-    params: dict[str, Any]
-    batch_stats: dict[str, Any]
-    opt_state: Any
-    epoch: Array
-
-
-@dataclasses.dataclass(frozen=True)
-class EpochSettings:
-    """Everything the compiled epoch depends on besides arrays; hashable."""
-
-    model: nn.Module
-    parts: frozenset[str]
-    start: str
-    loss: Loss
-    optimizer: Optimizer
-    total_steps: int
-    augmentation: Augmentation | None
-    batch_size: int
-    mesh: Mesh | None
-    rule: PrivateGradient | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,122 +62,6 @@ class Fitted:
     run_s: float
     compile_s: float
     flops: float | None
-
-
-def _objective(settings: EpochSettings, frozen, normalisation, stats, params, batch, key):
-    """Mean loss of a batch, and (new statistics, (sum of loss, of hits, of weight))."""
-    inputs, labels, weights, targets = batch
-    augment_key, dropout_key = jax.random.split(key)
-    if settings.augmentation is not None:
-        inputs = augment(inputs, augment_key, settings.augmentation)
-    x = normalisation.apply(inputs) if settings.start == "beginning" else inputs
-    variables = {
-        "params": {**frozen["params"], **params},
-        "batch_stats": {**frozen["batch_stats"], **stats},
-    }
-    outputs, new = apply_parts(
-        settings.model,
-        variables,
-        x,
-        start=settings.start,
-        train=settings.parts,
-        dropout_key=dropout_key,
-    )
-    losses = settings.loss(outputs, labels, *(() if targets is None else (targets,)))
-    # A batch can hold nothing but filling only if every weight is zero; then do not move.
-    mean = jnp.vdot(weights, losses) / jnp.maximum(weights.sum(), 1e-12)
-    logits = outputs[0] if isinstance(outputs, tuple) else outputs
-    hits = (logits.argmax(-1) == labels).astype(jnp.float32)
-    return mean, (new, (jnp.vdot(weights, losses), jnp.vdot(weights, hits), weights.sum()))
-
-
-def _step(settings: EpochSettings, frozen, normalisation, mask, state: TrainState, batch, key):
-    """One optimizer step on one batch; returns the state and (sum of loss, of hits, of weight)."""
-    objective = functools.partial(_objective, settings, frozen, normalisation, state.batch_stats)
-    (_, (stats, sums)), grads = jax.value_and_grad(objective, has_aux=True)(
-        state.params, batch, key
-    )
-    return _updated(settings, mask, state, grads, stats), sums
-
-
-def _updated(settings: EpochSettings, mask, state: TrainState, grads, stats) -> TrainState:
-    """The state after one step of the optimizer along ``grads``."""
-    transform = settings.optimizer.build(settings.total_steps)
-    updates, opt_state = transform.update(grads, state.opt_state, state.params)
-    if mask is not None:
-        updates = jax.tree.map(lambda update, free: update * free, updates, mask)
-    params = optax.apply_updates(state.params, updates)
-    return state._replace(
-        params=params, opt_state=opt_state, batch_stats={**state.batch_stats, **stats}
-    )
-
-
-def train_epoch(
-    settings: EpochSettings,
-    state: TrainState,
-    frozen,
-    normalisation,
-    mask,
-    examples,
-    key,
-    rows=None,
-):
-    """One epoch: a scan over shuffled batches. Pure; ``fit`` compiles it.
-
-    With ``rows``, int32 ``(n,)``, as if ``examples`` were those alone: populations of networks
-    share the images and differ in the rows.
-    """
-    n = examples.labels.shape[0] if rows is None else rows.shape[0]
-    size = settings.batch_size
-    steps = math.ceil(n / size)
-    shuffle_key, step_key = jax.random.split(jax.random.fold_in(key, state.epoch))
-
-    def take(index):
-        return jax.tree.map(lambda array: array[index if rows is None else rows[index]], examples)
-
-    rule = settings.rule
-    if rule is not None:
-
-        def drawn_step(state, step):
-            objective = functools.partial(_objective, settings, frozen, normalisation, {})
-            key = jax.random.fold_in(step_key, step)
-            grads, (_, sums) = rule.gradient(objective, state.params, take, n, size, key)
-            return _updated(settings, mask, state, grads, {}), sums
-
-        return _finished(*jax.lax.scan(drawn_step, state, jnp.arange(steps)))
-
-    # The last batch is filled up with samples of the same epoch at weight 0: they cannot move
-    # the loss, and BatchNorm sees nothing but real samples.
-    order = jnp.resize(jax.random.permutation(shuffle_key, n), steps * size)
-    real = (jnp.arange(steps * size) < n).astype(jnp.float32)
-
-    def step(state, xs):
-        index, real, step = xs
-        batch = take(index)
-        batch = batch._replace(weights=batch.weights * real)
-        if settings.mesh is not None:
-            batch = jax.lax.with_sharding_constraint(batch, NamedSharding(settings.mesh, P("data")))
-        step_key_now = jax.random.fold_in(step_key, step)
-        return _step(settings, frozen, normalisation, mask, state, batch, step_key_now)
-
-    return _finished(
-        *jax.lax.scan(
-            step, state, (order.reshape(steps, size), real.reshape(steps, size), jnp.arange(steps))
-        )
-    )
-
-
-def _finished(state: TrainState, sums):
-    """The state at the end of an epoch, its mean loss and accuracy (%)."""
-    losses, hits, weights = sums
-    total = jnp.maximum(weights.sum(), 1e-12)
-    state = state._replace(epoch=state.epoch + 1)
-    return state, losses.sum() / total, 100 * hits.sum() / total
-
-
-_compiled_epoch = functools.partial(
-    jax.jit, static_argnames=("settings",), donate_argnames=("state",)
-)(train_epoch)
 
 
 def _assembled(classifier: Classifier, state: TrainState) -> Classifier:
@@ -254,6 +114,7 @@ def fit(
     rule: PrivateGradient | None = None,
     opt_state: Any = None,
     mesh: Mesh | None = None,
+    room: int | None = None,
     progress: Progress | None = None,
     observe: Observer | None = None,
     checkpoint: FitCheckpoint | None = None,
@@ -284,6 +145,11 @@ def fit(
             are not counted.
         opt_state: of an earlier call on the same parts, to go on from.
         mesh: with an axis ``data``, over which each batch is sharded; parameters are replicated.
+            It may span processes, each of which makes the same call. The network that comes back,
+            and the one that is observed, is on one device of this process.
+        room: bytes of examples that a device may hold. Of more, batches pass through it in pieces
+            (``streaming``): the same batches, at the price of sending each. If not given, half of
+            the device's memory; all there is where a device does not tell, as a CPU.
         progress: called after every epoch.
         observe: called after every epoch, off the clock.
         checkpoint: where to save the run as it goes, and to resume it from, to the same bits.
@@ -296,7 +162,8 @@ def fit(
         InputError: no examples, or arrays of unequal length; a part that is not one, a part below
             ``start`` among those that train; augmentation of what is not pixels; an ``opt_state``
             to go on from with a schedule, which is laid out for one call; a batch that does not
-            divide over the mesh; a rule with a mesh, or for a network or weights it cannot serve.
+            divide over the mesh; a rule with a mesh, or for a network or weights it cannot serve,
+            or for examples that have to be streamed; room for less than three batches.
 
     >>> from dcmu_jax.data import load
     >>> from dcmu_jax.models import create
@@ -359,6 +226,16 @@ def fit(
             f"a multiple of {devices}",
             f"Set the batch size to {math.ceil(size / devices) * devices}",
         )
+    room = device_room() if room is None else room
+    piece = None
+    if room is not None and size_of(examples) > room:
+        piece = steps_in_room(examples, size, room)
+        if rule is not None:
+            raise InputError(
+                f"Gradients of single examples of {size_of(examples)} bytes with room for {room}",
+                "as much room as the examples take: such batches are drawn on the device",
+                "Give more room, or fewer examples",
+            )
     settings = EpochSettings(
         model=classifier.model,
         parts=trainable,
@@ -389,35 +266,42 @@ def fit(
         )
         if mask is not None:
             mask = jax.tree.map(lambda free, p: jnp.asarray(free, p.dtype), *_same(mask, params))
-        data = (frozen, classifier.normalisation, mask, jax.tree.map(jnp.asarray, examples))
-        if mesh is not None:
-            state, data, key = jax.device_put((state, data, key), NamedSharding(mesh, P()))
-        frozen, normalisation, mask, examples = data
+        resident = jax.tree.map(jnp.asarray, examples) if piece is None else None
+        data = (frozen, classifier.normalisation, mask, resident)
         history: list[tuple[float, float]] = []
         if checkpoint is not None:
             state, history, seconds = checkpoint.restore(state)
             watch.run_s += seconds
+        home = (lambda tree: tree) if mesh is None else at_home
+        if mesh is not None:
+            check_same_arrays("examples or networks", (state, data, jax.random.key_data(key)))
+            state, data, key = placed((state, data, key), mesh, P())
+        frozen, normalisation, mask, resident = data
         for epoch in range(len(history), epochs):
-            state, mean_loss, accuracy = _compiled_epoch(
-                settings, state, frozen, normalisation, mask, examples, key
-            )
+            given = settings, state, frozen, normalisation, mask
+            if piece is None:
+                state, mean_loss, accuracy = compiled_epoch(*given, resident, key)
+            else:
+                state, mean_loss, accuracy = streamed_epoch(*given, examples, key, piece)
             history.append((float(mean_loss), float(accuracy)))
             if progress is not None:
                 progress(epoch + 1, *history[-1])
             if observe is not None:
                 with watch.paused():
-                    observe(epoch + 1, _assembled(classifier, state))
+                    observe(epoch + 1, _assembled(classifier, home(state)))
             if checkpoint is not None:
                 with watch.paused():
-                    checkpoint.save(state, history, watch.elapsed(), epochs)
-        jax.block_until_ready(state)
+                    checkpoint.save(home(state), history, watch.elapsed(), epochs)
+        state = home(jax.block_until_ready(state))
     flops = None
     if count_flops and epochs and rule is None:
         batch = jax.tree.map(
             lambda a: jax.ShapeDtypeStruct((size, *a.shape[1:]), a.dtype), examples
         )
         one_device = dataclasses.replace(settings, mesh=None)
-        per_step = program_flops(_step, one_device, frozen, normalisation, mask, state, batch, key)
+        per_step = program_flops(
+            batch_step, one_device, frozen, normalisation, mask, state, batch, key
+        )
         flops = None if per_step is None else per_step * epochs * math.ceil(n / size)
     return Fitted(
         _assembled(classifier, state),

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
@@ -24,8 +24,10 @@ from dcmu_jax.data.augmentation import Augmentation
 from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.models.partition import PARTS, apply_parts
 from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.devices import check_same_arrays, gathered, placed
+from dcmu_jax.training.epoch import EpochSettings, TrainState, train_epoch
 from dcmu_jax.training.examples import Examples, Loss, check_examples, cross_entropy
-from dcmu_jax.training.loop import EpochSettings, Progress, TrainState, train_epoch
+from dcmu_jax.training.loop import Progress
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.training.private import PrivateGradient
 from dcmu_jax.training.timing import Stopwatch
@@ -192,7 +194,8 @@ def fit_population(
         augmentation: see ``fit``.
         rule: see ``fit``.
         chunk: networks side by side; memory grows with it. See ``default_chunk``.
-        mesh: with an axis ``models``, over which the networks are split.
+        mesh: with an axis ``models``, over which the networks are split. It may span processes,
+            each of which makes the same call and gets all networks.
         progress: called after every epoch, with the means over the networks.
 
     Raises:
@@ -247,18 +250,19 @@ def fit_population(
         each = (states, classifiers.normalisation, keys, jnp.asarray(rows))
         shared = jax.tree.map(jnp.asarray, examples)
         if mesh is not None:
-            each = jax.device_put(each, NamedSharding(mesh, P("models")))
-            shared = jax.device_put(shared, NamedSharding(mesh, P()))
+            alike = (states, classifiers.normalisation, jax.random.key_data(keys), rows, shared)
+            check_same_arrays("networks or examples", alike)
+            each, shared = placed(each, mesh, P("models")), placed(shared, mesh, P())
         states, normalisation, keys, rows_there = each
         history = []
         for epoch in range(epochs):
             states, losses, accuracies = _population_epoch(
                 settings, chunk, mesh, states, frozen, normalisation, keys, rows_there, shared
             )
-            history.append((np.asarray(losses), np.asarray(accuracies)))
+            history.append(jax.tree.map(np.asarray, gathered((losses, accuracies))))
             if progress is not None:
                 progress(epoch + 1, *(float(values.mean()) for values in history[-1]))
-        jax.block_until_ready(states)
+        states = gathered(jax.block_until_ready(states))
     trained = dataclasses.replace(
         classifiers, variables={"params": states.params, "batch_stats": states.batch_stats}
     )
@@ -293,7 +297,7 @@ def population_logits(
     batches = pixels[rows].reshape(-1, size, *pixels.shape[1:])
     each = (classifiers.variables, classifiers.normalisation)
     if mesh is not None:
-        each = jax.device_put(each, NamedSharding(mesh, P("models")))
-    logits = _population_logits(classifiers.model, chunk, mesh, *each, batches)
+        each, batches = placed(each, mesh, P("models")), placed(batches, mesh, P())
+    logits = gathered(_population_logits(classifiers.model, chunk, mesh, *each, batches))
     models = logits.shape[0]
     return np.asarray(logits, np.float32).reshape(models, -1, logits.shape[-1])[:, :count]

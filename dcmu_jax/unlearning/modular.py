@@ -277,7 +277,9 @@ class ModularUnlearning:
         again = None
         if options.touched == "recondense":
             network = task.features or feature_network(bank, task.original, task.seed)
-            again = recondense(bank, task.train, network, task.forget_ids, options.matching)
+            again = recondense(
+                bank, task.train, network, task.forget_ids, options.matching, mesh=task.mesh
+            )
         return collect(
             bank,
             task.train,

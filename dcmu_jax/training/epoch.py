@@ -1,0 +1,213 @@
+"""One epoch of training as a pure function: a ``lax.scan`` over batches, whole or in pieces."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
+
+from dcmu_jax.data.augmentation import Augmentation, augment
+from dcmu_jax.models.partition import apply_parts
+from dcmu_jax.training.examples import Examples, Loss
+from dcmu_jax.training.optimizers import Optimizer
+from dcmu_jax.training.private import PrivateGradient
+
+
+class TrainState(NamedTuple):
+    """What a training run carries from epoch to epoch (donated to each); a pytree."""
+
+    params: dict[str, Any]
+    batch_stats: dict[str, Any]
+    opt_state: Any
+    epoch: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class EpochSettings:
+    """Everything the compiled epoch depends on besides arrays; hashable."""
+
+    model: nn.Module
+    parts: frozenset[str]
+    start: str
+    loss: Loss
+    optimizer: Optimizer
+    total_steps: int
+    augmentation: Augmentation | None
+    batch_size: int
+    mesh: Mesh | None
+    rule: PrivateGradient | None = None
+
+
+def _objective(settings: EpochSettings, frozen, normalisation, stats, params, batch, key):
+    """Mean loss of a batch, and (new statistics, (sum of loss, of hits, of weight))."""
+    inputs, labels, weights, targets = batch
+    augment_key, dropout_key = jax.random.split(key)
+    if settings.augmentation is not None:
+        inputs = augment(inputs, augment_key, settings.augmentation)
+    x = normalisation.apply(inputs) if settings.start == "beginning" else inputs
+    variables = {
+        "params": {**frozen["params"], **params},
+        "batch_stats": {**frozen["batch_stats"], **stats},
+    }
+    outputs, new = apply_parts(
+        settings.model,
+        variables,
+        x,
+        start=settings.start,
+        train=settings.parts,
+        dropout_key=dropout_key,
+    )
+    losses = settings.loss(outputs, labels, *(() if targets is None else (targets,)))
+    # A batch can hold nothing but filling only if every weight is zero; then do not move.
+    mean = jnp.vdot(weights, losses) / jnp.maximum(weights.sum(), 1e-12)
+    logits = outputs[0] if isinstance(outputs, tuple) else outputs
+    hits = (logits.argmax(-1) == labels).astype(jnp.float32)
+    return mean, (new, (jnp.vdot(weights, losses), jnp.vdot(weights, hits), weights.sum()))
+
+
+def batch_step(settings: EpochSettings, frozen, normalisation, mask, state: TrainState, batch, key):
+    """One optimizer step on one batch; returns the state and (sum of loss, of hits, of weight)."""
+    if settings.mesh is not None:
+        batch = _split(batch, settings.mesh)
+    objective = functools.partial(_objective, settings, frozen, normalisation, state.batch_stats)
+    (_, (stats, sums)), grads = jax.value_and_grad(objective, has_aux=True)(
+        state.params, batch, key
+    )
+    return _updated(settings, mask, state, grads, stats), sums
+
+
+def _updated(settings: EpochSettings, mask, state: TrainState, grads, stats) -> TrainState:
+    """The state after one step of the optimizer along ``grads``."""
+    transform = settings.optimizer.build(settings.total_steps)
+    updates, opt_state = transform.update(grads, state.opt_state, state.params)
+    if mask is not None:
+        updates = jax.tree.map(lambda update, free: update * free, updates, mask)
+    params = optax.apply_updates(state.params, updates)
+    return state._replace(
+        params=params, opt_state=opt_state, batch_stats={**state.batch_stats, **stats}
+    )
+
+
+def _keys(key: Array, epoch: Array) -> Array:
+    """Of an epoch: the key of its order, and that of its steps."""
+    return jax.random.split(jax.random.fold_in(key, epoch))
+
+
+def _order(key: Array, n: int, size: int) -> tuple[Array, Array]:
+    """Which example stands where in an epoch's batches, and 1.0 where it is not filling.
+
+    The last batch is filled up with samples of the same epoch at weight 0: they cannot move the
+    loss, and BatchNorm sees nothing but real samples.
+    """
+    places = math.ceil(n / size) * size
+    order = jnp.resize(jax.random.permutation(key, n), places)
+    return order, (jnp.arange(places) < n).astype(jnp.float32)
+
+
+def train_epoch(
+    settings: EpochSettings,
+    state: TrainState,
+    frozen,
+    normalisation,
+    mask,
+    examples,
+    key,
+    rows=None,
+):
+    """One epoch: a scan over shuffled batches. Pure; ``fit`` compiles it.
+
+    With ``rows``, int32 ``(n,)``, as if ``examples`` were those alone: populations of networks
+    share the images and differ in the rows.
+    """
+    n = examples.labels.shape[0] if rows is None else rows.shape[0]
+    size = settings.batch_size
+    steps = math.ceil(n / size)
+    shuffle_key, step_key = _keys(key, state.epoch)
+
+    def take(index):
+        return jax.tree.map(lambda array: array[index if rows is None else rows[index]], examples)
+
+    rule = settings.rule
+    if rule is not None:
+
+        def drawn_step(state, step):
+            objective = functools.partial(_objective, settings, frozen, normalisation, {})
+            key = jax.random.fold_in(step_key, step)
+            grads, (_, sums) = rule.gradient(objective, state.params, take, n, size, key)
+            return _updated(settings, mask, state, grads, {}), sums
+
+        return _finished(*jax.lax.scan(drawn_step, state, jnp.arange(steps)))
+
+    order, real = _order(shuffle_key, n, size)
+    weights = examples.weights[order if rows is None else rows[order]] * real
+
+    def step(state, xs):
+        index, weights, step = xs
+        batch = take(index)._replace(weights=weights)
+        key = jax.random.fold_in(step_key, step)
+        return batch_step(settings, frozen, normalisation, mask, state, batch, key)
+
+    return _finished(
+        *jax.lax.scan(
+            step,
+            state,
+            (order.reshape(steps, size), weights.reshape(steps, size), jnp.arange(steps)),
+        )
+    )
+
+
+def _split(batch: Examples, mesh: Mesh) -> Examples:
+    """A batch over the devices of a mesh, but for its weights.
+
+    Each device knows all weights of the batch, and needs no other to add them up. What is left to
+    exchange in a step is one sum of the gradients, with the two sums that the history is made of,
+    and two sums for every BatchNorm layer, whose statistics are those of the whole batch.
+    """
+    whole = jax.lax.with_sharding_constraint(batch.weights, NamedSharding(mesh, P()))
+    batch = jax.lax.with_sharding_constraint(batch, NamedSharding(mesh, P("data")))
+    return batch._replace(weights=whole)
+
+
+def _finished(state: TrainState, sums):
+    """The state at the end of an epoch, its mean loss and accuracy (%)."""
+    losses, hits, weights = sums
+    total = jnp.maximum(weights.sum(), 1e-12)
+    state = state._replace(epoch=state.epoch + 1)
+    return state, losses.sum() / total, 100 * hits.sum() / total
+
+
+compiled_epoch = functools.partial(
+    jax.jit, static_argnames=("settings",), donate_argnames=("state",)
+)(train_epoch)
+
+
+@functools.partial(jax.jit, static_argnames=("n", "size"))
+def compiled_order(key, epoch, n, size):
+    """The order of an epoch, and which places are no filling: what ``train_epoch`` goes by."""
+    return _order(_keys(key, epoch)[0], n, size)
+
+
+@functools.partial(jax.jit, static_argnames=("settings",), donate_argnames=("state",))
+def compiled_piece(settings, state, frozen, normalisation, mask, batches, first, key):
+    """Steps ``first``, ``first + 1``, ... of an epoch, on batches ``(steps, size, ...)`` of it."""
+    step_key = _keys(key, state.epoch)[1]
+
+    def step(state, xs):
+        batch, number = xs
+        key = jax.random.fold_in(step_key, number)
+        return batch_step(settings, frozen, normalisation, mask, state, batch, key)
+
+    numbers = first + jnp.arange(batches.labels.shape[0])
+    return jax.lax.scan(step, state, (batches, numbers))
+
+
+compiled_end = functools.partial(jax.jit, donate_argnames=("state",))(_finished)

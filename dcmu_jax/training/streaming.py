@@ -1,0 +1,115 @@
+"""Epochs over examples that the device cannot hold: they pass through it in pieces.
+
+The batches, their order and all keys are those of ``epoch.train_epoch``, so that a streamed epoch
+gives what a resident one gives, up to the rounding of another program. Rows are read where they
+lie, which may be a ``numpy.memmap``: no more than the pieces under way is in memory.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array
+
+from dcmu_jax.errors import InputError, check_at_least
+from dcmu_jax.training.devices import placed
+from dcmu_jax.training.epoch import (
+    EpochSettings,
+    TrainState,
+    compiled_end,
+    compiled_order,
+    compiled_piece,
+)
+from dcmu_jax.training.examples import Examples
+
+_SHARE = 0.5
+"""Of a device's memory, for examples."""
+_UNDER_WAY = 3
+"""Pieces on the device at a time: one that trains, one that waits, one that is being sent."""
+
+
+def device_room() -> int | None:
+    """Bytes of examples that a device should hold, at most; None where it does not say.
+
+    Processors do not: they train from the memory that the examples lie in anyway.
+    """
+    stats = jax.local_devices()[0].memory_stats()
+    limit = (stats or {}).get("bytes_limit")
+    return None if limit is None else int(_SHARE * limit)
+
+
+def size_of(examples: Examples) -> int:
+    """Bytes of all arrays."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(examples))
+
+
+def steps_in_room(examples: Examples, batch_size: int, room: int) -> int:
+    """Steps whose batches make up a piece.
+
+    Raises:
+        InputError: room for less than one batch at a time.
+    """
+    check_at_least("room", room, 1)
+    batch = size_of(examples) / len(examples.labels) * batch_size
+    steps = int(room / _UNDER_WAY / batch)
+    if steps < 1:
+        raise InputError(
+            f"room = {room} bytes, where a batch of {batch_size} takes {math.ceil(batch)}",
+            f"{_UNDER_WAY} batches or more",
+            f"Give {_UNDER_WAY * math.ceil(batch)} bytes, or lower the batch size",
+        )
+    return steps
+
+
+def streamed_epoch(
+    settings: EpochSettings,
+    state: TrainState,
+    frozen: Any,
+    normalisation: Any,
+    mask: Any,
+    examples: Examples,
+    key: Array,
+    piece: int,
+) -> tuple[TrainState, Array, Array]:
+    """``train_epoch`` on examples of the host, ``piece`` steps at a time.
+
+    Args:
+        settings: see ``EpochSettings``; without a rule.
+        state: donated.
+        frozen: as for ``train_epoch``.
+        normalisation: likewise.
+        mask: likewise.
+        examples: NumPy arrays, or such as index like them.
+        key: of the run.
+        piece: steps that are sent at once.
+    """
+    n, size = len(examples.labels), settings.batch_size
+    order, real = map(np.asarray, compiled_order(key, state.epoch, n=n, size=size))
+    sums = []
+    for first in range(0, len(order) // size, piece):
+        places = slice(first * size, (first + piece) * size)
+        batches = jax.tree.map(lambda a, at=order[places]: _rows(a, at, size), examples)
+        batches = batches._replace(weights=batches.weights * real[places].reshape(-1, size))
+        if settings.mesh is not None:
+            batches = placed(batches, settings.mesh, P(None, "data"))
+        # The host goes on to the next piece while the device trains, but not far ahead of it.
+        if len(sums) >= _UNDER_WAY - 1:
+            jax.block_until_ready(sums[1 - _UNDER_WAY])
+        state, piece_sums = compiled_piece(
+            settings, state, frozen, normalisation, mask, batches, np.int32(first), key
+        )
+        sums.append(piece_sums)
+    joined = tuple(np.concatenate([np.asarray(x) for x in xs]) for xs in zip(*sums, strict=True))
+    return compiled_end(state, joined)
+
+
+def _rows(array: np.ndarray, at: np.ndarray, size: int) -> np.ndarray:
+    """Rows of an array as batches; read in the order in which they lie on disk."""
+    order = np.argsort(at, kind="stable")
+    rows = np.empty((len(at), *array.shape[1:]), array.dtype)
+    rows[order] = array[at[order]]
+    return rows.reshape(-1, size, *array.shape[1:])
