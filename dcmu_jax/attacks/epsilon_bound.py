@@ -126,7 +126,8 @@ def epsilon_of_one_run(
     if excess(0.0) >= 0:
         return 0.0
     # Its probability rises with epsilon up to 1: at 50 the binomial's rate is 1 to 22 digits.
-    return float(brentq(excess, 0.0, 50.0))
+    root: Any = brentq(excess, 0.0, 50.0)  # its stub promises more than a number
+    return float(root)
 
 
 def _check_delta(delta: float) -> None:
