@@ -168,7 +168,7 @@ def match_clusters(
         for chunk, (w, inputs, before, after) in zip(group, found, strict=True):
             count, numbers = len(chunk.samples), chunk.clusters
             out_weights[chunk.samples] = np.asarray(w)[:count]
-            images[numbers] = np.asarray(normalisation.invert(inputs))[: len(numbers)]
+            images[numbers] = np.asarray(normalisation.invert(jnp.asarray(inputs)))[: len(numbers)]
             losses[:, numbers] = np.stack([before, after])[:, : len(numbers)]
     if processes > 1:
         out_weights, images, losses = merged(out_weights), merged(images), merged(losses)

@@ -287,7 +287,7 @@ class RunConfig:
         seed: of the original network.
         forget_seed: of what a random request draws.
         unlearning_seed: of every unlearning method, retraining included.
-        devices: batches are sharded over this many devices.
+        devices: batches and clusters are shared by this many devices, over all processes.
         data: see ``DataOptions``.
         network: see ``NetworkOptions``.
         training: of the original and of the retrained network.

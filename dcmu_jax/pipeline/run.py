@@ -227,7 +227,14 @@ class Run:
 
     def request(self, text: str) -> ForgetRequest:
         """The request ``text`` names in this run's training set."""
-        return parse_request(text, self.splits.train, self.config.forget_seed)
+        found: list[ForgetRequest] = []
+
+        def parse() -> bytes:
+            found.append(parse_request(text, self.splits.train, self.config.forget_seed))
+            return found[0].ids.tobytes()
+
+        check_same("ids to forget", parse)
+        return found[0]
 
     def check_comparable(self, request: ForgetRequest) -> None:
         """Raise ``InputError`` unless methods can be compared on ``request``."""

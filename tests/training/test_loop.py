@@ -269,13 +269,13 @@ def test_bfloat16_computes_but_does_not_store():
 
 def test_eight_devices_train_as_one():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    model = Noisy(dropout=0.0)
+    model = Noisy(dropout=0.25)
     one = _fit(model, batch_size=16, epochs=3, optimizer=SGD)
     eight = _fit(model, batch_size=16, epochs=3, optimizer=SGD, mesh=mesh)
     np.testing.assert_allclose(one.losses, eight.losses, rtol=1e-5)
     assert_close(one.classifier.variables, eight.classifier.variables, atol=1e-5)
     leaf = jax.tree.leaves(eight.classifier.variables)[0]
-    assert len(leaf.sharding.device_set) == 8 and leaf.sharding.is_fully_replicated
+    assert leaf.sharding.device_set == {jax.devices()[0]}  # where any other program can use it
 
 
 def test_operations_are_counted_and_fewer_where_less_trains():
