@@ -67,7 +67,8 @@ def in_batches(
         batch_size: rows in a batch, at most.
         workers: threads that have a batch each at a time; memory grows with them, and nothing else
             changes. Worth more than one where ``fun`` leaves cores idle: JAX runs what one thread
-            calls one after another, and holds no lock meanwhile.
+            calls one after another, and holds no lock meanwhile. The precision of matrix products
+            set by ``jax.default_matmul_precision`` holds in them, too; other such settings do not.
     """
     count = len(arrays[0])
     size = min(batch_size, max(count, 1))
@@ -81,10 +82,16 @@ def in_batches(
     if workers == 1 or len(starts) == 1:
         pieces = [piece(low) for low in starts]
     else:
+        # A setting made by ``with`` holds for its thread alone.
+        precision = jax.config.jax_default_matmul_precision
+
+        def in_thread(low: int) -> Any:
+            with jax.default_matmul_precision(precision):
+                return jax.block_until_ready(piece(low))
+
         with concurrent.futures.ThreadPoolExecutor(workers) as threads:
             # The first by itself, so that ``fun`` compiles once; each waited for in its thread.
-            pieces = [jax.block_until_ready(piece(starts[0]))]
-            pieces += threads.map(lambda low: jax.block_until_ready(piece(low)), starts[1:])
+            pieces = [in_thread(starts[0]), *threads.map(in_thread, starts[1:])]
     joined = jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs])[:count], *pieces)
     return joined
 

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
-from toys import Noisy, fresh, same_bits, toy_splits
+from toys import TRACES, Noisy, Plain, fresh, same_bits, toy_splits
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.metrics import overfitting
@@ -99,6 +99,17 @@ def test_any_chunk_gives_the_same():
         threaded = overfitting_metric(classifier, TRAIN, batch_size=3, workers=workers)
         np.testing.assert_array_equal(threaded.values, found.values)
         np.testing.assert_array_equal(threaded.losses, found.losses)
+
+
+def test_threads_compute_in_the_precision_that_is_set():
+    network = fresh(Plain(), TRAIN)
+    before = len(TRACES)
+    with jax.default_matmul_precision("highest"):
+        overfitting_metric(network, TRAIN, batch_size=3, workers=1)
+        once = len(TRACES) - before
+        overfitting_metric(network, TRAIN, batch_size=3, workers=3)
+    # In another precision the threads would have traced a program of their own.
+    assert once > 0 and len(TRACES) - before == once
 
 
 def test_only_kernels_with_a_short_form_are_left_unformed():
