@@ -151,8 +151,8 @@ def comparison_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
                 label="small final" if target == "small final" else target,
             )
         if field == "update_s":
-            # Below a second or two a logarithmic axis has no tick that can be read.
-            if max(row["update_s"] for row in rows) > 3:
+            # Within some seconds a logarithmic axis has hardly a tick.
+            if max(row["update_s"] for row in rows) > 30:
                 axes.set_xscale("symlog", linthresh=1.0)
             axes.set_xlim(left=0)
         if field == "mia":

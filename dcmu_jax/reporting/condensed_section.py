@@ -18,16 +18,15 @@ def condensed_section(
     """The section of one condensed model.
 
     Args:
-        rows: from ``run_condensed_model``, retraining first.
+        rows: of one target, from ``run_condensed_model``, retraining first.
         construction: how it was made.
         title: its heading.
     """
-    # What it is trained on names a row: the target is the same in all but the small final.
-    texts = [row_texts(row) for row in rows]
+    target = str(rows[0]["target"])
     table = Numbers(
-        "One target, trained in each way",
-        ["trained on", "target", *COLUMNS.values()],
-        [[way, target, *numbers] for target, way, *numbers in texts],
+        f"The target {target}, trained in each way",
+        ["trained on", *COLUMNS.values()],
+        [row_texts(row)[1:] for row in rows],
         LEGEND,
         reference=True,
     )
@@ -41,7 +40,7 @@ def condensed_section(
         Drawn(
             "construction",
             "The stages of the condensed model, and what trains in each.",
-            diagram(construction, str(rows[0]["target"])),
+            diagram(construction, target),
             DIAGRAM,
         ),
     ]

@@ -12,7 +12,7 @@ from dcmu_jax.reporting.defence import attack_figure, threshold_figure
 from dcmu_jax.reporting.sections import Conclusion, Drawn, Numbers, Section
 
 CAUTION = (
-    "A loss threshold is the weakest of attacks: that it finds less proves no privacy, and its "
+    "A loss threshold is the weakest of attacks: that it finds little proves no privacy, and its "
     "test samples are few at a false-positive rate of 1 %. Hold the network against shadow "
     "networks that were defended in the same way before it is trusted."
 )
@@ -54,7 +54,7 @@ def attack_conclusion(before: Mapping[str, Any], after: Mapping[str, Any]) -> Co
         "An attacker who sees losses alone tells training from test samples with an AUC of "
         f"{old:.3f} before and {new:.3f} after the defence, 0.5 being chance, and the intervals "
         f"over samples {'do not overlap' if apart else 'overlap'}.",
-        "It cannot be concluded that an attacker with shadow networks finds as little, nor, from "
+        "It cannot be concluded that an attacker with shadow networks finds no more, nor, from "
         f"{before['test_samples']} test samples, anything of rates below "
         f"{1 / before['test_samples']:.2g}.",
     )

@@ -146,6 +146,7 @@ def test_the_section_of_a_condensed_model_has_every_row():
         "condensed model + target",
         "final not replaced",
     ]
+    assert table.caption == "The target cnn, trained in each way" and table.rows[2][1] == "70.00"
     assert table.reference and all(len(row) == len(table.headings) for row in table.rows)
     assert [drawn.name for drawn in found.figures] == ["comparison", "construction"]
     assert "through the unlearned condensed model" in found.figures[0].conclusion.can
