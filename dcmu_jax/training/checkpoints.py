@@ -24,13 +24,18 @@ if TYPE_CHECKING:  # the loop imports this module
 
 def _write(path: Path, items: dict[str, Any], about: dict[str, Any]) -> None:
     """Save named trees and one JSON object; Orbax writes aside and renames when complete."""
-    arguments = {name: ocp.args.StandardSave(tree) for name, tree in items.items()}
+    arguments = {name: ocp.args.StandardSave(_plain(tree)) for name, tree in items.items()}
     with _checkpointer() as checkpointer:
         checkpointer.save(
             path.absolute(),
             args=ocp.args.Composite(**arguments, about=ocp.args.JsonSave(about)),
             force=True,
         )
+
+
+def _plain(tree: Any) -> Any:
+    """With NumPy's arrays: of several processes, Orbax takes a JAX array for a part of a whole."""
+    return tree if jax.process_count() == 1 else jax.tree.map(np.asarray, tree)
 
 
 def _checkpointer() -> ocp.Checkpointer:
@@ -53,7 +58,7 @@ def _read_about(path: Path) -> dict[str, Any]:
 
 def _read(path: Path, like: dict[str, Any]) -> dict[str, Any]:
     """The named trees, each with the structure, shapes and dtypes of its twin in ``like``."""
-    arguments = {name: ocp.args.StandardRestore(tree) for name, tree in like.items()}
+    arguments = {name: ocp.args.StandardRestore(_plain(tree)) for name, tree in like.items()}
     with _checkpointer() as checkpointer:
         restored = checkpointer.restore(path.absolute(), args=ocp.args.Composite(**arguments))
     return {name: restored[name] for name in like}

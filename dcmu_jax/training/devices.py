@@ -155,7 +155,8 @@ def merged(array: np.ndarray) -> np.ndarray:
     if jax.process_count() == 1 or array.size == 0:
         return array
     array = np.ascontiguousarray(array)
-    return _summed(array.reshape(-1).view(np.uint8)).view(array.dtype).reshape(array.shape)
+    summed = _summed(array.reshape(-1).view(np.uint8))
+    return summed.view(array.dtype).reshape(array.shape).copy()  # to be written to
 
 
 def exchanged(make: Callable[[], bytes]) -> list[bytes]:

@@ -47,7 +47,7 @@ def meet(host: str, port: int, process: int, processes: int, timeout: int) -> li
     if process:
         return [_report(address, process, processes, timeout, deadline)]
     # Beyond this machine only where the others are beyond it.
-    local = address[0].startswith("127.")
+    local = str(address[0]).startswith("127.")
     return _receive(address if local else ("", port), processes, timeout, deadline)
 
 
@@ -155,7 +155,9 @@ def _receive(address: tuple, processes: int, timeout: int, deadline: float) -> l
     return list(there.values())
 
 
-def _misfit(number: int, count: int, processes: int, there: dict[int, object]) -> InputError | None:
+def _misfit(
+    number: int, count: int, processes: int, there: dict[int, socket.socket]
+) -> InputError | None:
     """What is wrong with a process that came, if anything."""
     if count != processes:
         return InputError(

@@ -23,6 +23,7 @@ from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.training.population import fit_population, stack
+from dcmu_jax.training.processes import ended_together
 
 OPTIONS = [
     "--dataset=synthetic:classes=3,per_class=24,size=8,channels=1",
@@ -31,6 +32,7 @@ OPTIONS = [
     "--training.batch-size=24",
     "--training.optimizer.name=sgd",
     "--method.remembrance.per-class=2",
+    "--method.offline.rounds=0",
     "--method.condensation.matching.steps=2",
     "--method.condensation.clusters-per-class=6",
     "--quiet",
@@ -134,4 +136,5 @@ if __name__ == "__main__":
     if FATE == "dies" and NUMBER == 1:
         kill_at(7)  # between two checkpoints
     STATUS = main(command(FOLDER, PORT, NUMBER))
-    print(json.dumps({"status": STATUS, **agreed(FOLDER, NUMBER), "writes": WRITES}))
+    with ended_together():
+        print(json.dumps({"status": STATUS, **agreed(FOLDER, NUMBER), "writes": WRITES}))
