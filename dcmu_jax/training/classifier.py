@@ -83,7 +83,8 @@ def in_batches(
         pieces = [piece(low) for low in starts]
     else:
         # A setting made by ``with`` holds for its thread alone.
-        precision = jax.config.jax_default_matmul_precision
+        config: Any = jax.config  # whose type does not tell of what it holds
+        precision = config.jax_default_matmul_precision
 
         def in_thread(low: int) -> Any:
             with jax.default_matmul_precision(precision):

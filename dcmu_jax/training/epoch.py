@@ -109,7 +109,7 @@ def _order(key: Array, n: int, size: int) -> tuple[Array, Array]:
     loss, and BatchNorm sees nothing but real samples.
     """
     places = math.ceil(n / size) * size
-    order = jnp.resize(jax.random.permutation(key, n), places)
+    order = jnp.resize(jax.random.permutation(key, n), (places,))
     return order, (jnp.arange(places) < n).astype(jnp.float32)
 
 
