@@ -3,7 +3,9 @@
 Command:  python -m experiments.benchmarks.population
           python -m experiments.benchmarks.population --model cnn --width 0.25
 Needs:    2 CPU cores, 4 GB, some five minutes; or a GPU. Digits, or images of 32x32x3 at random.
-Aim:      >= 2x on a GPU (not measured yet); on CPU what the cores leave: see the chunks.
+Aim:      >= 2x on a GPU (not measured yet); on CPU what the cores leave: 1.2x for 64 MLPs, four
+          side by side, and 1.2x for 16 CNNs, one by one, for one network's matrix products fill two
+          cores already (experiments/results/population_{mlp,cnn}_cpu.json).
 
 One after another is a call of ``fit`` for each network, which compiles once. The population is one
 call, with 1, 4, 16 or 64 networks side by side. All train for the same epochs on as many images;
