@@ -218,17 +218,19 @@ def _both(folder, *last):
         for number in range(2)
     ]
     try:
-        said = [process.communicate(timeout=300)[0] for process in pair]
+        said = [process.communicate(timeout=900)[0] for process in pair]
     finally:
         for process in pair:
             process.kill()
+            process.communicate()
     return [process.returncode for process in pair], said
 
 
 def _losses(directory):
     """The losses of the original's epochs; those before a resumption may be there twice."""
     lines = map(json.loads, (directory / "metrics.jsonl").read_text().splitlines())
-    return {line["epoch"]: line["loss"] for line in lines if "epoch" in line}
+    epochs = [line for line in lines if line["stage"] == "train" and "epoch" in line]
+    return {line["epoch"]: line["loss"] for line in epochs}
 
 
 def test_two_processes_one_of_which_dies_and_both_come_again(tmp_path):
