@@ -15,6 +15,9 @@ import jax
 import numpy as np
 
 from dcmu_jax.cli import main
+from dcmu_jax.condensation import MatchingConfig
+from dcmu_jax.condensation.bank import CondensedBank
+from dcmu_jax.condensation.building import build_bank
 from dcmu_jax.errors import InputError
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.training import devices
@@ -32,9 +35,6 @@ OPTIONS = [
     "--training.batch-size=24",
     "--training.optimizer.name=sgd",
     "--method.remembrance.per-class=2",
-    "--method.offline.rounds=0",
-    "--method.condensation.matching.steps=2",
-    "--method.condensation.clusters-per-class=6",
     "--quiet",
 ]
 
@@ -55,12 +55,24 @@ def population(run, mesh):
         stack([fresh_classifier(run.model, train, i) for i in range(4)]),
         Examples.of(train.images, train.labels),
         np.arange(len(train) // 4 * 4, dtype=np.int32).reshape(4, -1),
-        epochs=2,
+        epochs=1,
         keys=jax.vmap(lambda i: jax.random.fold_in(named_key(0, "two"), i))(np.arange(4)),
         optimizer=Optimizer(),
         batch_size=9,
         mesh=mesh,
     ).losses
+
+
+def bank(run, mesh):
+    """Condensed images of the training set, in the space of its pixels."""
+    return build_bank(
+        run.splits.train,
+        fresh_classifier(run.model, run.splits.train, 0),
+        clusters_per_class=6,
+        matching=MatchingConfig(steps=5, chunk=4),
+        layer="pixels",
+        mesh=mesh,
+    )
 
 
 def writes_under(folder):
@@ -100,23 +112,24 @@ def agreed(folder, number):
     finished = Run.open(folder / "run")
     config = finished.config
     whole = Run.create(folder / "whole", config)
-    made, read = whole.prepare().bank, whole.prepare().bank
+    made = bank(finished, devices.device_mesh(2))
+    sent = CondensedBank.from_bytes(devices.from_writer(made.to_bytes))
     part = np.array([-0.0, np.nan, 7.0])
     part[np.arange(3) % 2 != number] = 0.0
     other = dataclasses.replace(config, seed=number)
     return {
         "resumed": finished.train().fingerprint(),
         "uninterrupted": whole.train().fingerprint(),
-        "bank": made.to_bytes() == read.to_bytes(),
+        "sent": sent.to_bytes() == made.to_bytes(),
         "final_loss": made.final_loss.tolist(),
         "cluster": made.cluster.tolist(),
-        "population": population(finished, devices.device_mesh(4, "models")).tolist(),
+        "population": population(finished, devices.device_mesh(2, "models")).tolist(),
         "merged": str(devices.merged(part).tolist()),
         "refusals": [
             refusal(lambda: devices.exchanged(only_there)),
             refusal(lambda: devices.check_same_arrays("ids", {"ids": np.arange(3) * number})),
             refusal(lambda: devices.device_mesh(3)),
-            refusal(lambda: devices.device_mesh(6)),
+            refusal(lambda: devices.device_mesh(4)),
             refusal(lambda: Run.create(folder / "whole", config)),
             refusal(lambda: Run.create(folder / "new", other)),
         ],
@@ -124,9 +137,9 @@ def agreed(folder, number):
 
 
 def command(folder, port, number):
-    """``dcmu train`` on two devices of each process, the same whether the run is there or not."""
+    """``dcmu train`` on a device of each process, the same whether the run is there or not."""
     joining = ["--coordinator", f"127.0.0.1:{port}", "--processes", "2", "--process", str(number)]
-    out = ["--start-or-resume", "--out", str(folder / "run"), "--devices", "4"]
+    out = ["--start-or-resume", "--out", str(folder / "run"), "--devices", "2"]
     return ["train", *OPTIONS, *out, *joining, "--start-timeout", "60"]
 
 

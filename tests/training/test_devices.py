@@ -62,9 +62,8 @@ def test_collectives_are_found_in_a_program():
     assert collectives(text) == {"all-gather": 1}
 
 
-@pytest.mark.parametrize("solver", ["adam", "newton"])
-def test_devices_share_the_clusters_without_a_collective(solver):
-    config = MatchingConfig(solver=solver, steps=15, tolerance=1e-3, learning_rate=0.01)
+def test_devices_share_the_clusters_without_a_collective():
+    config = MatchingConfig(steps=15, tolerance=1e-3, learning_rate=0.01)
     options = {"clusters_per_class": 3, "matching": config, "method": "compiled"}
     network = fresh(Plain(), TRAIN)
     one = build_bank(TRAIN, network, **options)
@@ -74,11 +73,9 @@ def test_devices_share_the_clusters_without_a_collective(solver):
     np.testing.assert_array_equal(three.cluster, one.cluster)
     assert one.final_loss.sum() < 0.9 * one.initial_loss.sum()
     np.testing.assert_allclose(three.initial_loss, one.initial_loss, rtol=1e-4, atol=1e-9)
-    # Gauss-Newton may leave directions that the features do not see anywhere.
-    rtol = 1e-3 if solver == "adam" else 0.05
-    np.testing.assert_allclose(three.final_loss, one.final_loss, rtol=rtol, atol=1e-6)
-    np.testing.assert_allclose(three.weights, one.weights, atol=1e-4 if solver == "adam" else 1e-2)
-    np.testing.assert_allclose(three.images.mean(0), one.images.mean(0), atol=1)  # of 255
+    np.testing.assert_allclose(three.final_loss, one.final_loss, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(three.weights, one.weights, atol=1e-4)
+    np.testing.assert_allclose(three.images, one.images, atol=1e-2)  # of 255
 
 
 def test_every_device_has_a_chunk():
@@ -201,7 +198,7 @@ def test_one_command_starts_a_run_and_goes_on_with_it(tmp_path, capsys):
 
 def _both(folder, *last):
     """Exit status and output of the two processes of a run."""
-    flags = "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=1"
+    flags = "--xla_force_host_platform_device_count=1 --xla_backend_optimization_level=1"
     root = Path(__file__).parents[2]
     paths = os.pathsep.join([str(root), str(root / "tests")])
     environment = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": paths}
@@ -218,17 +215,19 @@ def _both(folder, *last):
         for number in range(2)
     ]
     try:
-        said = [process.communicate(timeout=300)[0] for process in pair]
+        said = [process.communicate(timeout=900)[0] for process in pair]
     finally:
         for process in pair:
             process.kill()
+            process.communicate()
     return [process.returncode for process in pair], said
 
 
 def _losses(directory):
     """The losses of the original's epochs; those before a resumption may be there twice."""
     lines = map(json.loads, (directory / "metrics.jsonl").read_text().splitlines())
-    return {line["epoch"]: line["loss"] for line in lines if "epoch" in line}
+    epochs = [line for line in lines if line["stage"] == "train" and "epoch" in line]
+    return {line["epoch"]: line["loss"] for line in epochs}
 
 
 def test_two_processes_one_of_which_dies_and_both_come_again(tmp_path):
@@ -243,7 +242,7 @@ def test_two_processes_one_of_which_dies_and_both_come_again(tmp_path):
     first, second = (json.loads(text.splitlines()[-1]) for text in said)
     assert second.pop("writes") == [] and first.pop("writes")
     assert first == second
-    assert first["resumed"] == first["uninterrupted"] and first["bank"]
+    assert first["resumed"] == first["uninterrupted"] and first["sent"]
     assert first["merged"] == "[-0.0, nan, 7.0]"
     for message, part in zip(
         first["refusals"],
@@ -251,7 +250,7 @@ def test_two_processes_one_of_which_dies_and_both_come_again(tmp_path):
             "Process 1: A file that is not here",
             "Process 1 has other ids than process 0",
             "devices = 3 in 2 processes. Allowed: a multiple of 2",
-            "devices = 6. Allowed: 1..4",
+            "devices = 4. Allowed: 1..2",
             "exists already",
             "Process 1 has other settings or data than process 0",
         ),
@@ -263,7 +262,8 @@ def test_two_processes_one_of_which_dies_and_both_come_again(tmp_path):
     # Against one process and one device.
     config = dataclasses.replace(Run.open(tmp_path / "run").config, devices=1)
     one = Run.create(tmp_path / "one", config)
-    bank = one.prepare().bank
+    one.train()
+    bank = one_of_two.bank(one, None)
     both = _losses(tmp_path / "run")
     assert list(both) == list(range(1, 13))
     np.testing.assert_allclose(
