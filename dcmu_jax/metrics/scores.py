@@ -30,8 +30,8 @@ def gap(measurement: Measurement, retrained: Measurement) -> float:
     ...     unlearning_metric=100.0,
     ... )
     >>> original = dataclasses.replace(retrained, forget_accuracy=100.0, mia=70.0)
-    >>> gap(original, retrained)
-    15.0
+    >>> gap(original, retrained), tug_of_war(original, retrained)
+    (15.0, 0.6)
     """
     names = ("retain_accuracy", "forget_accuracy", "test_accuracy", "mia")
     return sum(abs(getattr(measurement, n) - getattr(retrained, n)) for n in names) / len(names)
@@ -41,19 +41,6 @@ def tug_of_war(measurement: Measurement, retrained: Measurement) -> float:
     """Product over forget, retain and test of (1 - |accuracy difference| / 100), 0..1.
 
     Tug of war (ToW) of Zhao et al. (2024). 1 at best; one bad accuracy spoils it.
-
-    >>> retrained = Measurement(
-    ...     method="retrain",
-    ...     retain_accuracy=100.0,
-    ...     forget_accuracy=60.0,
-    ...     train_accuracy=96.0,
-    ...     test_accuracy=65.0,
-    ...     mia=50.0,
-    ...     unlearning_metric=100.0,
-    ... )
-    >>> original = dataclasses.replace(retrained, forget_accuracy=100.0, mia=70.0)
-    >>> tug_of_war(original, retrained)
-    0.6
     """
     names = ("forget_accuracy", "retain_accuracy", "test_accuracy")
     return math.prod(1 - abs(getattr(measurement, n) - getattr(retrained, n)) / 100 for n in names)

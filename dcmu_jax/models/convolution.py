@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from dcmu_jax.errors import unknown_name
+from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.models.winograd import convolve_winograd
 
 Implementation = Literal["auto", "lax", "dot"]
@@ -115,7 +115,11 @@ def _dot_hook(
     """``convolve_dot`` with the signature by which ``flax.linen.Conv`` calls a convolution."""
     dilated = any(d != 1 for d in (*(lhs_dilation or ()), *(rhs_dilation or ())))
     if dilated or feature_group_count != 1 or others:
-        raise NotImplementedError("The dot convolution has no dilation and no groups")
+        raise InputError(
+            "A convolution by matrix products with dilation, groups or other options",
+            "strides and padding",
+            "Take the implementation 'lax' for this layer",
+        )
     return convolve_dot(lhs, rhs, window_strides, padding, precision)
 
 

@@ -8,6 +8,7 @@ With one process all of this is nothing.
 
 from __future__ import annotations
 
+import functools
 import json
 import zlib
 from collections.abc import Callable
@@ -134,17 +135,13 @@ def _summed(values: np.ndarray) -> np.ndarray:
     return np.asarray(_column_sums(mesh)(stacked).addressable_data(0)).view(np.uint8)[:count]
 
 
-_SUMS: dict[Mesh, Any] = {}
-
-
+@functools.cache
 def _column_sums(mesh: Mesh) -> Any:
     """The compiled sum over the processes of a mesh."""
-    if mesh not in _SUMS:
-        _SUMS[mesh] = jax.jit(
-            lambda rows: jnp.sum(rows, axis=0, dtype=rows.dtype),
-            out_shardings=NamedSharding(mesh, P()),
-        )
-    return _SUMS[mesh]
+    return jax.jit(
+        lambda rows: jnp.sum(rows, axis=0, dtype=rows.dtype),
+        out_shardings=NamedSharding(mesh, P()),
+    )
 
 
 def merged(array: np.ndarray) -> np.ndarray:

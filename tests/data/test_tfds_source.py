@@ -11,7 +11,9 @@ import pytest
 from dcmu_jax.data import load, tfds_source
 from dcmu_jax.errors import InputError
 
-tfds = pytest.importorskip("tensorflow_datasets")
+tfds = pytest.importorskip(
+    "tensorflow_datasets", reason="reads sets of tensorflow-datasets, which is not installed here"
+)
 Image = pytest.importorskip("PIL.Image", reason="TFDS decodes images with Pillow")
 
 SIZES = {"train": 40, "test": 12}

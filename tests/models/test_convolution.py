@@ -115,7 +115,7 @@ def test_dot_makes_no_convolution():
 
 def test_dot_refuses_what_it_cannot_do():
     x, w = draw(0, 2, 6, 6, 4), draw(1, 3, 3, 2, 4)
-    with pytest.raises(NotImplementedError, match="groups"):
+    with pytest.raises(InputError, match="groups"):
         convolution_hook("dot")(x, w, (1, 1), EXPLICIT, feature_group_count=2)
 
 

@@ -87,6 +87,7 @@ def test_the_mask_is_true_where_frozen():
 
 @pytest.mark.parametrize("parts", [("intermediate",), ("beginning", "final")])
 def test_the_optax_view_equals_differentiating_the_sub_tree(parts, random_variables):
+    # Steps so small that they do not run away from parameters drawn at random.
     # Not Adam: a bias before BatchNorm has gradient 0, whose rounding Adam would blow up to a step.
     optimizer = optax.sgd(1e-3, momentum=0.9)
     model = create("cnn", image_shape=(16, 16, 1), num_classes=3, width=0.04, conv="lax")
@@ -136,8 +137,11 @@ def test_the_optax_view_equals_differentiating_the_sub_tree(parts, random_variab
         )
         for a, b, old in zip(ours, theirs, before, strict=True):
             if name in parts:
-                assert np.isfinite(a).all()
-                np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+                # What the steps moved, which is small beside the parameters themselves.
+                moved, expected = np.asarray(a - old), np.asarray(b - old)
+                assert np.isfinite(moved).all()
+                near = 1e-3 * np.abs(expected).max() + 3 * np.spacing(np.abs(old).max())
+                np.testing.assert_allclose(moved, expected, rtol=1e-3, atol=near)
             else:
                 np.testing.assert_array_equal(a, old)
         assert any(not np.array_equal(a, b) for a, b in zip(ours, before, strict=True)) == (
