@@ -5,10 +5,10 @@ Command:   python -m experiments.fig3_dp_competitor --dataset npz:cifar10_small.
 Data:      a subset of CIFAR-10, 500 training and 200 test images per class
 Hardware:  2 CPU cores, 40 minutes beside another job; at full size a GPU
 Expected:  Otsu calls 97 % of the samples overfitted; unlearned as published the network has no
-           more test accuracy than after two epochs (early stopping), less than under DP, and gives
-           away far more: LiRA finds 12 % at 1 % false positives, of those 2 %. Unlearning what LiRA finds
-           best costs no test accuracy and hides some. No lower bound of DP (epsilon_at_least)
-           exceeds the epsilon that was spent
+           more test accuracy than after two epochs (early stopping), less than by DP-SGD, and gives
+           away far more: LiRA finds 12 % at 1 % false positives, of those 2 %. Unlearning what LiRA
+           finds best costs no test accuracy and hides some. No lower bound of DP
+           (epsilon_at_least) exceeds the epsilon that was spent
 
 Every network is trained on a random half of the training split (complementary halves in pairs), by
 every defence on the same halves and from the same initialisation; each in turn is attacked with the
