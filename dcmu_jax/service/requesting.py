@@ -1,9 +1,10 @@
-"""Reading a deletion request against what is known, forgotten and pending."""
+"""Reading a deletion request against what is known, forgotten and pending, and answering it."""
 
 from __future__ import annotations
 
 import dataclasses
 import re
+from pathlib import Path
 
 import numpy as np
 
@@ -91,4 +92,43 @@ def _nothing_left(text: str) -> InputError:
         f"The request {text!r} leaves no sample to train on",
         "requests that leave one or more",
         "Ask for less; to forget everything, delete the workspace",
+    )
+
+
+def plain_text(text: str) -> str:
+    """Text that every JSON reader takes: bytes of no encoding become question marks."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def without_folders(text: str) -> str:
+    """A request's text as the ledger keeps it: file names without the folders of a machine."""
+    terms = []
+    for term in text.split("+"):
+        kind, colon, value = term.partition(":")
+        terms.append(f"{kind}{colon}{Path(value.strip()).name if '/' in value else value.strip()}")
+    return "+".join(terms)[:1000]
+
+
+def line_of(history: History, text: str, reference: str | None) -> int | None:
+    """The line of the request that was made under ``reference`` before, if one was."""
+    for line, request in history.requests.items():
+        if reference is not None and request.reference == reference:
+            if request.text != without_folders(text):
+                raise InputError(
+                    f"The reference {reference[:80]!r} with another request than before",
+                    f"the request that it stands for: {request.text[:80]}",
+                    "Give a new request a reference of its own",
+                )
+            return line
+    return None
+
+
+def answer_of(history: History, ids: np.ndarray, line: int | None) -> Answer:
+    """The answer for ids that are all known from before."""
+    return Answer(
+        accepted=np.empty(0, np.int64),
+        pending=np.intersect1d(ids, history.waiting),
+        forgotten=np.intersect1d(ids, history.forgotten),
+        line=line,
+        receipt=None if line is None else history.ledger.hashes[line],
     )

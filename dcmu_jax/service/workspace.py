@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,14 +12,12 @@ import flax.linen as nn
 import numpy as np
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.service import work
 from dcmu_jax.service.auditing import audit_version
 from dcmu_jax.service.certificate import audit_path, certificate
 from dcmu_jax.service.contents import (
     NETWORK,
-    VERSIONS,
     Fixed,
     Version,
     read_fixed,
@@ -31,8 +27,14 @@ from dcmu_jax.service.contents import (
     read_version,
     tidy,
     version_folder,
-    write_fixed,
     write_version,
+)
+from dcmu_jax.service.creating import (
+    LEDGER_LOCK,
+    WORK_LOCK,
+    create,
+    publication,
+    record_of,
 )
 from dcmu_jax.service.disk import Disk, storage_errors
 from dcmu_jax.service.history import Batch, History, replay
@@ -41,10 +43,8 @@ from dcmu_jax.service.ledger import (
     Audited,
     Begun,
     Entry,
-    Published,
     Requested,
     append,
-    create_ledger,
     now,
     read_ledger,
     settle,
@@ -52,12 +52,18 @@ from dcmu_jax.service.ledger import (
 )
 from dcmu_jax.service.locks import locked
 from dcmu_jax.service.manifest import Manifest, not_as_written
-from dcmu_jax.service.requesting import Answer, read_request
+from dcmu_jax.service.requesting import (
+    Answer,
+    answer_of,
+    line_of,
+    plain_text,
+    read_request,
+    without_folders,
+)
 from dcmu_jax.service.verification import Verification, verify
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.unlearning.task import Hooks
 
-LEDGER_LOCK, WORK_LOCK = "ledger.lock", "work.lock"
 _ASK_AGAIN = "Make room and ask again: the answer says what is known by then"
 
 
@@ -135,50 +141,8 @@ class Workspace:
         Raises:
             InputError: the directory exists, or cannot be written.
         """
-        directory, disk = Path(directory), disk or Disk()
-        if directory.exists():
-            raise InputError(
-                f"The workspace {str(directory)!r} exists already",
-                "a directory that is not there yet",
-                "Choose another --out",
-            )
-        original, prepared = run.train(), run.prepare()
-        aside = directory.with_name(f".{directory.name}.{os.getpid()}.part")
-        with storage_errors(f"The workspace {str(directory)!r} cannot be made", "Choose another"):
-            try:
-                directory.parent.mkdir(parents=True, exist_ok=True)
-                disk.make_folder(aside)
-                disk.make_folder(aside / VERSIONS)
-                for name in (LEDGER_LOCK, WORK_LOCK):
-                    disk.create(aside / name, b"")
-                files = write_fixed(disk, aside, run.config, run.splits)
-                ledger = create_ledger(disk, aside, files)
-                manifest = Manifest(
-                    version=0,
-                    change="created",
-                    previous="",
-                    parameters="",
-                    data=0,
-                    features=0,
-                    bank_seed=run.config.unlearning_seed,
-                    files={},
-                )
-                hashed = write_version(
-                    disk,
-                    aside,
-                    manifest,
-                    network=original,
-                    bank=prepared.bank,
-                    record=_record(run.config, 0, "created", run.config.seed)
-                    | {"cost": {"bank_s": prepared.offline_s, "compile_s": prepared.compile_s}},
-                    start=prepared.classifier,
-                    train=run.splits.train,
-                )
-                append(disk, aside, ledger, _published(0, "created", hashed))
-                disk.publish(aside, directory)
-            except Exception:
-                shutil.rmtree(aside, ignore_errors=True)
-                raise
+        disk = disk or Disk()
+        create(run, Path(directory), disk)
         return cls(directory, model=run.model, disk=disk)
 
     @contextlib.contextmanager
@@ -227,21 +191,21 @@ class Workspace:
             InputError: it names what the workspace never had, or leaves nothing to train on, and
                 then nothing is acknowledged; or the disk failed, and then it may have been.
         """
-        text, reference = _plain(text), None if reference is None else _plain(reference)
+        text, reference = plain_text(text), None if reference is None else plain_text(reference)
         with self._writing("The request was not acknowledged"):
             ledger = settle(self._disk, self.directory, read_ledger(self.directory))
             history = replay(ledger)
-            line = _line_of(history, text, reference)
+            line = line_of(history, text, reference)
             if line is not None:
                 ids = np.asarray(history.requests[line].ids, np.int64)
-                return _answer(history, ids, line)
+                return answer_of(history, ids, line)
             ids = read_request(text, self.fixed.known, history, self.fixed.config.forget_seed)
             gone = np.concatenate([history.forgotten, history.waiting])
             new = np.setdiff1d(ids, gone)
             if not len(new) and reference is None:
-                return _answer(history, ids, None)
+                return answer_of(history, ids, None)
             entry = Requested(
-                text=_without_folders(text),
+                text=without_folders(text),
                 reference=reference,
                 ids=tuple(new.tolist()),
                 previous="",
@@ -249,7 +213,7 @@ class Workspace:
             )
             after = self._append(history, entry)
             line = len(after.ledger.entries) - 1
-            answer = _answer(after, np.setdiff1d(ids, new), line)
+            answer = answer_of(after, np.setdiff1d(ids, new), line)
             return dataclasses.replace(answer, accepted=new)
 
     def process(self, hooks: Hooks | None = None) -> list[int]:
@@ -287,7 +251,7 @@ class Workspace:
         seed = work.seed_of(self.fixed.config, batch.version, history.digest(batch.through))
         ids = history.ids_of(batch.lines)
         made = work.forget_batch(self.fixed, before, ids, seed, hooks)
-        record = _record(self.fixed.config, batch.version, "batch", seed)
+        record = record_of(self.fixed.config, batch.version, "batch", seed)
         record |= {
             "forgotten": ids.tolist(),
             "retained": len(before.train) - len(ids),
@@ -325,7 +289,7 @@ class Workspace:
             record=record | made.facts,
             **rest,
         )
-        line = _published(manifest.version, manifest.change, hashed)
+        line = publication(manifest.version, manifest.change, hashed)
         with self._writing("The version was not published", "Make room and start again"):
             ledger = settle(self._disk, self.directory, read_ledger(self.directory))
             self._append(replay(ledger), line)
@@ -366,7 +330,7 @@ class Workspace:
                 features=number,
                 bank_seed=seed,
             )
-            record = _record(self.fixed.config, number, "purge", seed)
+            record = record_of(self.fixed.config, number, "purge", seed)
             removed = np.setdiff1d(before.held.ids, before.train.ids)
             record |= {"images_removed": len(removed), "retained": len(before.train)}
             self._publish(history, manifest, made, record, train=before.train)
@@ -453,58 +417,3 @@ class Workspace:
         """The current version with its images and its bank, checked."""
         with self._reading():
             return read_version(self.directory, self.fixed, self.history())
-
-
-def _record(config: RunConfig, version: int, change: str, seed: int) -> dict[str, Any]:
-    return {
-        "version": version,
-        "change": change,
-        "method": config.preset,
-        "settings": dataclasses.asdict(config.method),
-        "seed": seed,
-        "finished": now(),
-        "environment": work.environment(),
-    }
-
-
-def _published(version: int, change: Any, manifest: str) -> Published:
-    return Published(version=version, change=change, manifest=manifest, previous="", time=now())
-
-
-def _plain(text: str) -> str:
-    """Text that every JSON reader takes: bytes of no encoding become question marks."""
-    return text.encode("utf-8", "replace").decode()
-
-
-def _without_folders(text: str) -> str:
-    """A request's text as the ledger keeps it: file names without the folders of a machine."""
-    terms = []
-    for term in text.split("+"):
-        kind, colon, value = term.partition(":")
-        terms.append(f"{kind}{colon}{Path(value.strip()).name if '/' in value else value.strip()}")
-    return "+".join(terms)[:1000]
-
-
-def _line_of(history: History, text: str, reference: str | None) -> int | None:
-    """The line of the request that was made under ``reference`` before, if one was."""
-    for line, request in history.requests.items():
-        if reference is not None and request.reference == reference:
-            if request.text != _without_folders(text):
-                raise InputError(
-                    f"The reference {reference[:80]!r} with another request than before",
-                    f"the request that it stands for: {request.text[:80]}",
-                    "Give a new request a reference of its own",
-                )
-            return line
-    return None
-
-
-def _answer(history: History, ids: np.ndarray, line: int | None) -> Answer:
-    """The answer for ids that are all known from before."""
-    return Answer(
-        accepted=np.empty(0, np.int64),
-        pending=np.intersect1d(ids, history.waiting),
-        forgotten=np.intersect1d(ids, history.forgotten),
-        line=line,
-        receipt=None if line is None else history.ledger.hashes[line],
-    )
