@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -134,7 +135,8 @@ def _load_classifier(path: Path, model: nn.Module, like: Classifier) -> Classifi
     items["normalisation"] = {k: np.asarray(v) for k, v in like.normalisation._asdict().items()}
     try:
         about = _read_about(path)
-        saved_model, shapes = about["model"], about["shapes"]
+        saved_model, shapes = str(about["model"]), about["shapes"]
+        fingerprint = about["fingerprint"]
     except Exception as error:
         raise _damaged(path, error) from error
     if saved_model != repr(model) or shapes != _describe(items):
@@ -159,14 +161,18 @@ def _load_classifier(path: Path, model: nn.Module, like: Classifier) -> Classifi
         variables=variables,
         normalisation=type(like.normalisation)(**restored["normalisation"]),
     )
-    if loaded.fingerprint() != about["fingerprint"]:
-        raise _damaged(path, ValueError("its contents do not match its fingerprint"))
+    if loaded.fingerprint() != fingerprint:
+        raise _damaged(path, ValueError(_OTHER_CONTENTS))
     return loaded
 
 
+_OTHER_CONTENTS = "its contents do not match its fingerprint"
+
+
 def _damaged(path: Path, error: Exception) -> InputError:
+    why = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
     return InputError(
-        f"The checkpoint {str(path)!r} cannot be read ({str(error).splitlines()[0][:160]})",
+        f"The checkpoint {str(path)!r} cannot be read ({why})",
         "a complete checkpoint as it was written",
         "Delete it and run the stage again",
     )
@@ -206,24 +212,24 @@ class FitCheckpoint:
                 "history": [list(row) for row in history],
                 "seconds": seconds,
             }
-            _write(self.path, _drop_empty(items), about)
+            items = _drop_empty(items)
+            _write(self.path, items, {**about, "fingerprint": _fingerprint(about, items)})
 
     def restore(self, state: TrainState) -> tuple[TrainState, list[tuple[float, float]], float]:
         """The saved state, history and seconds; or ``state``, none and 0 if nothing was saved."""
-        history, seconds = json.loads(from_writer(lambda: json.dumps(self._begun()).encode()))
-        if not history:
+        about = json.loads(from_writer(lambda: json.dumps(self._begun()).encode()))
+        if about is None:
             return state, [], 0.0
-        state = arrays_from_writer(lambda: self._saved(state), state)
-        return state, [(a, b) for a, b in history], seconds
+        state = arrays_from_writer(lambda: self._saved(state, about), state)
+        return state, [(a, b) for a, b in about["history"]], about["seconds"]
 
-    def _begun(self) -> tuple[list[tuple[float, float]], float]:
-        """History and seconds of the run that was saved, if one was."""
+    def _begun(self) -> dict[str, Any] | None:
+        """What is written beside the state of the run that was saved, if one was."""
         if not self.path.is_dir():
-            return [], 0.0
+            return None
         try:
             about = _read_about(self.path)
-            identity, history = about["identity"], [(a, b) for a, b in about["history"]]
-            seconds = float(about["seconds"])
+            identity = about["identity"]
         except Exception as error:
             raise _damaged(self.path, error) from error
         if identity != self.identity:
@@ -232,18 +238,22 @@ class FitCheckpoint:
                 "the settings it was started with",
                 "Use those, or start in another directory",
             )
-        return history, seconds
+        return about
 
-    def _saved(self, state: TrainState) -> TrainState:
+    def _saved(self, state: TrainState, about: dict[str, Any]) -> TrainState:
         """The state that was saved, of the structure, shapes and dtypes of ``state``."""
         like = state._asdict()
         structure = jax.tree.structure(like["opt_state"])
         like["opt_state"] = jax.tree.leaves(like["opt_state"])
         like["marker"] = np.zeros((), np.int32)
         try:
-            saved = _read(self.path, _drop_empty({"state": like}))["state"]
+            items = _read(self.path, _drop_empty({"state": like}))
+            rest = {k: v for k, v in about.items() if k != "fingerprint"}
+            if _fingerprint(rest, items) != about.get("fingerprint"):
+                raise ValueError(_OTHER_CONTENTS)
         except Exception as error:
             raise _damaged(self.path, error) from error
+        saved = items["state"]
         return type(state)(
             params=saved["params"],
             batch_stats=saved.get("batch_stats", {}),
@@ -255,6 +265,16 @@ class FitCheckpoint:
         """Remove the checkpoint of a finished run."""
         if is_writer() and self.path.is_dir():
             shutil.rmtree(self.path)
+
+
+def _fingerprint(about: dict[str, Any], items: dict[str, Any]) -> str:
+    """SHA-256 (hex) over a JSON object and every array of named trees."""
+    digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+    leaves, _ = jax.tree_util.tree_flatten_with_path(items)
+    for path, leaf in leaves:
+        digest.update(f"{jax.tree_util.keystr(path)} {np.dtype(leaf.dtype)}".encode())
+        digest.update(np.asarray(leaf).tobytes())
+    return digest.hexdigest()
 
 
 def _drop_empty(items: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,12 @@
 """Networks on disk: the three parts apart, and nothing else taken for one."""
 
 import gc
+import json
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from toys import Noisy, Plain, fresh, same_bits, toy_splits
 
 from dcmu_jax.errors import InputError
@@ -89,6 +92,59 @@ def test_damaged(tmp_path, networks, part, damage):
     with pytest.raises(InputError, match=r"cannot be read.*Delete it and run the stage again"):
         load_classifier(tmp_path / "network", Noisy(), networks["noisy"])
     gc.collect()
+
+
+@pytest.fixture(scope="module")
+def spoiled(networks, tmp_path_factory):
+    """A checkpoint that is broken again and again, and the bytes it had."""
+    path = tmp_path_factory.mktemp("strangers") / "network"
+    save_classifier(path, networks["noisy"])
+    files = sorted(file for file in path.rglob("*") if file.is_file())
+    return path, {file: file.read_bytes() for file in files}
+
+
+@orbax_gives_up
+@settings(
+    max_examples=15,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(
+    number=st.integers(0, 1000),
+    at=st.floats(0, 1),
+    cut=st.integers(0, 60),
+    put=st.binary(max_size=60),
+)
+def test_checkpoints_of_any_bytes(spoiled, networks, number, at, cut, put):
+    """What does not matter (a time, say) may be changed; nothing else goes unnoticed."""
+    path, before = spoiled
+    file, data = sorted(before.items())[number % len(before)]
+    place = int(at * len(data))
+    try:
+        file.write_bytes(data[:place] + put + data[place + cut :])
+        loaded = load_classifier(path, Noisy(), networks["twin"])
+    except InputError:
+        pass
+    else:
+        assert same_bits(loaded.variables, networks["noisy"].variables)
+        assert same_bits(loaded.normalisation, networks["noisy"].normalisation)
+    finally:
+        for name in [name for name in path.rglob("*") if name.is_file() and name not in before]:
+            name.unlink()
+        file.write_bytes(data)
+        gc.collect()
+
+
+@pytest.mark.parametrize("about", [None, [], {}, {"model": 3}, {"model": [], "shapes": 1}])
+def test_what_is_written_beside_the_arrays_is_not_trusted(tmp_path, networks, about):
+    path = tmp_path / "network"
+    save_classifier(path, networks["noisy"])
+    (file,) = [name for name in (path / "about").rglob("*") if name.is_file()
+               and "fingerprint" in name.read_text(errors="replace")]  # fmt: skip
+    file.write_text(json.dumps(about))
+    with pytest.raises(InputError, match=r"cannot be read|is of another model"):
+        load_classifier(path, Noisy(), networks["noisy"])
 
 
 def test_exchanged_parts_are_noticed(tmp_path, networks):

@@ -1,6 +1,8 @@
 """An interrupted training ends with the same bits as one that ran through."""
 
 import gc
+import json
+import shutil
 
 import numpy as np
 import pytest
@@ -108,6 +110,27 @@ def test_a_damaged_one_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"cannot be read.*Delete it and run the stage again"):
         _fit(tmp_path)
     gc.collect()
+
+
+@pytest.mark.parametrize("changed", ["history", "seconds", "state"])
+def test_a_plausible_one_with_other_contents_is_refused(tmp_path, changed):
+    """Well formed, and not what was saved: neither the numbers nor the state are taken over."""
+    with pytest.raises(Interrupted):
+        _fit(tmp_path, stop_at=3)
+    with pytest.raises(Interrupted):
+        _fit(tmp_path / "other", stop_at=2)
+    first, other = tmp_path / "unfinished", tmp_path / "other" / "unfinished"
+    if changed == "state":
+        shutil.rmtree(first / "state")
+        (other / "state").rename(first / "state")
+    else:
+        (file,) = [name for name in (first / "about").rglob("*") if name.is_file()
+                   and "history" in name.read_text(errors="replace")]  # fmt: skip
+        about = json.loads(file.read_text())
+        about[changed] = about["history"][:1] if changed == "history" else about["seconds"] + 1
+        file.write_text(json.dumps(about))
+    with pytest.raises(InputError, match="do not match its fingerprint"):
+        _fit(tmp_path)
 
 
 def test_identity_is_of_the_values():
