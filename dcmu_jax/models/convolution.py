@@ -48,18 +48,18 @@ def patches(
 ) -> Float[Array, "batch out_height out_width taps"]:
     """The pixels under a kernel of ``size`` at each of its positions.
 
-    Static slices only, so that its gradient is padding and sums, never a convolution. The last
-    axis runs over kernel rows, then columns, then channels, like a flattened HWIO kernel.
+    Static slices only, so that its gradient is padding and sums, never a convolution. Columns
+    first, then rows of those: with few channels a third of the copies are then three times as
+    wide, which saves the first layer half of its time on one core. The last axis runs over kernel
+    rows, then columns, then channels, like a flattened HWIO kernel.
     """
     x = jnp.pad(x, ((0, 0), *(tuple(p) for p in pads), (0, 0)))
     rows, columns = (range(0, x.shape[axis + 1] - size[axis] + 1, strides[axis]) for axis in (0, 1))
+    x = jnp.concatenate(
+        [x[:, :, j : j + columns[-1] + 1 : strides[1]] for j in range(size[1])], axis=-1
+    )
     return jnp.concatenate(
-        [
-            x[:, i : i + rows[-1] + 1 : strides[0], j : j + columns[-1] + 1 : strides[1]]
-            for i in range(size[0])
-            for j in range(size[1])
-        ],
-        axis=-1,
+        [x[:, i : i + rows[-1] + 1 : strides[0]] for i in range(size[0])], axis=-1
     )
 
 
