@@ -7,13 +7,17 @@ from toys import fresh, toy_splits
 
 from dcmu_jax.condensation import condenser as module
 from dcmu_jax.condensation.condenser import CondensedImages, network_or_convnet
+from dcmu_jax.condensation.inversion import InversionConfig
 from dcmu_jax.condensation.registry import CONDENSERS, condenser
 from dcmu_jax.errors import InputError
 from dcmu_jax.models import ConvNet
 from dcmu_jax.training.classifier import Classifier
 
 # Their iterations are tested, determinism included, in files of their own.
-SETTINGS = {name: {"iterations": 0} for name in ("dm", "dc", "dsa")}
+SETTINGS: dict[str, dict] = {name: {"iterations": 0} for name in ("dm", "dc", "dsa")}
+SETTINGS["inversion"] = {
+    "inversion": InversionConfig(network="mlp", hidden=8, epochs=20, warm_start=10)
+}
 WITHOUT_CHANCE = {"k_center", "herding"}
 TRAIN = toy_splits(per_class=10).train
 
