@@ -16,7 +16,7 @@ from dcmu_jax.applications.mia_defence import defend, exposed_values, few_epochs
 from dcmu_jax.applications.output_defence import perturbed_logits
 from dcmu_jax.applications.overfitted import overfitted_subset
 from dcmu_jax.applications.privacy import private_gradient
-from dcmu_jax.applications.recipes import LabelSmoothing, Recipe, train_by
+from dcmu_jax.applications.recipes import Recipe, train_by
 from dcmu_jax.attacks.building import measured, random_halves
 from dcmu_jax.attacks.inversion import inversion_attack, inversion_without_images, known_images
 from dcmu_jax.attacks.margins import logit_margins
@@ -229,7 +229,8 @@ class Cells:
             fewer = dataclasses.replace(usual, epochs=min(int(strength or 0), o.epochs))
             recipe = dataclasses.replace(recipe, training=fewer)
         elif name == "label_smoothing":
-            recipe = dataclasses.replace(recipe, loss=LabelSmoothing(strength or 0.0))
+            smooth = dataclasses.replace(usual, label_smoothing=strength or 0.0)
+            recipe = dataclasses.replace(recipe, training=smooth)
         elif name == "dropout":
             recipe = dataclasses.replace(recipe, model=self._model(dropout=strength))
         elif name == "weight_decay":

@@ -5,44 +5,15 @@ from __future__ import annotations
 import dataclasses
 
 import flax.linen as nn
-import jax.numpy as jnp
 import numpy as np
-import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Bool
 
 from dcmu_jax.data.dataset import Dataset, Normalisation
 from dcmu_jax.errors import InputError
-from dcmu_jax.training.examples import Loss, cross_entropy
 from dcmu_jax.training.keys import named_seed
 from dcmu_jax.training.population import FittedPopulation
 from dcmu_jax.training.private import PrivateGradient
 from dcmu_jax.unlearning.task import Training, train_together
-
-
-@dataclasses.dataclass(frozen=True)
-class LabelSmoothing:
-    """Cross-entropy with a share of each label spread evenly over all classes, a loss for ``fit``.
-
-    Attributes:
-        share: in [0, 1); 0 is plain cross-entropy.
-    """
-
-    share: float
-
-    def __post_init__(self):
-        if not 0 <= self.share < 1:
-            raise InputError(
-                f"share = {self.share!r}", "a number from 0, below 1", "Set share within [0, 1)"
-            )
-
-    def __call__(
-        self, logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]
-    ) -> Float[Array, " batch"]:
-        """Loss of each example."""
-        logits = logits.astype(jnp.float32)
-        classes = logits.shape[-1]
-        targets = (1 - self.share) * (labels[:, None] == jnp.arange(classes)[None])
-        return optax.softmax_cross_entropy(logits, targets + self.share / classes)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -51,14 +22,12 @@ class Recipe:
 
     Attributes:
         model: a Linen module in three parts.
-        training: epochs, batches, optimizer, augmentation.
-        loss: see ``fit``.
+        training: epochs, batches, optimizer, augmentation, loss.
         rule: see ``fit``.
     """
 
     model: nn.Module
     training: Training
-    loss: Loss = cross_entropy
     rule: PrivateGradient | None = None
 
 
@@ -100,7 +69,6 @@ def train_by(
         recipe.training,
         [named_seed(seed, f"network {number}") for number in range(len(member))],
         normalisation=normalisation,
-        loss=recipe.loss,
         rule=recipe.rule,
         chunk=chunk,
     )

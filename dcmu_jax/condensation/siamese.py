@@ -122,11 +122,14 @@ class SiameseTraining(Augmentation):
         return cls(siamese=siamese, mean=mean, std=std)
 
     def apply(
-        self, pixels: Num[Array | np.ndarray, "batch height width channels"], key: Array
+        self,
+        pixels: Num[Array | np.ndarray, "batch height width channels"],
+        key: Array,
+        epoch: Int[Array, ""] | int = 0,
     ) -> Float[Array, "batch height width channels"]:
         """Change every image by its own draw; what the base class does, if anything, first."""
         first_key, key = jax.random.split(key)
-        pixels = super().apply(pixels, first_key)
+        pixels = super().apply(pixels, first_key, epoch)
         normalisation = Normalisation(jnp.array(self.mean), jnp.array(self.std))
         return normalisation.invert(self.siamese.each(normalisation.apply(pixels), key))
 

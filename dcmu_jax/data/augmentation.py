@@ -1,4 +1,4 @@
-"""Random horizontal flips and shifted crops of a batch, inside a compiled step."""
+"""Horizontal flips, drawn or by turns, and shifted crops of a batch, inside a compiled step."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Num
+from jaxtyping import Array, Int, Num
 
 from dcmu_jax.errors import InputError, check_at_least
 
@@ -20,20 +20,34 @@ class Augmentation:
 
     Attributes:
         flip: mirror each image left to right with probability one half.
+        alternating_flip: mirror each image in every second epoch instead, half of them from the
+            first epoch on: two epochs show an image both ways, where draws would show a half of
+            them twice the same (Jordan 2024). Its pixels decide to which half an image belongs,
+            so that nothing has to be remembered of it.
         crop_padding: pixels by which each image is shifted at most, in either direction and
             axis; what comes in is the reflection of the image at its border. 0 is off.
     """
 
     flip: bool = False
     crop_padding: int = 0
+    alternating_flip: bool = False
 
     def __post_init__(self):
         check_at_least("crop_padding", self.crop_padding, 0)
+        if self.flip and self.alternating_flip:
+            raise InputError(
+                "flip and alternating_flip",
+                "one of them: images are mirrored by draws or by turns",
+                "Set one of them to False",
+            )
 
     def apply(
-        self, pixels: Num[Array | np.ndarray, "batch height width channels"], key: Array
+        self,
+        pixels: Num[Array | np.ndarray, "batch height width channels"],
+        key: Array,
+        epoch: Int[Array, ""] | int = 0,
     ) -> Num[Array, "batch height width channels"]:
-        """Flip and crop every image by its own draw; see ``augment``."""
+        """Flip and crop every image; see ``augment``."""
         pixels = jnp.asarray(pixels)
         batch, height, width, _ = pixels.shape
         padding = self.crop_padding
@@ -43,13 +57,16 @@ class Augmentation:
                 f"0..{min(height, width) - 1}",
                 "Lower crop_padding",
             )
-        if not self.flip and padding == 0:
+        if not (self.flip or self.alternating_flip) and padding == 0:
             return pixels
         flip_key, row_key, column_key = jax.random.split(key, 3)
         rows = _shifted(row_key, batch, height, padding)
         columns = _shifted(column_key, batch, width, padding)
-        if self.flip:
-            flipped = jax.random.bernoulli(flip_key, shape=(batch, 1))
+        if self.flip or self.alternating_flip:
+            if self.flip:
+                flipped = jax.random.bernoulli(flip_key, shape=(batch, 1))
+            else:
+                flipped = (_half(pixels) + jnp.asarray(epoch, jnp.uint32)) % 2 == 1
             columns = jnp.where(flipped, columns[:, ::-1], columns)
         image = jnp.arange(batch).reshape(batch, 1, 1)
         return pixels[image, rows[:, :, None], columns[:, None, :]]
@@ -59,8 +76,9 @@ def augment(
     pixels: Num[Array | np.ndarray, "batch height width channels"],
     key: Array,
     augmentation: Augmentation,
+    epoch: Int[Array, ""] | int = 0,
 ) -> Num[Array, "batch height width channels"]:
-    """Flip and crop every image by its own draw.
+    """Flip and crop every image, by draws of its own or by turns.
 
     The same as padding by reflection, cropping at a random place and flipping, but done by one
     gather of row and column indices, for every image at once. Shape and dtype stay, and every
@@ -70,11 +88,18 @@ def augment(
         pixels: the batch, of any dtype.
         key: randomness of this batch; use another for the next one.
         augmentation: what to do; static under ``jit``.
+        epoch: int32, from 0: whose turn it is to be mirrored.
 
     Raises:
         InputError: ``crop_padding`` is not smaller than the sides of the images.
     """
-    return augmentation.apply(pixels, key)
+    return augmentation.apply(pixels, key, epoch)
+
+
+def _half(pixels: Array) -> Array:
+    """uint32 ``(batch, 1)``, 0 or 1: the highest bit of the pixels' sum times a mixing constant."""
+    total = jnp.sum(pixels.astype(jnp.uint32).reshape(len(pixels), -1), axis=1, keepdims=True)
+    return (total * jnp.uint32(2654435769)) >> 31
 
 
 def _shifted(key: Array, batch: int, side: int, padding: int) -> Array:

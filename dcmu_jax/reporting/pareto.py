@@ -13,6 +13,7 @@ from dcmu_jax.reporting import style
 
 TITLES = {
     "retrain": "R",
+    "fast_retraining": "R (fast)",
     "catastrophic_forgetting": "CF",
     "distillation": "D",
     "bad_teaching": "BD",

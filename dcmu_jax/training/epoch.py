@@ -47,12 +47,12 @@ class EpochSettings:
     rule: PrivateGradient | None = None
 
 
-def _objective(settings: EpochSettings, frozen, normalisation, stats, params, batch, key):
+def _objective(settings: EpochSettings, frozen, normalisation, stats, epoch, params, batch, key):
     """Mean loss of a batch, and (new statistics, (sum of loss, of hits, of weight))."""
     inputs, labels, weights, targets = batch
     augment_key, dropout_key = jax.random.split(key)
     if settings.augmentation is not None:
-        inputs = augment(inputs, augment_key, settings.augmentation)
+        inputs = augment(inputs, augment_key, settings.augmentation, epoch)
     x = normalisation.apply(inputs) if settings.start == "beginning" else inputs
     variables = {
         "params": {**frozen["params"], **params},
@@ -78,7 +78,9 @@ def batch_step(settings: EpochSettings, frozen, normalisation, mask, state: Trai
     """One optimizer step on one batch; returns the state and (sum of loss, of hits, of weight)."""
     if settings.mesh is not None:
         batch = _split(batch, settings.mesh)
-    objective = functools.partial(_objective, settings, frozen, normalisation, state.batch_stats)
+    objective = functools.partial(
+        _objective, settings, frozen, normalisation, state.batch_stats, state.epoch
+    )
     (_, (stats, sums)), grads = jax.value_and_grad(objective, has_aux=True)(
         state.params, batch, key
     )
@@ -140,7 +142,9 @@ def train_epoch(
     if rule is not None:
 
         def drawn_step(state, step):
-            objective = functools.partial(_objective, settings, frozen, normalisation, {})
+            objective = functools.partial(
+                _objective, settings, frozen, normalisation, {}, state.epoch
+            )
             key = jax.random.fold_in(step_key, step)
             grads, (_, sums) = rule.gradient(objective, state.params, take, n, size, key)
             return _updated(settings, mask, state, grads, {}), sums

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -49,6 +50,32 @@ Outputs are what the last part of the model gives: logits, or a tuple of which t
 def cross_entropy(logits: Array, labels: Array) -> Array:
     """Softmax cross-entropy of each example, float32 ``(batch,)``."""
     return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelSmoothing:
+    """Cross-entropy with a share of each label spread evenly over all classes.
+
+    Attributes:
+        share: in [0, 1); 0 is plain cross-entropy.
+    """
+
+    share: float
+
+    def __post_init__(self):
+        if not 0 <= self.share < 1:
+            raise InputError(
+                f"share = {self.share!r}", "a number from 0, below 1", "Set share within [0, 1)"
+            )
+
+    def __call__(
+        self, logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]
+    ) -> Float[Array, " batch"]:
+        """Loss of each example."""
+        logits = logits.astype(jnp.float32)
+        classes = logits.shape[-1]
+        targets = (1 - self.share) * (labels[:, None] == jnp.arange(classes)[None])
+        return optax.softmax_cross_entropy(logits, targets + self.share / classes)
 
 
 def check_examples(examples: Examples) -> None:

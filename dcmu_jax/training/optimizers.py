@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -32,8 +33,14 @@ def _add_l1_gradient(factor: optax.Schedule) -> optax.GradientTransformation:
     return optax.GradientTransformation(init, update)
 
 
+def _triangle(peak: float, steps: int, step: Any) -> Array:
+    """The rate of a step, from 0; no step of the call is without one."""
+    rise = max(1, steps // 5)
+    return peak * jnp.clip(jnp.minimum((step + 1) / rise, (steps - step) / (steps - rise + 1)), 0)
+
+
 _NAMES = ("adam", "adamw", "sgd", "sgd_l2")
-_SCHEDULES = ("constant", "cosine", "step")
+_SCHEDULES = ("constant", "cosine", "step", "triangle")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,9 +53,11 @@ class Optimizer:
         name: adam, adamw, sgd, or sgd_l2: sgd with the decay added to the gradient, as PyTorch
             has it.
         learning_rate: the (peak) learning rate.
-        schedule: constant; cosine from ``learning_rate`` to 0 over the steps of the call; or
-            step, a tenth of it for the second half of them.
+        schedule: constant; cosine from ``learning_rate`` to 0 over the steps of the call; step, a
+            tenth of it for the second half of them; or triangle, in a straight line from 0 to it
+            over the first fifth of them, and back to 0.
         momentum: of sgd and sgd_l2.
+        nesterov: of sgd and sgd_l2: momentum that looks ahead.
         weight_decay: of adamw and sgd_l2.
         l1: factor of the sum of absolute parameter values that the loss is charged with, all
             parameters alike. It falls to 0 in a straight line,
@@ -57,8 +66,9 @@ class Optimizer:
 
     name: Literal["adam", "adamw", "sgd", "sgd_l2"] = "adam"
     learning_rate: float = 1e-3
-    schedule: Literal["constant", "cosine", "step"] = "constant"
+    schedule: Literal["constant", "cosine", "step", "triangle"] = "constant"
     momentum: float = 0.9
+    nesterov: bool = False
     weight_decay: float = 1e-4
     l1: float = 0.0
     l1_until: float = 0.5
@@ -99,11 +109,13 @@ class Optimizer:
         if self.schedule == "step":
             # Steps count from 0; of an odd number the middle one is still at the full rate.
             rate = optax.piecewise_constant_schedule(self.learning_rate, {(steps + 1) // 2: 0.1})
+        if self.schedule == "triangle":
+            rate = functools.partial(_triangle, self.learning_rate, steps)
         if self.name == "adam":
             return optax.adam(rate)
         if self.name == "adamw":
             return optax.adamw(rate, weight_decay=self.weight_decay)
-        sgd = optax.sgd(rate, momentum=self.momentum or None)
+        sgd = optax.sgd(rate, momentum=self.momentum or None, nesterov=self.nesterov)
         if self.name == "sgd_l2":
             return optax.chain(optax.add_decayed_weights(self.weight_decay), sgd)
         return sgd

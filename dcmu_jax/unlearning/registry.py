@@ -15,6 +15,7 @@ from dcmu_jax.unlearning.catastrophic_forgetting import CatastrophicForgetting
 from dcmu_jax.unlearning.cf_k import CatastrophicForgettingLast
 from dcmu_jax.unlearning.distillation import DistillationUnlearning
 from dcmu_jax.unlearning.eu_k import ExactUnlearningLast
+from dcmu_jax.unlearning.fast_retraining import FastRetraining
 from dcmu_jax.unlearning.fisher_forgetting import FisherForgetting
 from dcmu_jax.unlearning.gradient_ascent import GradientAscent
 from dcmu_jax.unlearning.influence import InfluenceUnlearning
@@ -32,6 +33,7 @@ from dcmu_jax.unlearning.task import Method
 
 METHODS: dict[str, type[Any]] = {
     "retrain": Retraining,
+    "fast_retraining": FastRetraining,
     "catastrophic_forgetting": CatastrophicForgetting,
     "distillation": DistillationUnlearning,
     "bad_teaching": BadTeaching,

@@ -6,7 +6,13 @@ import dataclasses
 from typing import ClassVar
 
 from dcmu_jax.unlearning.serving import Serving
-from dcmu_jax.unlearning.task import Hooks, Unlearned, UnlearningTask, train_from_scratch
+from dcmu_jax.unlearning.task import (
+    Hooks,
+    Training,
+    Unlearned,
+    UnlearningTask,
+    train_from_scratch,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -20,20 +26,23 @@ class Retraining:
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
         """Forget by never having seen."""
-        with Serving(task, hooks) as serving:
-            retain = task.retain()
-            with hooks.progress("retraining", task.training.epochs) as progress:
-                fitted = train_from_scratch(
-                    task.original.model,
-                    retain,
-                    task.training,
-                    task.seed,
-                    normalisation=(
-                        task.original.normalisation if task.statistics == "given" else None
-                    ),
-                    mesh=task.mesh,
-                    progress=progress,
-                    observe=serving.observe,
-                )
-            serving.count(fitted.flops)
-        return serving.unlearned(fitted.classifier, retain.ids)
+        return retrain(task, hooks, task.training)
+
+
+def retrain(task: UnlearningTask, hooks: Hooks, training: Training) -> Unlearned:
+    """A fresh network trained on what stays, by any training."""
+    with Serving(task, hooks) as serving:
+        retain = task.retain()
+        with hooks.progress("retraining", training.epochs) as progress:
+            fitted = train_from_scratch(
+                task.original.model,
+                retain,
+                training,
+                task.seed,
+                normalisation=task.original.normalisation if task.statistics == "given" else None,
+                mesh=task.mesh,
+                progress=progress,
+                observe=serving.observe,
+            )
+        serving.count(fitted.flops)
+    return serving.unlearned(fitted.classifier, retain.ids)

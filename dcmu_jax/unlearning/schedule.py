@@ -21,6 +21,22 @@ from dcmu_jax.training.optimizers import Optimizer
 On = Literal["reduced", "remembrance", "retain"]
 
 
+def batch_size_for(
+    epochs: int, batch_size: int, min_steps: int, count: int, devices: int = 1
+) -> int:
+    """``batch_size`` halved until ``epochs`` over ``count`` examples hold ``min_steps`` steps.
+
+    No batch gets smaller than 16 examples, or indivisible over ``devices``; 0 stays 0.
+    """
+    while (
+        epochs * math.ceil(count / max(batch_size, 1)) < min_steps
+        and batch_size >= 32
+        and batch_size % (2 * devices) == 0
+    ):
+        batch_size //= 2
+    return batch_size
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Step:
     """One piece of modular training.
@@ -30,8 +46,8 @@ class Step:
         on: the reduced retain set, the remembrance samples, or all that stays.
         epochs: passes over it.
         batch_size: examples per step; 0 for all in one batch.
-        min_steps: halve the batch, down to 16 examples at least, until the epochs hold this many
-            steps: a small set needs as many steps as a large one, and gets them at no more passes.
+        min_steps: halve the batch until the epochs hold this many steps (``batch_size_for``): a
+            small set needs as many steps as a large one, and gets them at no more passes.
         optimizer: its state lives on through the rounds.
     """
 
@@ -41,17 +57,6 @@ class Step:
     batch_size: int = 256
     min_steps: int = 0
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
-
-    def batch_size_for(self, count: int, devices: int = 1) -> int | None:
-        """Examples per step on a set of ``count``, as ``fit`` takes them, for ``min_steps``."""
-        size = self.batch_size
-        while (
-            self.epochs * math.ceil(count / max(size, 1)) < self.min_steps
-            and size >= 32
-            and size % (2 * devices) == 0
-        ):
-            size //= 2
-        return size or None
 
     def check(self) -> None:
         """Raise ``InputError`` where a field makes no sense."""
@@ -132,6 +137,8 @@ def train_step(
     forward, and training goes on from cached features: exact, and the prize of training by part.
     """
     devices = 1 if mesh is None else mesh.shape["data"]
+    count = len(examples.labels)
+    size = batch_size_for(step.epochs, step.batch_size, step.min_steps, count, devices)
     lowest = min(step.parts, key=PARTS.index)
     if lowest != PARTS[0]:
         examples = examples._replace(
@@ -143,7 +150,7 @@ def train_step(
         epochs=step.epochs,
         key=key,
         optimizer=step.optimizer,
-        batch_size=step.batch_size_for(len(examples.labels), devices),
+        batch_size=size or None,
         parts=step.parts,
         start=lowest,
         opt_state=opt_state,

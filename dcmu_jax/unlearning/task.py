@@ -19,7 +19,7 @@ from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.training.checkpoints import FitCheckpoint
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
-from dcmu_jax.training.examples import Examples, Loss, cross_entropy
+from dcmu_jax.training.examples import Examples, LabelSmoothing, Loss, cross_entropy
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import Fitted, Observer, Progress, fit
 from dcmu_jax.training.optimizers import Optimizer
@@ -38,6 +38,8 @@ class Training:
             last epoch is as likely as not a spike, and retraining no fixed reference.
         flip: mirror each image left to right with probability one half.
         crop: pixels by which an image is shifted at random, at most; 0 for none.
+        alternating_flip: mirror by turns instead, see ``Augmentation``.
+        label_smoothing: share of each label that is spread over all classes.
     """
 
     epochs: int = 30
@@ -45,10 +47,17 @@ class Training:
     optimizer: Optimizer = Optimizer(schedule="cosine")
     flip: bool = False
     crop: int = 0
+    alternating_flip: bool = False
+    label_smoothing: float = 0.0
 
     def augmentation(self) -> Augmentation | None:
         """The augmentation asked for, if any."""
-        return Augmentation(self.flip, self.crop) if self.flip or self.crop else None
+        asked = Augmentation(self.flip, self.crop, self.alternating_flip)
+        return None if asked == Augmentation() else asked
+
+    def loss(self) -> Loss:
+        """The loss asked for."""
+        return LabelSmoothing(self.label_smoothing) if self.label_smoothing else cross_entropy
 
 
 @contextlib.contextmanager
@@ -199,6 +208,7 @@ def train_from_scratch(
         key=named_key(seed, "training"),
         optimizer=training.optimizer,
         batch_size=training.batch_size,
+        loss=training.loss(),
         augmentation=training.augmentation(),
         mesh=mesh,
         progress=progress,
@@ -215,7 +225,6 @@ def train_together(
     seeds: Sequence[int],
     *,
     normalisation: Any = None,
-    loss: Loss = cross_entropy,
     rule: PrivateGradient | None = None,
     chunk: int | None = None,
     mesh: Mesh | None = None,
@@ -233,7 +242,6 @@ def train_together(
         training: see ``Training``.
         seeds: one for each network.
         normalisation: of the inputs; by default of what each network is trained on.
-        loss: see ``fit``.
         rule: see ``fit``.
         chunk: see ``fit_population``.
         mesh: see ``fit_population``.
@@ -251,7 +259,7 @@ def train_together(
         keys=jnp.stack([named_key(seed, "training") for seed in seeds]),
         optimizer=training.optimizer,
         batch_size=training.batch_size,
-        loss=loss,
+        loss=training.loss(),
         rule=rule,
         augmentation=training.augmentation(),
         chunk=chunk,

@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from toys import Plain, fresh, toy_splits
@@ -10,7 +9,7 @@ from toys import Plain, fresh, toy_splits
 from dcmu_jax.applications.exposure import ATTACKS, membership_scores
 from dcmu_jax.applications.mia_defence import defend, exposed_values, few_epochs
 from dcmu_jax.applications.output_defence import confidences, perturbed_logits
-from dcmu_jax.applications.recipes import LabelSmoothing, Recipe, train_by
+from dcmu_jax.applications.recipes import Recipe, train_by
 from dcmu_jax.attacks.building import measured, random_halves
 from dcmu_jax.attacks.lira import lira_scores
 from dcmu_jax.attacks.population import Population
@@ -75,17 +74,6 @@ def test_few_epochs_are_few_and_the_schedule_still_holds(name, model):
     assert (online.rounds > 0) == (preset(name, model).online.rounds > 0)
     with pytest.raises(InputError, match="epochs = 1"):
         few_epochs(online, 1)
-
-
-def test_label_smoothing_by_hand():
-    logits, labels = np.array([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0]]), np.array([0, 2], np.int32)
-    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
-    targets = np.full((2, 3), 0.1) + 0.7 * np.eye(3)[labels]
-    found = LabelSmoothing(0.3)(jnp.asarray(logits, jnp.float32), jnp.asarray(labels))
-    np.testing.assert_allclose(found, -(targets * log_p).sum(1), rtol=1e-5)
-    assert LabelSmoothing(0.3) == LabelSmoothing(0.3)  # part of the compilation key
-    with pytest.raises(InputError, match="share = 1"):
-        LabelSmoothing(1.0)
 
 
 def test_an_output_defence_keeps_labels_and_answers_like_unseen_samples():
@@ -158,7 +146,9 @@ def test_recipes_of_one_seed_start_alike_and_train_on_their_halves():
     fitted = train_by(plain, TRAIN, inside, normalisation=GIVEN, seed=3)
     again = train_by(plain, TRAIN, inside, normalisation=GIVEN, seed=3)
     np.testing.assert_array_equal(fitted.losses, again.losses)
-    smooth = dataclasses.replace(plain, loss=LabelSmoothing(0.9))
+    smooth = dataclasses.replace(
+        plain, training=dataclasses.replace(plain.training, label_smoothing=0.9)
+    )
     other = train_by(smooth, TRAIN, inside, normalisation=GIVEN, seed=3)
     assert not np.array_equal(fitted.losses, other.losses)
     # The second network's half changes nothing in the first network.

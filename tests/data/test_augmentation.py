@@ -101,6 +101,31 @@ def test_flip_is_left_to_right_only():
     assert set(map(tuple, np.argwhere(out)[:, 1:3].tolist())) == {(0, 0), (0, 7)}
 
 
+TURNS = Augmentation(alternating_flip=True)
+
+
+@pytest.mark.parametrize("scale", [1, 16])  # as many grey values as the digits have
+def test_by_turns_every_image_is_seen_both_ways_in_two_epochs(scale):
+    images = _images(400) // scale * scale
+    key = jax.random.key(0)
+    epochs = [np.asarray(jitted(images, key, TURNS, jnp.int32(e))) for e in range(4)]
+    mirrored = [np.all(out == images[:, :, ::-1], axis=(1, 2, 3)) for out in epochs]
+    for out, other in zip(epochs, mirrored, strict=True):
+        np.testing.assert_array_equal(out[~other], images[~other])
+        assert 150 < other.sum() < 250
+    np.testing.assert_array_equal(mirrored[0], ~mirrored[1])
+    np.testing.assert_array_equal(mirrored[0], mirrored[2])
+    # Whose turn it is depends on the image alone: not on the key, its place or the dtype.
+    order = np.random.default_rng(1).permutation(400)
+    again = jitted(images[order].astype(np.float32), jax.random.key(5), TURNS, jnp.int32(1))
+    np.testing.assert_array_equal(np.asarray(again), epochs[1][order])
+
+
+def test_one_way_to_mirror():
+    with pytest.raises(InputError, match="mirrored by draws or by turns"):
+        Augmentation(flip=True, alternating_flip=True)
+
+
 @pytest.mark.parametrize("padding", [8, 100])
 def test_padding_beyond_the_image(padding):
     with pytest.raises(InputError, match=rf"crop_padding = {padding} on images of 9x8.*0\.\.7"):

@@ -1,5 +1,6 @@
 """The training loop: what trains, what stays, on what, and that it is the same every time."""
 
+import dataclasses
 import itertools
 
 import jax
@@ -19,7 +20,7 @@ from toys import (
     toy_splits,
 )
 
-from dcmu_jax.data.augmentation import Augmentation
+from dcmu_jax.data.augmentation import Augmentation, augment
 from dcmu_jax.errors import InputError
 from dcmu_jax.models.catalogue import create
 from dcmu_jax.models.partition import PARTS, apply_parts, part_optimizer, partition
@@ -253,6 +254,23 @@ def test_an_optimizer_state_goes_on():
 def test_augmentation_is_used(augmentation):
     plain, augmented = _fit(Plain()), _fit(Plain(), augmentation=augmentation)
     assert not same_bits(plain.classifier.variables, augmented.classifier.variables)
+
+
+def test_images_are_mirrored_by_turns_from_epoch_to_epoch():
+    turns = Augmentation(alternating_flip=True)
+    still = Optimizer(name="sgd", learning_rate=1e-30, momentum=0.0)
+    network = fresh(Plain(), TRAIN)
+    fitted = _fit(Plain(), classifier=network, augmentation=turns, optimizer=still, epochs=3)
+    expected = [
+        network.evaluate(
+            dataclasses.replace(
+                TRAIN, images=np.asarray(augment(TRAIN.images, KEY, turns, jnp.int32(epoch)))
+            )
+        ).losses.mean()
+        for epoch in range(3)
+    ]
+    assert abs(expected[0] - expected[1]) > 1e-3
+    np.testing.assert_allclose(fitted.losses, expected, rtol=1e-4)
 
 
 def test_bfloat16_computes_but_does_not_store():

@@ -45,6 +45,33 @@ def test_step_is_a_tenth_in_the_second_half(steps):
     np.testing.assert_allclose(moved, -rates[:, None] * GRADIENTS[:steps], rtol=1e-4, atol=1e-6)
 
 
+def test_nesterov_looks_ahead():
+    params, velocity, expected = np.ones(4), np.zeros(4), []
+    for gradient in GRADIENTS:
+        velocity = 0.9 * velocity + gradient
+        params = params - 0.05 * (gradient + 0.9 * velocity)
+        expected.append(params)
+    ours = path(Optimizer(name="sgd", learning_rate=0.05, momentum=0.9, nesterov=True))
+    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("steps", "shares"),
+    [(1, [1]), (4, [1, 0.75, 0.5, 0.25]), (10, [1 / 2, 1, *(k / 9 for k in range(8, 0, -1))])],
+)
+def test_triangle_rises_over_a_fifth_and_moves_in_every_step(steps, shares):
+    optimizer = Optimizer(name="sgd", learning_rate=0.5, momentum=0.0, schedule="triangle")
+    gradients = np.ones((steps, 1), np.float32)
+    transform = optimizer.build(steps)
+    params, seen = jnp.zeros(1), [0.0]
+    state = transform.init(params)
+    for gradient in gradients:
+        updates, state = transform.update(jnp.asarray(gradient), state, params)
+        params = optax.apply_updates(params, updates)
+        seen.append(float(params[0]))
+    np.testing.assert_allclose(-np.diff(seen), 0.5 * np.array(shares), rtol=1e-4)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

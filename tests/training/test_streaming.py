@@ -17,6 +17,7 @@ from dcmu_jax.training.private import PrivateGradient
 TRAIN = toy_splits(per_class=60).train  # 180 samples: 22 batches of 8 and a rest
 EXAMPLES = examples_of(TRAIN, np.linspace(0.5, 1.5, len(TRAIN), dtype=np.float32))
 BATCH = 8
+MOVED = Augmentation(crop_padding=1, alternating_flip=True)  # knows the epoch, too
 ONE = streaming.size_of(EXAMPLES) / len(TRAIN) * BATCH
 
 
@@ -34,7 +35,7 @@ def _fitted(examples=EXAMPLES, **options):
 
 @pytest.fixture(scope="module")
 def resident():
-    return _fitted(augmentation=Augmentation(True, 1))
+    return _fitted(augmentation=MOVED)
 
 
 @pytest.mark.parametrize("steps", [2, 5])
@@ -49,7 +50,7 @@ def test_a_streamed_network_is_the_resident_one(resident, steps, monkeypatch):
 
     monkeypatch.setattr(streaming, "compiled_piece", noted)
     room = int(3 * ONE * (steps + 0.5))
-    streamed = _fitted(augmentation=Augmentation(True, 1), room=room)
+    streamed = _fitted(augmentation=MOVED, room=room)
     np.testing.assert_allclose(streamed.losses, resident.losses, rtol=1e-5)
     assert streamed.accuracies == pytest.approx(resident.accuracies, abs=1e-3)
     assert_close(streamed.classifier.variables, resident.classifier.variables)
@@ -62,7 +63,7 @@ def test_images_on_disk_are_read_row_by_row_and_split_over_a_mesh(resident, tmp_
     np.save(path, TRAIN.images)
     on_disk = Examples(np.load(path, mmap_mode="r"), EXAMPLES.labels, EXAMPLES.weights)
     mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    streamed = _fitted(on_disk, augmentation=Augmentation(True, 1), room=int(13 * ONE), mesh=mesh)
+    streamed = _fitted(on_disk, augmentation=MOVED, room=int(13 * ONE), mesh=mesh)
     np.testing.assert_allclose(streamed.losses, resident.losses, rtol=1e-4)
 
 

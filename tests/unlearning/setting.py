@@ -17,6 +17,7 @@ from dcmu_jax.unlearning.catastrophic_forgetting import CatastrophicForgetting
 from dcmu_jax.unlearning.cf_k import CatastrophicForgettingLast
 from dcmu_jax.unlearning.distillation import DistillationUnlearning
 from dcmu_jax.unlearning.eu_k import ExactUnlearningLast
+from dcmu_jax.unlearning.fast_retraining import FastRetraining
 from dcmu_jax.unlearning.fisher_forgetting import FisherForgetting
 from dcmu_jax.unlearning.gradient_ascent import GradientAscent
 from dcmu_jax.unlearning.influence import InfluenceUnlearning
@@ -64,6 +65,9 @@ def _again(method: ModularUnlearning) -> ModularUnlearning:
 _LIKE_CF = {"epochs": 12, "batch_size": 24, "optimizer": FAST}
 METHODS: dict[str, Method] = {
     "retrain": Retraining(),
+    "fast_retraining": FastRetraining(
+        training=dataclasses.replace(TRAINING, alternating_flip=True, label_smoothing=0.1)
+    ),
     "catastrophic_forgetting": CatastrophicForgetting(**_LIKE_CF),
     "distillation": DistillationUnlearning(**_LIKE_CF),
     "bad_teaching": BadTeaching(share=0.5, **_LIKE_CF),

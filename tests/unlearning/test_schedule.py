@@ -15,7 +15,7 @@ from dcmu_jax.training.loop import fit
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning import modular
 from dcmu_jax.unlearning.modular import Collecting, ModularUnlearning, Offline, train_offline
-from dcmu_jax.unlearning.schedule import Reset, Step, reset_parts, train_step
+from dcmu_jax.unlearning.schedule import Reset, Step, batch_size_for, reset_parts, train_step
 from dcmu_jax.unlearning.task import Hooks
 
 
@@ -220,10 +220,9 @@ def test_a_step_from_cached_features_is_the_step(parts):
     ],
 )
 def test_small_sets_get_as_many_steps_by_smaller_batches(count, devices, size):
-    step = Step(parts=("final",), epochs=10, batch_size=128, min_steps=200)
-    assert step.batch_size_for(count, devices) == size
-    assert dataclasses.replace(step, min_steps=0).batch_size_for(count, devices) == 128
-    assert dataclasses.replace(step, batch_size=0).batch_size_for(count, devices) is None
+    assert batch_size_for(10, 128, 200, count, devices) == size
+    assert batch_size_for(10, 128, 0, count, devices) == 128
+    assert batch_size_for(10, 0, 200, count, devices) == 0
 
 
 def test_the_smaller_batches_are_those_that_train():
@@ -231,7 +230,7 @@ def test_the_smaller_batches_are_those_that_train():
     network = fresh(Plain(), train)
     key = named_key(0, "step")
     step = Step(parts=("final",), epochs=2, batch_size=32, min_steps=8, optimizer=FAST)
-    assert step.batch_size_for(60) == 16
+    assert batch_size_for(2, 32, 8, 60) == 16
     same = dataclasses.replace(step, batch_size=16, min_steps=0)
     results = [train_step(s, network, examples_of(train), key=key) for s in (step, same)]
     assert same_bits(*(fitted.classifier.variables for fitted in results))
