@@ -41,7 +41,15 @@ def _rate(value: float) -> dict[str, Any]:
 
 _FEW = {"samples": 500, "iterations": 10}
 
+_AS_IT_IS = {"alternating_flip": False, "crop": 0}
+
 CANDIDATES: dict[str, tuple[dict[str, Any], ...]] = {
+    # With its images moved, without, and as near to how the reference trains as it can be.
+    "fast_retraining": (
+        {},
+        {"training": _AS_IT_IS},
+        {"training": {**_AS_IT_IS, "label_smoothing": 0.0, "epochs": 15}},
+    ),
     "catastrophic_forgetting": (
         {},
         {"optimizer": _rate(3e-3), "epochs": 15},
