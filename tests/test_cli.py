@@ -222,6 +222,7 @@ _FILES = {
 BAD_NEW_RUNS = {
     "unknown dataset": (["--dataset", "sintetic"], r"source 'sintetic'.*Did you mean 'synthetic'"),
     "npz without prefix": (["--dataset", "mine.npz"], r"Unknown source 'mine\.npz'.*npz:mine\.npz"),
+    "npy without folder": (["--dataset", "npy:none"], r"There is no folder none"),
     "unknown model": (["--model", "resnet"], r"Unknown model 'resnet'.*Did you mean 'resnet18'"),
     "unknown preset": (["--preset", "papper"], r"Unknown preset 'papper'.*Did you mean 'paper'"),
     "unknown rival": (["--rivals", "retrane"], r"method 'retrane'.*Did you mean 'retrain'"),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import os
+
 import flax.linen as nn
 import numpy as np
 from jax.sharding import Mesh
 
 from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.condensation.clustering import Clusters, cluster_classes
-from dcmu_jax.condensation.features import FeatureMap, extract
+from dcmu_jax.condensation.features import FeatureMap, extract, features_for
 from dcmu_jax.condensation.inversion import InversionConfig, invert_clusters
 from dcmu_jax.condensation.lineage import clean_network, clusters_by_id, clusters_by_reference
 from dcmu_jax.condensation.matching import MatchingConfig, match_clusters
@@ -46,8 +50,13 @@ def build_bank(
     layer: str | None = None,
     seed: int = 0,
     mesh: Mesh | None = None,
+    scratch: str | os.PathLike[str] | None = None,
 ) -> CondensedBank:
     """Cluster a training set by class and condense every cluster to one image.
+
+    Guarantee: neither ``scratch`` nor where the images lie changes a bit of the bank. With images
+    in a ``numpy.memmap``, ``scratch`` and the method ``minibatch``, memory holds the bank and what
+    is worked on (a batch, the clusters of a chunk), never all images or all features.
 
     Args:
         dataset: the training set, forget candidates and all.
@@ -59,25 +68,27 @@ def build_bank(
         layer: whose output the features are; see ``FeatureMap``.
         seed: of the clustering, and of inversion. Matching has no randomness.
         mesh: devices that share the clusters; see ``cluster_classes`` and ``match_clusters``.
+        scratch: a folder for the features, on disk; see ``features_for``.
 
     Raises:
-        InputError: see ``cluster_classes``; an unknown layer; both condensers given.
+        InputError: see ``cluster_classes``; an unknown layer; both condensers given; a folder
+            without room for the features.
     """
-    features = np.asarray(extract(classifier, dataset.images, layer), np.float32)
-    clusters = cluster_classes(
-        features, dataset.labels, clusters_per_class, method=method, seed=seed, mesh=mesh
-    )
-    return condense(
-        dataset,
-        classifier,
-        clusters,
-        features,
-        matching=matching,
-        inversion=inversion,
-        layer=layer,
-        seed=seed,
-        mesh=mesh,
-    )
+    with features_for(classifier, dataset.images, layer, scratch) as features:
+        clusters = cluster_classes(
+            features, dataset.labels, clusters_per_class, method=method, seed=seed, mesh=mesh
+        )
+        return condense(
+            dataset,
+            classifier,
+            clusters,
+            features,
+            matching=matching,
+            inversion=inversion,
+            layer=layer,
+            seed=seed,
+            mesh=mesh,
+        )
 
 
 def build_clean_bank(
@@ -90,6 +101,7 @@ def build_clean_bank(
     layer: str | None = None,
     seed: int = 0,
     mesh: Mesh | None = None,
+    scratch: str | os.PathLike[str] | None = None,
 ) -> CondensedBank:
     """A bank of lineage ``clean``: see ``dcmu_jax.condensation.lineage``.
 
@@ -109,6 +121,7 @@ def build_clean_bank(
         layer: whose output the features are; see ``FeatureMap``.
         seed: of the network and the clusters.
         mesh: devices that share the clusters; see ``match_clusters``.
+        scratch: see ``build_bank``.
 
     Raises:
         InputError: images in ``reference`` that are also in ``dataset``; see the functions named.
@@ -116,42 +129,48 @@ def build_clean_bank(
     if isinstance(network, nn.Module):
         height, width, channels = dataset.images.shape[1:]
         network = clean_network(network, (height, width, channels), seed)
-    features = np.asarray(extract(network, dataset.images, layer), np.float32)
-    if reference is None:
-        clusters = clusters_by_id(dataset.labels, dataset.ids, clusters_per_class, seed=seed)
-    else:
-        _check_apart(dataset, reference)
-        clusters = clusters_by_reference(
+    with contextlib.ExitStack() as held:
+        features = held.enter_context(features_for(network, dataset.images, layer, scratch))
+        if reference is None:
+            clusters = clusters_by_id(dataset.labels, dataset.ids, clusters_per_class, seed=seed)
+        else:
+            _check_apart(dataset, reference)
+            clusters = clusters_by_reference(
+                features,
+                dataset.labels,
+                held.enter_context(features_for(network, reference.images, layer, scratch)),
+                reference.labels,
+                clusters_per_class,
+                seed=seed,
+            )
+        return condense(
+            dataset,
+            network,
+            clusters,
             features,
-            dataset.labels,
-            np.asarray(extract(network, reference.images, layer), np.float32),
-            reference.labels,
-            clusters_per_class,
+            matching=matching,
+            layer=layer,
+            lineage="clean",
             seed=seed,
+            mesh=mesh,
         )
-    return condense(
-        dataset,
-        network,
-        clusters,
-        features,
-        matching=matching,
-        layer=layer,
-        lineage="clean",
-        seed=seed,
-        mesh=mesh,
-    )
 
 
 def _check_apart(dataset: Dataset, reference: Dataset) -> None:
     """Raise if an image of the reference is one of the training set, too."""
-    known = {image.tobytes() for image in dataset.images}
-    shared = sum(image.tobytes() in known for image in reference.images)
+    known = {_digest(image) for image in dataset.images}
+    shared = sum(_digest(image) in known for image in reference.images)
     if shared:
         raise InputError(
             f"{shared} of {len(reference)} reference images are in the training set",
             "reference images from elsewhere",
             "Leave them out of the reference",
         )
+
+
+def _digest(image: np.ndarray) -> bytes:
+    """What an image is told from others by, where all images may be more than memory holds."""
+    return hashlib.sha256(image.tobytes()).digest()
 
 
 def condense(
@@ -173,7 +192,7 @@ def condense(
         dataset: the training set.
         classifier: gave the features.
         clusters: of ``dataset``, classes apart.
-        features: float32 ``(N, D)`` of every sample.
+        features: float32 ``(N, D)`` of every sample; read in pieces, may be a ``numpy.memmap``.
         matching: see ``build_bank``.
         inversion: likewise.
         layer: likewise.

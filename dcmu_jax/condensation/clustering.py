@@ -18,6 +18,7 @@ from threadpoolctl import threadpool_limits
 from dcmu_jax.condensation.balanced import balanced_kmeans
 from dcmu_jax.condensation.lloyd import compiled_kmeans
 from dcmu_jax.condensation.minibatch import minibatch_kmeans, read
+from dcmu_jax.data.pieces import pieces
 from dcmu_jax.errors import InputError, check_at_least, unknown_name
 from dcmu_jax.training.devices import local_mesh, merged, turn
 
@@ -70,7 +71,8 @@ def cluster_classes(
 
     Args:
         features: float ``(N, D)``, finite. May be a ``numpy.memmap``: ``minibatch`` has no more
-            than a batch of it in memory, the others a class or all classes.
+            than a batch of it in memory (thousands of rows at a time where a cluster came out
+            empty), the others a class or all classes.
         labels: integer ``(N,)``. A class without samples gets no clusters.
         clusters_per_class: ``K``, at least 1. A class of fewer samples is divided into single
             samples and named in ``short_classes``.
@@ -93,8 +95,7 @@ def cluster_classes(
             "Pass the features and the labels of the same samples",
         )
     bad = sum(
-        int(np.count_nonzero(~np.isfinite(features[at : at + _CHUNK]).all(axis=1)))
-        for at in range(0, len(features), _CHUNK)
+        int(np.count_nonzero(~np.isfinite(features[rows]).all(axis=1))) for rows in pieces(features)
     )
     if bad:
         raise InputError(
@@ -134,7 +135,7 @@ def cluster_classes(
 
 
 _CHUNK = 8192
-"""Samples whose features are checked at once."""
+"""Samples of one cluster whose features are in memory at once."""
 
 Divide = Callable[[np.ndarray, list[np.ndarray], int, list[int]], list[np.ndarray]]
 """Features, rows of each class, ``K``, seed of each class -> cluster 0..K-1 of each sample."""
@@ -173,9 +174,15 @@ def _fill_empty(
     for empty in np.flatnonzero(sizes == 0):
         largest = int(np.argmax(sizes))
         at = np.flatnonzero(assignment == largest)
-        inside = features[members[at]]
-        away = np.sum((inside - inside.mean(axis=0)[None]) ** 2, axis=1)
-        assignment[at[np.argmax(away)]] = empty
+        assignment[at[_outermost(features, members[at])]] = empty
         sizes[largest] -= 1
         sizes[empty] = 1
     return assignment
+
+
+def _outermost(features: np.ndarray, rows: np.ndarray) -> int:
+    """Which of some rows lies farthest from their mean; the first of those that do."""
+    chunks = [rows[low : low + _CHUNK] for low in range(0, len(rows), _CHUNK)]
+    mean = np.sum([features[chunk].sum(axis=0) for chunk in chunks], axis=0) / len(rows)
+    away = [np.sum((features[chunk] - mean[None]) ** 2, axis=1) for chunk in chunks]
+    return int(np.argmax(np.concatenate(away)))

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -11,9 +16,9 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from dcmu_jax.errors import unknown_name
+from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.models.partition import Variables, apply_features, run_parts
-from dcmu_jax.training.classifier import Classifier, in_batches
+from dcmu_jax.training.classifier import Classifier, each_batch, in_batches
 
 PIXELS = "pixels"
 """The name of the map that leaves its inputs as they are, flattened."""
@@ -85,14 +90,87 @@ def _features(feature_map: FeatureMap, variables, normalisation, pixels):
 
 
 def extract(
-    classifier: Classifier, pixels: np.ndarray, layer: str | None = None
+    classifier: Classifier,
+    pixels: np.ndarray,
+    layer: str | None = None,
+    *,
+    out: np.ndarray | None = None,
 ) -> Float[np.ndarray, "samples dim"]:
     """Features float32 of pixels ``(N, H, W, C)``, in batches; see ``FeatureMap``.
 
+    Args:
+        classifier: whose features.
+        pixels: read a batch at a time; may be a ``numpy.memmap``.
+        layer: see ``FeatureMap``.
+        out: float32 ``(N, D)``, such as a ``numpy.memmap``, to write to: then no more than a batch
+            is in memory, and what is returned is ``out``. The same bits either way.
+
     Raises:
-        InputError: the model has no such layer.
+        InputError: the model has no such layer, or ``out`` is of another shape or dtype.
     """
     feature_map = FeatureMap(classifier.model, layer)
-    return in_batches(
-        lambda x: _features(feature_map, classifier.variables, classifier.normalisation, x), pixels
-    )
+
+    def of_batch(x):
+        return _features(feature_map, classifier.variables, classifier.normalisation, x)
+
+    if out is None:
+        return in_batches(of_batch, pixels)
+    shape = len(pixels), _width(classifier, pixels, layer)
+    if out.shape != shape or out.dtype != np.float32:
+        raise InputError(
+            f"out = an array of {out.dtype}, shape {out.shape}",
+            f"float32 of shape {shape}",
+            "Give an array for these features",
+        )
+    for rows, found in each_batch(of_batch, pixels):
+        out[rows] = found
+    return out
+
+
+def _width(classifier: Classifier, pixels: np.ndarray, layer: str | None) -> int:
+    """How many features an image has."""
+    one = jax.ShapeDtypeStruct((1, *pixels.shape[1:]), np.float32)
+    feature_map = FeatureMap(classifier.model, layer)
+    return jax.eval_shape(feature_map, classifier.variables, one).shape[1]
+
+
+@contextlib.contextmanager
+def features_for(
+    classifier: Classifier,
+    pixels: np.ndarray,
+    layer: str | None = None,
+    scratch: str | os.PathLike[str] | None = None,
+) -> Iterator[Float[np.ndarray, "samples dim"]]:
+    """Features float32 of pixels ``(N, H, W, C)`` for the time of a block.
+
+    Args:
+        classifier: see ``extract``.
+        pixels: likewise.
+        layer: likewise.
+        scratch: a folder, made if it is not there, on a disk (not one that lies in memory). The
+            features are then in a file without a name in it, which is gone with the block, or with
+            the process if that is killed. In memory when not given.
+
+    Raises:
+        InputError: see ``extract``; a folder that cannot be written to or lacks the room.
+    """
+    if scratch is None:
+        yield np.asarray(extract(classifier, pixels, layer), np.float32)
+        return
+    shape = len(pixels), _width(classifier, pixels, layer)
+    size = 4 * shape[0] * shape[1]
+    with contextlib.ExitStack() as stack:
+        try:
+            Path(scratch).mkdir(parents=True, exist_ok=True)
+            file = stack.enter_context(tempfile.TemporaryFile(dir=scratch))
+            # All of it now: a mapped file for which the disk has no room would kill the process.
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            raise InputError(
+                f"scratch = {os.fspath(scratch)!r}, where {size} bytes of features cannot be "
+                f"written ({error.strerror})",
+                "a folder with room for them",
+                "Make room, or give another folder",
+            ) from error
+        yield extract(classifier, pixels, layer, out=np.memmap(file, np.float32, "r+", shape=shape))

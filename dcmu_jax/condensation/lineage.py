@@ -20,6 +20,9 @@ from dcmu_jax.training.keys import named_key
 _MIDDLE, _SPREAD = 0.5, 0.25
 """Normalisation that owes nothing to the data: pixels in [0, 1] to about -2..2."""
 
+_CHUNK = 8192
+"""Samples whose distances to the centroids are computed at once."""
+
 
 def clean_network(model: nn.Module, image_shape: tuple[int, int, int], seed: int) -> Classifier:
     """An untrained network whose normalisation is fixed as well: it has seen no image at all.
@@ -117,8 +120,10 @@ def clusters_by_reference(
             [reference_features[reference.assignment == j].mean(axis=0) for j in own]
         )
         at = np.flatnonzero(labels == c)
-        away = np.sum(centroids**2, axis=1)[None] - 2 * features[at] @ centroids.T
-        chosen[at] = own[np.argmin(away, axis=1)]
+        for low in range(0, len(at), _CHUNK):
+            rows = at[low : low + _CHUNK]
+            away = np.sum(centroids**2, axis=1)[None] - 2 * features[rows] @ centroids.T
+            chosen[rows] = own[np.argmin(away, axis=1)]
     used, assignment = np.unique(chosen, return_inverse=True)
     return _clusters(assignment.astype(np.int32), reference.labels[used].tolist(), ())
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
+from dcmu_jax.data.pieces import pieces
 from dcmu_jax.errors import InputError
 
 UNIT = 2.0**-24
 """Features are rounded to whole multiples of this before they are added up."""
 
 _LARGEST = 2.0**62 * UNIT
-_BLOCK = 2048
 
 
 def feature_sums(
@@ -25,7 +25,8 @@ def feature_sums(
     in floating point do not allow. Rounding costs at most 3e-8 for each feature.
 
     Args:
-        features: finite.
+        features: finite. Read in the order in which they lie, a piece at a time: may be a
+            ``numpy.memmap``.
         cluster: numbers within ``0..num_clusters-1``; clusters without samples sum to 0.
         num_clusters: ``B``.
 
@@ -35,18 +36,18 @@ def feature_sums(
     sums = np.zeros((num_clusters, features.shape[1]), np.int64)
     if len(features) == 0:
         return sums
-    bound = float(np.abs(features).max()) * len(features)
+    largest = np.max([np.abs(features[rows]).max() for rows in pieces(features)])
+    bound = float(largest) * len(features)
     if not bound < _LARGEST:  # NaN fails this, too
         raise InputError(
-            f"Features as large as {np.abs(features).max()} of {len(features)} samples",
+            f"Features as large as {largest} of {len(features)} samples",
             f"finite numbers whose sum stays below {_LARGEST:.0e}",
             "Check that the model's training did not diverge",
         )
-    order = np.argsort(cluster, kind="stable")
-    for low in range(0, len(order), _BLOCK):
-        at = order[low : low + _BLOCK]
-        numbers, first = np.unique(cluster[at], return_index=True)
-        whole = np.rint(features[at].astype(np.float64) / UNIT).astype(np.int64)
+    for rows in pieces(features):
+        order = np.argsort(cluster[rows], kind="stable")
+        numbers, first = np.unique(cluster[rows][order], return_index=True)
+        whole = np.rint(features[rows][order].astype(np.float64) / UNIT).astype(np.int64)
         sums[numbers] += np.add.reduceat(whole, first, axis=0)
     return sums
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from dcmu_jax.data.pieces import pieces
 from dcmu_jax.errors import InputError
 
 
@@ -18,7 +19,8 @@ class Dataset:
     """Labelled images whose samples are named by ids.
 
     Attributes:
-        images: uint8 ``(N, height, width, channels)``, 0..255.
+        images: uint8 ``(N, height, width, channels)``, 0..255. May be a ``numpy.memmap``: nothing
+            here reads all of them at once, but a selection (``take``, ``without``) is in memory.
         labels: int32 ``(N,)``, classes ``0..num_classes-1``.
         ids: int64 ``(N,)``, unique; they stay with their sample through every selection.
         num_classes: number of classes of the whole problem (a subset may lack some).
@@ -65,11 +67,15 @@ class Dataset:
         return self.take(~np.isin(self.ids, ids))
 
     def fingerprint(self) -> str:
-        """SHA-256 (hex) over images, labels and ids: the identity of the data."""
+        """SHA-256 (hex) over images, labels and ids: the identity of the data.
+
+        Read in pieces, so that images on disk are never in memory as a whole.
+        """
         digest = hashlib.sha256()
         for array in (self.images, self.labels, self.ids):
             digest.update(str((array.dtype.str, array.shape)).encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
+            for rows in pieces(array):
+                digest.update(np.ascontiguousarray(array[rows]).data)
         return digest.hexdigest()
 
 
@@ -126,13 +132,17 @@ class Normalisation(NamedTuple):
 def channel_statistics(images: np.ndarray) -> Normalisation:
     """Mean and standard deviation of each channel of uint8 ``(N, H, W, C)`` images, in [0, 1].
 
-    Computed from the histogram of pixel values, so exactly and without a float copy of the data.
+    Computed from the histogram of pixel values, so exactly, and of a piece of the data at a time.
     A constant channel gets standard deviation 1.
     """
     values = np.arange(256) / 255.0
+    counts = np.zeros((images.shape[-1], 256), np.int64)
+    for rows in pieces(images):
+        for channel in range(len(counts)):
+            counts[channel] += np.bincount(images[rows][..., channel].reshape(-1), minlength=256)
     means, stds = [], []
-    for channel in range(images.shape[-1]):
-        share = np.bincount(images[..., channel].reshape(-1), minlength=256) / images[..., 0].size
+    for count in counts:
+        share = count / images[..., 0].size
         mean = float(share @ values)
         std = float(np.sqrt(share @ (values - mean) ** 2))
         means.append(mean)

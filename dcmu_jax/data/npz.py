@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,11 @@ from dcmu_jax.errors import InputError
 
 _WANTED = "an .npz archive with x_train, y_train and, if there is a test set, x_test, y_test"
 _HOW_TO_WRITE = "Write one with np.savez(path, x_train=..., y_train=...)"
+
+REQUIRED = ("x_train", "y_train")
+"""Arrays that a source of one's own must have."""
+OPTIONAL = ("x_test", "y_test", "ids")
+"""Arrays that it may have."""
 
 
 def load_npz(path: str | os.PathLike[str], *, test_fraction: float = 0.2) -> Splits:
@@ -29,33 +35,35 @@ def load_npz(path: str | os.PathLike[str], *, test_fraction: float = 0.2) -> Spl
             of Python objects, or breaks a rule of ``splits_from_arrays``.
     """
     path = Path(path).expanduser()
-    arrays = _read(path, required=("x_train", "y_train"), optional=("x_test", "y_test", "ids"))
+    return splits_of(_read(path), path.stem, test_fraction)
+
+
+def splits_of(arrays: Mapping[str, np.ndarray], name: str, test_fraction: float) -> Splits:
+    """The sets of arrays that are known by their names; see ``splits_from_arrays``."""
     return splits_from_arrays(
         arrays["x_train"],
         arrays["y_train"],
         arrays.get("x_test"),
         arrays.get("y_test"),
         ids=arrays.get("ids"),
-        name=path.stem,
+        name=name,
         test_fraction=test_fraction,
     )
 
 
-def _read(
-    path: Path, required: tuple[str, ...], optional: tuple[str, ...]
-) -> dict[str, np.ndarray]:
+def _read(path: Path) -> dict[str, np.ndarray]:
     _check_is_archive(path)
     with path.open("rb") as file:  # opened here: numpy leaves a damaged archive open
         try:
             archive = np.load(file, allow_pickle=False)
         except Exception as error:  # whatever numpy or zipfile say of a damaged file
-            raise _damaged(path, error) from error
-        for name in required:
+            raise damaged(path, "archive", error, _WANTED) from error
+        for name in REQUIRED:
             if name not in archive.files:
-                raise _missing(path, name, archive.files)
+                raise missing(path, name, archive.files, _WANTED)
         return {
             name: _read_array(path, archive, name)
-            for name in (*required, *optional)
+            for name in (*REQUIRED, *OPTIONAL)
             if name in archive.files
         }
 
@@ -85,29 +93,37 @@ def _read_array(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> np.ndar
         array = archive[name]
     except Exception as error:  # of many kinds: the header and the bytes are not to be trusted
         if "allow_pickle" in str(error):
-            raise InputError(
-                f"{name} in {path} is an array of Python objects, which is never unpickled",
-                "arrays of numbers",
-                f"Save {name} with a numeric dtype; images must all have one size",
-            ) from error
-        raise _damaged(path, error) from error
+            raise of_objects(path, name) from error
+        raise damaged(path, "archive", error, _WANTED) from error
     if not isinstance(array, np.ndarray):
         raise InputError(f"{name} in {path} is not an array", _WANTED, _HOW_TO_WRITE)
     return array
 
 
-def _damaged(path: Path, error: Exception) -> InputError:
+def of_objects(path: Path, name: str) -> InputError:
+    """The error for an array that would have to be unpickled."""
     return InputError(
-        f"{path} is a damaged or truncated archive ({type(error).__name__}: {error})",
-        _WANTED,
+        f"{name} in {path} is an array of Python objects, which is never unpickled",
+        "arrays of numbers",
+        f"Save {name} with a numeric dtype; images must all have one size",
+    )
+
+
+def damaged(path: Path, what: str, error: Exception, wanted: str) -> InputError:
+    """The error for a file that cannot be read as ``what`` it is."""
+    return InputError(
+        f"{path} is a damaged or truncated {what} ({type(error).__name__}: {error})",
+        wanted,
         "Write or copy it again",
     )
 
 
-def _missing(path: Path, name: str, found: list[str]) -> InputError:
-    near = difflib.get_close_matches(name, found, n=1)
+def missing(path: Path, name: str, found: Sequence[str], wanted: str) -> InputError:
+    """The error for an array that is not among those found, with the nearest that has no use."""
+    free = [other for other in found if Path(other).stem not in (*REQUIRED, *OPTIONAL)]
+    near = difflib.get_close_matches(name, free, n=1)
     return InputError(
         f"{path} has no array {name}; it has {', '.join(found[:12]) or 'none'}",
-        _WANTED,
+        wanted,
         f"Rename {near[0]} to {name}" if near else f"Add {name}",
     )

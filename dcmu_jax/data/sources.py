@@ -8,12 +8,13 @@ import numpy as np
 
 from dcmu_jax.data.arrays import splits_from_arrays
 from dcmu_jax.data.dataset import Splits
+from dcmu_jax.data.npy import load_npy
 from dcmu_jax.data.npz import load_npz
 from dcmu_jax.data.synthetic import load_synthetic, parse_options
 from dcmu_jax.data.tfds_source import SHORT_NAMES, load_tfds
 from dcmu_jax.errors import InputError, unknown_name
 
-SOURCES = ("digits", "npz:PATH", "tfds:NAME", *SHORT_NAMES, "synthetic")
+SOURCES = ("digits", "npz:PATH", "npy:FOLDER", "tfds:NAME", *SHORT_NAMES, "synthetic")
 """What ``load`` takes, as it is shown to users."""
 
 
@@ -32,6 +33,8 @@ def load(
             - ``digits``: scikit-learn's 1,797 handwritten digits, 8x8, grey; nothing to download.
               Ids are positions in that set; the test set is cut off by a fixed seed.
             - ``npz:PATH``: an archive of your own, see ``npz.load_npz``.
+            - ``npy:FOLDER``: the same arrays in files of their own, whose images stay on disk; see
+              ``npy.load_npy``.
             - ``tfds:NAME``: a set of TensorFlow Datasets; ``cifar10`` and ``svhn`` for short.
               See ``tfds_source.load_tfds``.
             - ``synthetic`` or ``synthetic:classes=4,per_class=100,size=16,channels=3,seed=0``:
@@ -61,6 +64,8 @@ def load(
         return load_synthetic(parse_options(argument), test_fraction=test_fraction)
     if kind == "npz" and argument:
         return load_npz(argument, test_fraction=test_fraction)
+    if kind == "npy" and argument:
+        return load_npy(argument, test_fraction=test_fraction)
     if kind == "tfds" and argument:
         return load_tfds(
             argument, test_fraction=test_fraction, download=download, data_dir=data_dir
@@ -72,7 +77,7 @@ def _unknown_source(source: str, kind: str) -> InputError:
     allowed = ", ".join(SOURCES)
     if source.endswith(".npz"):
         return InputError(f"Unknown source {source!r}", allowed, f"Write npz:{source}")
-    if kind in ("npz", "tfds"):
+    if kind in ("npz", "npy", "tfds"):
         return InputError(
             f"Source {source!r} without a name", allowed, f"Write {kind}: and a name behind it"
         )

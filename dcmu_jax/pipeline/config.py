@@ -278,7 +278,7 @@ class RunConfig:
     """A whole run.
 
     Attributes:
-        dataset: digits, npz:PATH, cifar10, svhn, tfds:NAME or synthetic.
+        dataset: digits, npz:PATH, npy:FOLDER, cifar10, svhn, tfds:NAME or synthetic.
         model: mlp, cnn, convnet, vgg16 or resnet18.
         forget: what must go: random:0.1, class:2, ids:FILE, or several joined by +.
         preset: where the settings of the method started from: recommended or paper.

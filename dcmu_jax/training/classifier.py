@@ -6,7 +6,7 @@ import concurrent.futures
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -49,6 +49,50 @@ def _score(logits, labels):
     return losses, logits.argmax(-1) == labels
 
 
+def each_batch(
+    fun: Callable[..., Any], *arrays: np.ndarray, batch_size: int = _EVALUATION_BATCH
+) -> Iterator[tuple[slice, Any]]:
+    """What ``in_batches`` joins, one batch after another, for results that are not to be held.
+
+    Args:
+        fun: of a batch; arrays with a row for each.
+        *arrays: as many rows in each.
+        batch_size: rows in a batch, at most.
+
+    Yields:
+        The rows that a batch stands for, and the results for them as NumPy.
+    """
+    count, starts, piece = _dealt(fun, arrays, batch_size)
+    for low in starts:
+        rows = slice(low, min(low + starts.step, count))
+        own = rows.stop - rows.start
+        yield rows, jax.tree.map(lambda x, own=own: np.asarray(x)[:own], piece(low))
+
+
+def _dealt(
+    fun: Callable[..., Any], arrays: tuple[np.ndarray, ...], batch_size: int
+) -> tuple[int, range, Callable[[int], Any]]:
+    """How many rows there are, where batches start, and ``fun`` of the batch that starts there.
+
+    The last batch is filled up by repeating the first rows, so that ``fun`` compiles once.
+    """
+    count = len(arrays[0])
+    size = min(batch_size, max(count, 1))
+
+    def rows_of(array: np.ndarray, low: int) -> np.ndarray:
+        if low + size <= count:
+            rows = array[low : low + size]
+        else:
+            rows = array[np.arange(low, low + size) % max(count, 1)]
+        # A view: JAX need not know of arrays that lie on disk.
+        return np.asarray(rows) if isinstance(rows, np.memmap) else rows
+
+    def piece(low: int) -> Any:
+        return fun(*(rows_of(array, low) for array in arrays))
+
+    return count, range(0, max(count, 1), size), piece
+
+
 def in_batches(
     fun: Callable[..., Any],
     *arrays: np.ndarray,
@@ -56,8 +100,6 @@ def in_batches(
     workers: int = 1,
 ) -> Any:
     """``fun`` over the rows of ``arrays`` in batches of one shape; results as NumPy, joined.
-
-    The last batch is filled up by repeating its first rows, so that ``fun`` compiles once.
 
     Args:
         fun: of a batch; arrays with a row for each.
@@ -70,15 +112,7 @@ def in_batches(
             calls one after another, and holds no lock meanwhile. The precision of matrix products
             set by ``jax.default_matmul_precision`` holds in them, too; other such settings do not.
     """
-    count = len(arrays[0])
-    size = min(batch_size, max(count, 1))
-
-    def piece(low: int) -> Any:
-        rows = (np.arange(low, low + size)) % max(count, 1)
-        full = low + size <= count
-        return fun(*(a[low : low + size] if full else a[rows] for a in arrays))
-
-    starts = range(0, max(count, 1), size)
+    count, starts, piece = _dealt(fun, arrays, batch_size)
     if workers == 1 or len(starts) == 1:
         pieces = [piece(low) for low in starts]
     else:

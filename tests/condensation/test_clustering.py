@@ -199,3 +199,12 @@ def test_bad_input():
         cluster_classes(features, labels[:-1], 3)
     with pytest.raises(InputError, match="Did you mean 'kmeans'"):
         cluster_classes(features, labels, 3, method="kmean")
+
+
+def test_the_outermost_sample_is_found_in_chunks(monkeypatch):
+    features, _ = blobs()
+    rows = np.arange(5, 60)[::-1]
+    away = np.sum((features[rows] - features[rows].mean(axis=0)[None]) ** 2, axis=1)
+    for chunk in (8192, 7):
+        monkeypatch.setattr(clustering, "_CHUNK", chunk)
+        assert clustering._outermost(features, rows) == np.argmax(away)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from dcmu_jax.condensation.statistics import UNIT, cluster_means, feature_sums, means
+from dcmu_jax.data.pieces import pieces
 from dcmu_jax.errors import InputError
 
 
@@ -31,6 +32,20 @@ def test_what_is_added_can_be_taken_away_without_a_trace(features):
         [huge[gone & (cluster == j)].sum(axis=0) for j in range(7)]
     )
     assert not np.allclose(floats, left * UNIT, rtol=1e-6)  # why whole numbers are needed
+
+
+def test_sums_are_those_of_one_row_after_another(tmp_path):
+    rng = np.random.default_rng(2)
+    features = (rng.normal(size=(3000, 64)) * 1e3).astype(np.float32)
+    cluster = rng.integers(0, 9, 3000)
+    assert len(list(pieces(features))) == 2
+    expected = np.zeros((9, 64), np.int64)
+    for row, j in zip(features, cluster, strict=True):
+        expected[j] += np.rint(row.astype(np.float64) * 2**24).astype(np.int64)
+    on_disk = np.memmap(tmp_path / "features", np.float32, "w+", shape=features.shape)
+    on_disk[:] = features
+    np.testing.assert_array_equal(feature_sums(features, cluster, 9), expected)
+    np.testing.assert_array_equal(feature_sums(on_disk, cluster, 9), expected)
 
 
 def test_empty_clusters_and_no_samples():

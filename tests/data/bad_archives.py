@@ -124,7 +124,10 @@ BAD_ARCHIVES: dict[str, tuple[Writer, str]] = {
     "flipped byte": (_write_flipped, r"damaged or truncated.*CRC"),
     "zip of texts": (_write_zip, r"x_train in .* is not an array"),
     # arrays that are there
-    "no x_train": (_with(x_train=None), r"has no array x_train; it has y_train, x_test, y_test"),
+    "no x_train": (
+        _with(x_train=None),
+        r"has no array x_train; it has y_train, x_test, y_test\..*Add x_train",
+    ),
     "no y_train": (_with(y_train=None), r"has no array y_train"),
     "misspelt": (_with(y_train=None, y_tran=np.arange(24)), r"Rename y_tran to y_train"),
     "x_test alone": (_with(y_test=None), r"x_test without y_test"),

@@ -1,10 +1,13 @@
 """Datasets: samples keep their ids through every selection; statistics and normalisation."""
 
+import hashlib
+
 import jax
 import numpy as np
 import pytest
 
 from dcmu_jax.data import Dataset, Normalisation, channel_statistics
+from dcmu_jax.data.pieces import pieces
 from dcmu_jax.errors import InputError
 
 
@@ -48,6 +51,35 @@ def test_fingerprint_tells_data_apart():
     ]
     prints = {data.fingerprint(), *(other.fingerprint() for other in others)}
     assert len(prints) == 4 and _dataset().fingerprint() == data.fingerprint()
+
+
+def test_fingerprint_is_one_hash_of_all_bytes(tmp_path):
+    """Whatever pieces it is read in, and wherever it lies: saved runs and banks name it."""
+    images = np.random.default_rng(1).integers(0, 256, (900, 16, 16, 3), np.uint8)
+    labels, ids = (np.arange(900) % 4).astype(np.int32), np.arange(900, dtype=np.int64)
+    assert len(list(pieces(images))) > 2
+    digest = hashlib.sha256()
+    for array in (images, labels, ids):
+        digest.update(str((array.dtype.str, array.shape)).encode())
+        digest.update(array.tobytes())
+    np.save(tmp_path / "images.npy", images)
+    on_disk = np.load(tmp_path / "images.npy", mmap_mode="r")
+    for same in (images, np.asfortranarray(images), on_disk):
+        assert Dataset(same, labels, ids, 4).fingerprint() == digest.hexdigest()
+    assert _dataset().take(np.arange(0)).fingerprint() == (
+        Dataset(np.zeros((0, 8, 8, 3), np.uint8), labels[:0], ids[:0], 2).fingerprint()
+    )
+
+
+def test_channel_statistics_of_pieces_are_those_of_the_whole():
+    images = np.random.default_rng(1).integers(0, 200, (900, 16, 16, 3), np.uint8)
+    images[::2, ..., 1] = 255
+    found = channel_statistics(images)
+    for channel in range(3):
+        share = np.bincount(images[..., channel].ravel(), minlength=256) / (900 * 16 * 16)
+        mean = share @ (np.arange(256) / 255.0)
+        std = np.sqrt(share @ (np.arange(256) / 255.0 - mean) ** 2)
+        assert found.mean[channel] == np.float32(mean) and found.std[channel] == np.float32(std)
 
 
 def test_channel_statistics_are_the_mean_and_deviation():

@@ -81,10 +81,11 @@ def test_synthetic_classes_are_easy_to_tell_apart(channels, seed):
     [
         ("digts", r"Unknown source 'digts'.*Did you mean 'digits'\?"),
         ("cifar", r"Unknown source 'cifar'.*Did you mean 'cifar10'\?"),
-        ("", r"Unknown source ''\. Allowed: cifar10, digits, npz, svhn, synthetic, tfds"),
+        ("", r"Unknown source ''\. Allowed: cifar10, digits, npy, npz, svhn, synthetic, tfds"),
         ("mine.npz", r"Unknown source 'mine\.npz'.*Write npz:mine\.npz"),
         ("npz:", r"Source 'npz:' without a name"),
         ("npz", r"Source 'npz' without a name"),
+        ("npy:", r"Source 'npy:' without a name"),
         ("tfds:", r"Source 'tfds:' without a name"),
         ("digits:8", r"digits takes no options"),
         ("cifar10:3", r"cifar10 takes no options"),

@@ -9,7 +9,7 @@ import pytest
 from toys import TRACES, Noisy, Plain, fresh, toy_splits
 
 from dcmu_jax.models.partition import apply_features, apply_parts
-from dcmu_jax.training.classifier import fresh_classifier, in_batches
+from dcmu_jax.training.classifier import each_batch, fresh_classifier, in_batches
 from dcmu_jax.training.keys import named_key, named_seed
 
 TRAIN = toy_splits().train
@@ -31,6 +31,13 @@ def test_batches_of_one_shape_and_every_row_once(batch_size):
     np.testing.assert_array_equal(joined["a"], rows * 2)
     np.testing.assert_array_equal(joined["b"], labels)
     size = min(batch_size, 7)
+    assert shapes == {((size, 1), (size,))}
+
+    one_by_one = list(each_batch(fun, rows, labels, batch_size=batch_size))
+    assert [found.start for found, _ in one_by_one] == list(range(0, 7, size))
+    for found, part in one_by_one:
+        np.testing.assert_array_equal(part["a"], rows[found] * 2)
+        np.testing.assert_array_equal(part["b"], labels[found])
     assert shapes == {((size, 1), (size,))}
 
 
