@@ -1,10 +1,10 @@
 """Benchmark: epochs of ResNet18 and VGG16 on an accelerator, beside its roofs and beside PyTorch.
 
 Command:  python -m experiments.benchmarks.accelerator   (from the root of the repository)
-          python -m experiments.benchmarks.accelerator --dtype bfloat16 float32
-Needs:    a GPU of 16 GB, expected 7 minutes on an H100, not tried on one yet: most of it compiles,
-          and --minutes ends it before 10; no data set, no TensorFlow Datasets, no tyro. The extra
-          ``bench`` for PyTorch, else that rival is left out.
+          python -m experiments.benchmarks.accelerator --dtype bfloat16 float32 --minutes 20
+Needs:    a GPU of 16 GB, expected 7 minutes on an H100, not tried on one yet: most of it compiles.
+          Past --minutes 8 no step is begun, so that it ends within 10. No data set, no TensorFlow
+          Datasets, no tyro. The extra ``bench`` for PyTorch, else that rival is left out.
 Aim:      at least 40 % of the measured rate of bfloat16 matrix products, and epochs faster than
           PyTorch's fastest (channels last, AMP, compiled) on the same card. The file says what was
           measured. Without a GPU it runs at a small size, which says nothing of the aim.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -154,7 +155,7 @@ def place(counted: dict[str, Any], rate: float, bandwidth: float) -> dict[str, A
     hands convolutions and large products over to a library and counts nothing of them, which shows
     as operations that are missing after optimisation. Then ``calls_uncounted`` is true, and the
     bytes of all convolutions and products are added. Caches may save some of these bytes, so that
-    a program can lie a little above its bound.
+    a program can lie above its bound.
 
     Args:
         counted: of ``step_costs``.
@@ -203,24 +204,18 @@ def _figure(
     """
     from dcmu_jax.reporting import style  # of all that is measured, drawing alone needs it
 
-    figure = Figure(figsize=(8.6, 5.2), layout=style.layout())
+    figure = Figure(figsize=(9.6, 5.0), layout=style.layout())
     axes = figure.subplots()
     style.plain(axes)
     ridge = max(rates.values()) / bandwidth
     every = [x for p in points.values() for x in (p["intensity"], p["unfused"]) if x]
     low, high = min([*every, ridge / 10]) / 2, max([*every, ridge]) * 4
+    labelled = []
     for name, rate in rates.items():
         xs = np.array([low, rate / bandwidth, high])
         axes.plot(xs, np.minimum(rate, xs * bandwidth) / 1e12, color=style.INK, linewidth=1.5)
-        axes.annotate(
-            f"{name} matrix products, {rate / 1e12:.3g} TFLOP/s",
-            (high, rate / 1e12),
-            (-4, 4),
-            textcoords="offset points",
-            ha="right",
-            fontsize=style.TEXT_SIZE,
-            color=style.INK,
-        )
+        text = f"{name} matrix products: {rate / 1e12:.3g}"
+        labelled.append((text, high, rate / 1e12, style.INK))
     axes.set(
         xscale="log",
         yscale="log",
@@ -228,37 +223,33 @@ def _figure(
         xlabel="operations for each byte moved (FLOP/byte); a bar begins where nothing is fused",
         ylabel="TFLOP/s",
     )
+    colors = style.method_colors(points)
+    for (label, point), marker in zip(points.items(), itertools.cycle(style.MARKERS)):
+        x, y, unfused = point["intensity"], point["rate"] / 1e12, point["unfused"]
+        if unfused:
+            axes.plot([unfused, x], [y, y], color=colors[label], linewidth=1.5)
+        axes.plot([x], [y], marker=marker, color=colors[label], markersize=8)
+        labelled.append((f"{label}: {y:.3g}", x, y, colors[label]))
     bottom, top = axes.get_ylim()
-    bottom = min([bottom, *(p["rate"] / 2e12 for p in points.values())])
-    axes.set_ylim(bottom, top * 1.6)
-    decades = np.log10(top * 1.6 / bottom)
-    slope = (low * 1.3, low * 1.3 * bandwidth / 1e12)
     axes.annotate(
-        f"memory, {bandwidth / 1e9:.4g} GB/s",
-        slope,
+        f"memory: {bandwidth / 1e9:.4g} GB/s",
+        (low * 1.3, low * 1.3 * bandwidth / 1e12),
         (6, -10),
         textcoords="offset points",
         fontsize=style.TEXT_SIZE,
         color=style.INK,
     )
-    colors = style.method_colors(points)
-    heights = [float(np.log10(p["rate"] / 1e12)) for p in points.values()]
-    for (label, point), height, marker in zip(
-        points.items(), _apart(heights, 0.07 * decades), style.MARKERS * len(points), strict=False
-    ):
-        x, y, unfused = point["intensity"], point["rate"] / 1e12, point["unfused"]
-        if unfused:
-            axes.plot([unfused, x], [y, y], color=colors[label], linewidth=1.5)
-        axes.plot([x], [y], marker=marker, color=colors[label], markersize=8)
+    heights = _apart([np.log10(y) for _, _, y, _ in labelled], 0.06 * np.log10(top / bottom))
+    for (text, x, y, color), height in zip(labelled, heights, strict=True):
         axes.annotate(
-            label,
+            text,
             (x, y),
-            (1.02, 10**height),
+            (1.03, 10**height),
             textcoords=axes.get_yaxis_transform(),
             va="center",
             fontsize=style.TEXT_SIZE,
-            color=colors[label],
-            arrowprops={"arrowstyle": "-", "color": colors[label], "linewidth": 0.6},
+            color=color,
+            arrowprops={"arrowstyle": "-", "color": color, "linewidth": 0.6},
         )
     axes.set_title(title, fontsize=12, color=style.INK)
     return figure
