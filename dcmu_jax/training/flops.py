@@ -1,18 +1,32 @@
-"""Floating-point operations of a program, as the compiler counts them before optimising it."""
+"""Operations and bytes of a program, as the compiler counts them before optimising it."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 
-def program_flops(function: Callable[..., Any], settings: Hashable, *args: Any) -> float | None:
-    """Operations of ``function(settings, *args)``; ``None`` where the backend does not count.
+class ProgramCost(NamedTuple):
+    """What a program costs, operation by operation; None for what is not counted.
 
-    Nothing runs: the program is traced and lowered, once for each function, settings and shapes.
+    Attributes:
+        flops: floating-point operations.
+        bytes: that all operations read and write, each by itself.
+    """
+
+    flops: float | None
+    bytes: float | None
+
+
+def program_cost(function: Callable[..., Any], settings: Hashable, *args: Any) -> ProgramCost:
+    """What ``function(settings, *args)`` costs; nothing where JAX has no CPU to count on.
+
+    Nothing runs: the program is traced as for the device at hand, and lowered, once for each
+    function, settings and shapes. It is lowered for the CPU, whichever the device: what is counted
+    is the program before any compiler works on it, and the plugins of GPUs and TPUs do not count.
 
     Args:
         function: jittable in ``args``; a module-level function, since it is part of a cache key.
@@ -23,10 +37,33 @@ def program_flops(function: Callable[..., Any], settings: Hashable, *args: Any) 
     return _lowered(function, settings, tuple((a.shape, a.dtype) for a in leaves), structure)
 
 
+def program_flops(function: Callable[..., Any], settings: Hashable, *args: Any) -> float | None:
+    """The operations of ``program_cost``."""
+    return program_cost(function, settings, *args).flops
+
+
+def compiler_cost(analysis: Any) -> ProgramCost:
+    """Operations and bytes out of what a compiler says of a program.
+
+    Args:
+        analysis: of ``cost_analysis()``: None, a dict or a list of dicts, as JAX and its backends
+            have it; 0 and -1 stand for what is not known.
+    """
+    if isinstance(analysis, list | tuple):
+        analysis = analysis[0] if analysis else None
+    said = ((analysis or {}).get(name) for name in ("flops", "bytes accessed"))
+    return ProgramCost(*(float(v) if v is not None and v > 0 else None for v in said))
+
+
 @functools.lru_cache(maxsize=256)
-def _lowered(function, settings, shapes: tuple, structure) -> float | None:
+def _lowered(function, settings, shapes: tuple, structure) -> ProgramCost:
     args = jax.tree.unflatten(
         structure, [jax.ShapeDtypeStruct(shape, dtype) for shape, dtype in shapes]
     )
-    cost = jax.jit(function, static_argnums=0).lower(settings, *args).cost_analysis()
-    return None if not cost or "flops" not in cost else float(cost["flops"])
+    try:
+        cpu = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS leaves it out
+        return ProgramCost(None, None)
+    with jax.default_device(cpu):
+        lowered = jax.jit(function, static_argnums=0).lower(settings, *args)
+    return compiler_cost(lowered.cost_analysis())

@@ -52,7 +52,7 @@ class Fitted:
         run_s: seconds of training, compilation apart, those before a resumption included.
         compile_s: seconds of compilation.
         flops: floating-point operations of all steps, counted by the compiler on the program
-            before its optimisation; ``None`` where the backend does not count.
+            before its optimisation; ``None`` where JAX has no CPU to count on.
     """
 
     classifier: Classifier

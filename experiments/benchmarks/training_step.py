@@ -17,10 +17,11 @@ import argparse
 import functools
 import itertools
 import os
-import time
 from collections.abc import Callable
 
 import numpy as np
+
+from experiments.benchmarks.clock import in_turn
 
 LAYOUTS = ("channels_last", "contiguous")
 STEPS, LAX_STEPS = 16, 1
@@ -86,14 +87,7 @@ def torch_epoch(
 
 def least_ms(epochs: dict[str, Callable[[], None]], steps: int, rounds: int) -> dict[str, dict]:
     """Least wall and processor time of a step (ms) of each epoch, rounds interleaved."""
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in epochs}
-    for epoch in epochs.values():
-        epoch()
-    for _ in range(rounds):
-        for name, epoch in epochs.items():
-            wall, processor = time.perf_counter(), time.process_time()
-            epoch()
-            times[name].append((time.perf_counter() - wall, time.process_time() - processor))
+    times = in_turn(epochs, rounds)
     return {
         name: {
             "wall_ms": round(1000 * min(wall for wall, _ in pairs) / steps, 1),

@@ -1,0 +1,206 @@
+"""ResNet18 and VGG16 of this library in PyTorch, and their epochs: the rival of ``accelerator``.
+
+It runs in a process of its own, which prints a line of JSON for each way that PyTorch offers, as
+soon as it is measured: eager, compiled, and compiled into CUDA graphs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as flax_nn
+import numpy as np
+import torch
+from torch import nn
+
+from dcmu_jax.models import create
+from dcmu_jax.models.resnet import ResNet18
+from dcmu_jax.models.vgg import VGG16
+from experiments.benchmarks.accelerator import random_images
+from experiments.benchmarks.clock import epoch_summary
+
+MODES = ("eager", "default", "reduce-overhead")
+"""Eager, and two modes of ``torch.compile``, of which the second captures CUDA graphs."""
+CONVOLUTIONS = (2, 2, 3, 3, 3)
+"""Of VGG16's five groups, each of which a pooling ends."""
+
+
+class _Block(nn.Module):
+    def __init__(self, before: int, after: int, stride: int):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(before, after, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(after),
+            nn.ReLU(),
+            nn.Conv2d(after, after, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(after),
+        )
+        self.shortcut = nn.Identity()
+        if stride != 1 or before != after:
+            convolution = nn.Conv2d(before, after, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(convolution, nn.BatchNorm2d(after))
+
+    def forward(self, x):
+        return nn.functional.relu(self.body(x) + self.shortcut(x))
+
+
+def _resnet(model: ResNet18) -> nn.Module:
+    before = model.channels[0]
+    layers: list[nn.Module] = [nn.Conv2d(3, before, 3, padding=1, bias=False)]
+    layers += [nn.BatchNorm2d(before), nn.ReLU()]
+    for after, stride in zip(model.channels, (1, 2, 2, 2), strict=True):
+        layers += [_Block(before, after, stride), _Block(after, after, 1)]
+        before = after
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, model.num_classes)]
+    return nn.Sequential(*layers)
+
+
+def _vgg(model: VGG16, side: int) -> nn.Module:
+    before, layers = 3, []
+    for after, count in zip(model.channels, CONVOLUTIONS, strict=True):
+        for _ in range(count):
+            layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
+            before = after
+        layers.append(nn.MaxPool2d(2))
+    flat, hidden = before * (side // 2 ** len(CONVOLUTIONS)) ** 2, model.hidden
+    layers += [nn.Flatten(), nn.Linear(flat, hidden), nn.ReLU(), nn.Dropout(0.5)]
+    layers += [nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(0.5)]
+    return nn.Sequential(*layers, nn.Linear(hidden, model.num_classes))
+
+
+def twin(model: flax_nn.Module, side: int) -> nn.Module:
+    """The network in PyTorch: the same layers of the same sizes, PyTorch's own initialisation.
+
+    Args:
+        model: a ``ResNet18`` or ``VGG16`` of this library.
+        side: height and width of its images, of three channels.
+
+    Raises:
+        ValueError: another network.
+    """
+    if isinstance(model, ResNet18):
+        return _resnet(model)
+    if isinstance(model, VGG16):
+        return _vgg(model, side)
+    raise ValueError(f"No twin of {type(model).__name__}")
+
+
+def parameters(network: nn.Module) -> int:
+    """Numbers that train."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def epoch_of(
+    network: nn.Module,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    batch: int,
+    dtype: str,
+    device: str,
+    mode: str,
+) -> Callable[[], float]:
+    """A function that trains the network for one epoch and returns its mean loss.
+
+    The work is that of ``fit``: uint8 images on the device, gathered, normalised, forward,
+    backward, Adam; the last batch filled up, so that every step has the same shape.
+
+    Args:
+        network: a twin.
+        images: uint8 ``(N, side, side, 3)``.
+        labels: int32 ``(N,)``.
+
+    Other Args:
+        batch: images of a step.
+        dtype: ``bfloat16`` (autocast) or ``float32``.
+        device: ``cuda`` or ``cpu``.
+        mode: one of ``MODES``.
+    """
+    network = network.to(device=device, memory_format=torch.channels_last).train()
+    optimizer = torch.optim.Adam(network.parameters(), 1e-3, fused=device == "cuda")
+    # Rows of height, width, channels, seen as channels first: that is what channels_last is.
+    pixels = torch.from_numpy(images).to(device)
+    classes = torch.from_numpy(labels.astype(np.int64)).to(device)
+    mean = torch.full((1, 3, 1, 1), 0.5, device=device)
+    std = torch.full((1, 3, 1, 1), 0.25, device=device)
+    count = len(labels)
+    steps = math.ceil(count / batch)
+
+    def loss_of(x, y):
+        inputs = (x.permute(0, 3, 1, 2).float() / 255 - mean) / std
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == "bfloat16"):
+            logits = network(inputs)
+        return nn.functional.cross_entropy(logits.float(), y)
+
+    compiled = mode != "eager"
+    loss_function = torch.compile(loss_of, mode=mode, dynamic=False) if compiled else loss_of
+
+    def epoch() -> float:
+        order = torch.randperm(count, device=device).repeat(math.ceil(steps * batch / count))
+        total = torch.zeros((), device=device)
+        for index in order[: steps * batch].split(batch):
+            if compiled:
+                torch.compiler.cudagraph_mark_step_begin()
+            optimizer.zero_grad()
+            loss = loss_function(pixels[index], classes[index])
+            loss.backward()
+            optimizer.step()
+            total += loss.detach()
+        return float(total) / steps  # which waits for the device
+
+    return epoch
+
+
+def main() -> None:
+    """Measure every mode, and print each as it is there."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--width", type=float, required=True)
+    parser.add_argument("--images", type=int, required=True)
+    parser.add_argument("--batch", type=int, required=True)
+    parser.add_argument("--size", type=int, required=True)
+    parser.add_argument("--epochs", type=int, required=True)
+    parser.add_argument("--dtype", required=True)
+    parser.add_argument("--device", choices=("cuda", "cpu"), required=True)
+    options = parser.parse_args()
+    # As JAX has it by default: float32 products by the matrix units, in less than float32.
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
+    shape = (options.size, options.size, 3)
+    model = create(options.model, image_shape=shape, num_classes=10, width=options.width)
+    images, labels = random_images(options.images, options.size)
+    for mode in MODES:
+        torch.compiler.reset()
+        row: dict[str, Any] = {"mode": mode}
+        try:
+            network = twin(model, options.size)
+            row["parameters"] = parameters(network)
+            epoch = epoch_of(
+                network,
+                images,
+                labels,
+                batch=min(options.batch, options.images),
+                dtype=options.dtype,
+                device=options.device,
+                mode=mode,
+            )
+            seconds = []
+            for _ in range(options.epochs):
+                started = time.perf_counter()
+                row["loss"] = round(epoch(), 4)
+                seconds.append(time.perf_counter() - started)
+            # The first compiles, or chooses among cuDNN's algorithms.
+            row |= {"first_s": round(seconds[0], 2), **epoch_summary(seconds[1:])}
+        except Exception as error:  # of the compiler, whatever it is: the other modes still count
+            message = next(iter(str(error).splitlines()), "")
+            row["failed"] = f"{type(error).__name__}: {message}"[:300]
+        print(json.dumps(row), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Operations and bytes of a program, counted on the CPU whatever the device."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from dcmu_jax.training.flops import ProgramCost, compiler_cost, program_cost, program_flops
+
+A, B = jnp.ones((8, 16)), jnp.ones((16, 4))
+seen = []
+
+
+def _product(scale, a, b):
+    seen.append(jax.config.jax_default_device)
+    return scale * (a @ b)
+
+
+def test_a_known_program_counted_for_the_cpu():
+    cost = program_cost(_product, 3, A, B)
+    # The product; then each of its 32 entries times the scale.
+    assert cost.flops == 2 * 8 * 16 * 4 + 32 == program_flops(_product, 3, A, B)
+    assert cost.bytes >= A.nbytes + B.nbytes + 4 * 32
+    # Plugins of GPUs count nothing before optimisation, so the device must not matter.
+    assert seen == [jax.local_devices(backend="cpu")[0]]
+
+
+def test_no_cpu_no_count(monkeypatch):
+    def none(**_):
+        raise RuntimeError("Unknown backend cpu")
+
+    monkeypatch.setattr(jax, "local_devices", none)
+    assert program_cost(_product, 5, A, B) == ProgramCost(None, None)
+
+
+@pytest.mark.parametrize(
+    ("analysis", "flops", "count"),
+    [
+        (None, None, None),
+        ([], None, None),
+        ({}, None, None),
+        ([{"flops": 3.0, "bytes accessed": 4.0}], 3.0, 4.0),
+        ({"flops": -1.0, "bytes accessed": 0.0}, None, None),
+        ({"flops": 5, "utilization": 1.0}, 5.0, None),
+    ],
+)
+def test_what_compilers_say(analysis, flops, count):
+    assert compiler_cost(analysis) == ProgramCost(flops, count)
