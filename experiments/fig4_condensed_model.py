@@ -33,6 +33,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
+import jax
 import tyro
 
 from dcmu_jax.applications.condensed_model_bench import CondensedModelBench
@@ -299,6 +300,7 @@ def main() -> None:
     curve: list[dict] = []
     for seed in options.seeds:
         compared, points = measure(options, scale, seed)
+        jax.clear_caches()  # a process may not have the programs of three seeds mapped at a time
         rows, curve = rows + compared, curve + points
     name = f"fig4_condensed_model_{options.scale}"
     shown = [{k: v for k, v in row.items() if k != "recipe"} for row in rows + curve]
