@@ -2,7 +2,7 @@
 
 Command:  python -m experiments.benchmarks.out_of_core
           (from the root of the repository)
-Needs:    1 CPU core, 2 GB of memory, 1 GB of disk, some minutes (five beside other work).
+Needs:    1 CPU core, 2 GB of memory, 1 GB of disk, some 5 minutes beside other work.
 Aim:      the same bank, bit for bit, in memory that grows far less than the images.
 
 Every bank is made in a process of its own: of synthetic 32x32x3 images in a folder of ``.npy``
