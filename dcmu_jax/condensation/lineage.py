@@ -1,7 +1,8 @@
 """Clusters and features that no sample of the training set had a part in.
 
 A bank made of them is *clean*: the image of a cluster depends on the samples of that cluster and on
-nothing else, so that forgetting a sample leaves every other cluster as if it had never been there.
+nothing else, so that forgetting a sample leaves the image of every other cluster as it would be
+had any other pixels stood there.
 """
 
 from __future__ import annotations
