@@ -49,8 +49,8 @@ def patches(
     """The pixels under a kernel of ``size`` at each of its positions.
 
     Static slices only, so that its gradient is padding and sums, never a convolution. Columns
-    first, then rows of those: with few channels a third of the copies are then three times as
-    wide, which saves the first layer half of its time on one core. The last axis runs over kernel
+    first, then rows of those: with few channels, as in the first layer, most of the copying
+    is then done in pieces three times as wide. The last axis runs over kernel
     rows, then columns, then channels, like a flattened HWIO kernel.
     """
     x = jnp.pad(x, ((0, 0), *(tuple(p) for p in pads), (0, 0)))
