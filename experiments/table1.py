@@ -33,6 +33,7 @@ import tyro
 
 from dcmu_jax.metrics.ranks import rank_methods
 from dcmu_jax.metrics.rbe import rbe
+from dcmu_jax.pipeline.config import PRESETS
 from dcmu_jax.unlearning.registry import METHODS
 from experiments.benchmarks.record import RESULTS, write_result
 from experiments.grid import AGAIN, Bench, Group, Settings, kind_of, scored_cells
@@ -126,12 +127,28 @@ def tuned(scale: str, group: Group) -> Settings:
     }
 
 
-def measure_group(scale: str, group: Group, methods: tuple[str, ...], out: Path) -> list[dict]:
-    """The rows of a group, measured where they are not there yet."""
+def prepare_group(group: Group, methods: tuple[str, ...], out: Path) -> None:
+    """The original of a group and the offline phases of its presets, where they are not there."""
+    run = Bench(group, out).run
+    run.train()
+    for name in methods:
+        if name in PRESETS:
+            run.prepare(name)
+    jax.clear_caches()
+
+
+def measure_group(
+    scale: str,
+    group: Group,
+    methods: tuple[str, ...],
+    out: Path,
+    requests: tuple[str, ...] | None = None,
+) -> list[dict]:
+    """The rows of a group, measured where they are not there yet; of some of its requests."""
     bench = Bench(group, out)
     settings = tuned(scale, group)
     rows = []
-    for text in SCALES[scale].requests:
+    for text in requests or SCALES[scale].requests:
         request = request_of(text, group.dataset)
         for name in methods:
             row = bench.cell(request, name, settings.get(kind_of(request), {}).get(name))
