@@ -38,6 +38,7 @@ from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.training.population import member as one_of
 from dcmu_jax.training.population import population_logits, stack
 from dcmu_jax.unlearning.task import Training
+from experiments.beside import Step
 from experiments.tables import without_folders
 
 UNLEARNED = {
@@ -60,6 +61,7 @@ GRIDS: dict[str, tuple[float, ...]] = {
 DEFENCES = ("original", *UNLEARNED, *GRIDS, "output")
 INVERTED = ("original", "dp_adam", "dp_sgd", *UNLEARNED)
 _TUNING_SEED = 1000
+_NOT_OF_A_CELL = ("seeds", "chunk", "workers")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -84,6 +86,7 @@ class Options:
         matched: the defence whose accuracy the rivals are tuned to.
         inversion_epochs: of the InverterNet.
         chunk: networks that train side by side.
+        workers: processes beside each other; see ``experiments.beside``.
         out: where the cells lie.
     """
 
@@ -104,6 +107,7 @@ class Options:
     matched: str = "unlearned_otsu"
     inversion_epochs: int = 100
     chunk: int = 4
+    workers: int = 1
     out: Path = Path("runs/fig3")
 
 
@@ -153,7 +157,7 @@ class Cells:
 
     def _identity(self) -> str:
         """Name of the folder: other options, another folder; more seeds, the same."""
-        told = {k: v for k, v in self.settings().items() if k not in ("seeds", "chunk")}
+        told = {k: v for k, v in self.settings().items() if k not in _NOT_OF_A_CELL}
         data = self.splits.train.fingerprint()
         return f"{self.splits.name}-{named_seed(0, json.dumps([told, data], sort_keys=True)):08x}"
 
@@ -367,6 +371,11 @@ class Cells:
                 chosen[name] = min(grid, key=lambda s, found=found: abs(found[s] - wanted))
         return chosen
 
+    def tune(self, name: str) -> None:
+        """What ``strengths`` asks of a rival, or of the defence they are matched to."""
+        for strength in GRIDS.get(name, (None,)):
+            self._tuning_accuracy(name, strength)
+
     def _tuning_accuracy(self, name: str, strength: float | None) -> float:
         """Accuracy (%) on the tuning half, of two networks of a seed that nothing else uses."""
         label = name if strength is None else f"{name}-{strength:g}"
@@ -388,6 +397,27 @@ class Cells:
         """OM and classes of the training set of the first network of the first seed."""
         train = self.splits.train.take(self.members(0)[0])
         return overfitting_metric(self.network("original"), train).values, train.labels
+
+
+def tune(options: Options, name: str) -> None:
+    """A step: see ``Cells.tune``."""
+    Cells(options).tune(name)
+
+
+def measure(options: Options, seed: int, name: str) -> None:
+    """A step: see ``Cells.population``."""
+    Cells(options).population(seed, name)
+
+
+def steps(options: Options) -> list[Step]:
+    """All that is trained, in pieces for several workers."""
+    tuned = tuple(("tune", name) for name in (options.matched, *GRIDS))
+    found = [Step(key, tune, (options, key[1]), programs=key) for key in tuned]
+    for seed in range(options.seeds):
+        for name in DEFENCES:
+            needs = tuned if name in GRIDS else () if name == "original" else ((seed, "original"),)
+            found.append(Step((seed, name), measure, (options, seed, name), needs, name))
+    return found
 
 
 def draw_inversions(cells: Cells) -> Figure:

@@ -43,8 +43,9 @@ from dcmu_jax.reporting.defence import (
 )
 from dcmu_jax.reporting.sections import Conclusion
 from experiments.benchmarks.record import RESULTS, write_result
+from experiments.beside import run_beside
 from experiments.captions import write_captions
-from experiments.fig3_cells import DEFENCES, Cells, Options, draw_inversions
+from experiments.fig3_cells import DEFENCES, Cells, Options, draw_inversions, steps
 from experiments.tables import mean_and_interval, without_folders
 
 LABELS = {
@@ -155,6 +156,8 @@ def radar_row(row: dict, best: float, fastest: float, classes: int) -> dict[str,
 def main() -> None:
     """Measure what is not there yet, attack, write, draw."""
     options = tyro.cli(Options, description=__doc__)
+    if options.workers > 1:
+        run_beside(steps(options), options.workers, options.out / "compiled")
     cells = Cells(options)
     rows: dict[str, dict[str, list[float]]] = {}
     about: dict[str, list[dict]] = {}

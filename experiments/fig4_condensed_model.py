@@ -68,11 +68,15 @@ from dcmu_jax.reporting.condensed_model import (
 )
 from dcmu_jax.unlearning.task import Training
 from experiments.benchmarks.record import RESULTS, write_result
+from experiments.beside import Step, run_beside
 from experiments.captions import write_captions
 from experiments.tables import mean_and_interval, without_folders, write_rows
 
-PUBLISHED = "published"
-"""The row of the paper's architecture, with the target attached."""
+RECOMMENDED, PUBLISHED = "recommended", "published"
+"""The condensed models; the latter of the paper's architecture, and its row with the target."""
+
+PREPARED = "prepared"
+"""The step of what all rows of a seed share."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -190,6 +194,7 @@ class Options:
         scale: see SCALES.
         request: what must go.
         seeds: of the constructions; each draws its own forget set.
+        workers: processes beside each other; see ``experiments.beside``.
         out: where the rows lie.
     """
 
@@ -197,6 +202,7 @@ class Options:
     scale: Literal["trial", "small", "full"] = "small"
     request: str = "random:0.1"
     seeds: tuple[int, ...] = (1, 2, 3)
+    workers: int = 1
     out: Path = Path("runs/fig4_condensed_model")
 
 
@@ -221,43 +227,89 @@ def ways(scale: Scale) -> dict[str, Recipe]:
     }
 
 
-def measure(options: Options, scale: Scale, seed: int) -> tuple[list[dict], list[dict]]:
-    """Rows of figure 4 and of the curve of one seed."""
-    splits = load(options.dataset)
-    request = parse_request(options.request, splits.train, seed)
+def _bench(options: Options, name: str, seed: int) -> CondensedModelBench:
+    """The ``recommended`` or the ``published`` condensed model of a seed."""
+    scale, splits = SCALES[options.scale], load(options.dataset)
     data = Path(options.dataset.split(":")[-1]).stem
-    largest = max(*scale.curve, scale.per_class)
+    return CondensedModelBench(
+        scale.published if name == PUBLISHED else scale.construction,
+        scale.budget,
+        splits,
+        parse_request(options.request, splits.train, seed),
+        options.out / f"{data}-{options.scale}-{name}-seed{seed}",
+        seed=seed,
+        largest=max(*scale.curve, scale.per_class),
+    )
 
-    def bench(name: str, settings: Construction) -> CondensedModelBench:
-        folder = options.out / f"{data}-{options.scale}-{name}-seed{seed}"
-        return CondensedModelBench(
-            settings, scale.budget, splits, request, folder, seed=seed, largest=largest
-        )
 
-    def row(own: CondensedModelBench, name: str, each: Recipe) -> dict:
-        found = own.row(name, each)
-        print(
-            f"seed {seed} {name} {each.target} {each.per_class}: TeA {found['test_accuracy']:.1f} "
-            f"FA {found['forget_accuracy']:.1f} update {found['update_s']:.1f} s",
-            flush=True,
-        )
-        return found
+def _row(bench: CondensedModelBench, name: str, each: Recipe) -> dict:
+    found = bench.row(name, each)
+    print(
+        f"seed {bench.seed} {name} {each.target} {each.per_class}: "
+        f"TeA {found['test_accuracy']:.1f} FA {found['forget_accuracy']:.1f} "
+        f"update {found['update_s']:.1f} s",
+        flush=True,
+    )
+    return found
 
-    recommended = bench("recommended", scale.construction)
-    rows = []
-    for number, (target, width) in enumerate(scale.targets.items()):
-        for name in scale.main if number else scale.every:
-            wanted = {"target": target, "width": width, "per_class": scale.per_class}
-            rows.append(row(recommended, name, recipe(name, **wanted)))
+
+def prepare_seed(options: Options, seed: int) -> None:
+    """What the rows of a seed share: the condensed model before and after the request, images."""
+    bench, scale = _bench(options, RECOMMENDED, seed), SCALES[options.scale]
+    bench.unlearned()
+    for kind in ("fdm", "dm"):
+        bench.few_images(kind, scale.per_class)
+
+
+def measure_target(options: Options, seed: int, target: str) -> list[dict]:
+    """Rows of figure 4 of one target."""
+    bench, scale = _bench(options, RECOMMENDED, seed), SCALES[options.scale]
+    names = scale.every if target == next(iter(scale.targets)) else scale.main
+    wanted = {"target": target, "width": scale.targets[target], "per_class": scale.per_class}
+    return [_row(bench, name, recipe(name, **wanted)) for name in names]
+
+
+def measure_published(options: Options, seed: int) -> list[dict]:
+    """The row of the paper's architecture."""
+    scale = SCALES[options.scale]
     target, width = next(iter(scale.targets.items()))
     attached = recipe(CONDENSED, target=target, width=width, per_class=scale.per_class)
-    rows.append(row(bench("published", scale.published), PUBLISHED, attached))
-    curve = [
-        row(recommended, name, dataclasses.replace(each, per_class=count))
+    return [_row(_bench(options, PUBLISHED, seed), PUBLISHED, attached)]
+
+
+def measure_curve(options: Options, seed: int) -> list[dict]:
+    """Rows of the curve."""
+    bench, scale = _bench(options, RECOMMENDED, seed), SCALES[options.scale]
+    return [
+        _row(bench, name, dataclasses.replace(each, per_class=count))
         for name, each in ways(scale).items()
         for count in scale.curve
     ]
+
+
+def measure(options: Options, seed: int) -> tuple[list[dict], list[dict]]:
+    """Rows of figure 4 and of the curve of one seed; what is not there yet is measured."""
+    rows = [
+        r for each in SCALES[options.scale].targets for r in measure_target(options, seed, each)
+    ]
+    rows += measure_published(options, seed)
+    curve = measure_curve(options, seed)
+    jax.clear_caches()  # a process may not have the programs of three seeds mapped at a time
     return with_gaps(rows), curve
+
+
+def steps(options: Options) -> list[Step]:
+    """What ``measure`` does, in pieces for several workers; the dearest first."""
+    found = []
+    for seed in options.seeds:
+        shared = (PREPARED, seed)
+        found.append(Step(shared, prepare_seed, (options, seed), programs=PREPARED))
+        for target in reversed(SCALES[options.scale].targets):
+            arguments = (options, seed, target)
+            found.append(Step((target, seed), measure_target, arguments, (shared,), target))
+        found.append(Step((PUBLISHED, seed), measure_published, (options, seed), (), PUBLISHED))
+        found.append(Step(("curve", seed), measure_curve, (options, seed), (shared,), "curve"))
+    return found
 
 
 FIELDS = (
@@ -298,9 +350,10 @@ def main() -> None:
     scale = SCALES[options.scale]
     rows: list[dict] = []
     curve: list[dict] = []
+    if options.workers > 1:
+        run_beside(steps(options), options.workers, options.out / "compiled")
     for seed in options.seeds:
-        compared, points = measure(options, scale, seed)
-        jax.clear_caches()  # a process may not have the programs of three seeds mapped at a time
+        compared, points = measure(options, seed)
         rows, curve = rows + compared, curve + points
     name = f"fig4_condensed_model_{options.scale}"
     shown = [{k: v for k, v in row.items() if k != "recipe"} for row in rows + curve]

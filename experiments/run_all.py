@@ -18,13 +18,9 @@ packed from them. Nothing is run.
 
 from __future__ import annotations
 
-import concurrent.futures
 import csv
 import dataclasses
 import math
-import multiprocessing
-import os
-from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
@@ -41,6 +37,7 @@ from dcmu_jax.pipeline.stages import build_model
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.flops import program_flops
 from experiments.benchmarks.record import RESULTS
+from experiments.beside import Step, run_beside
 from experiments.grid import Group, train_originals_together
 from experiments.table1 import SCALES, groups, measure_group, prepare_group
 
@@ -138,73 +135,31 @@ def print_plan(options: Options, chosen: list[Group], methods: tuple[str, ...]) 
     )
 
 
-@dataclasses.dataclass(frozen=True)
-class Step:
-    """What a worker takes at a time.
-
-    Attributes:
-        group: any.
-        request: one of the group's; ``None`` for what they share, the original and the offline
-            phases, which comes before them.
-    """
-
-    group: Group
-    request: str | None
-
-    @property
-    def programs(self) -> tuple:
-        """Alike for steps that compile the same programs: seeds and requests do not change them."""
-        return dataclasses.replace(self.group, seed=0), self.request is None
-
-
-def next_step(
-    waiting: list[Step], running: Collection[Step], done: Collection[Step]
-) -> Step | None:
-    """What a free worker should take; None if all that waits must go on waiting.
-
-    The first that can begin, unless another worker is just compiling its programs: those a worker
-    finds in the cache when it comes to them later, so it takes other work while there is any.
-    """
-    ready = [s for s in waiting if s.request is None or Step(s.group, None) in done]
-    compiled, compiling = ({s.programs for s in steps} for steps in (done, running))
-    apart = [s for s in ready if s.programs in compiled or s.programs not in compiling]
-    return next(iter(apart or ready), None)
-
-
-def measure_beside(options: Options, chosen: list[Group], methods: tuple[str, ...]) -> None:
-    """All steps of all groups, by ``options.workers`` processes beside each other."""
-    # What one worker has compiled, the others need not. Read by JAX when the workers start.
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str((options.out / "compiled").resolve()))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
-    requests = SCALES[options.scale].requests
+def steps(options: Options, chosen: list[Group], methods: tuple[str, ...]) -> list[Step]:
+    """A group's original and offline phases, then its requests, which share nothing else."""
+    found = []
     # The dearest networks first, or one worker would end long after the others.
-    waiting = [Step(group, request) for group in chosen[::-1] for request in (None, *requests)]
-    running: dict[concurrent.futures.Future, Step] = {}
-    done: set[Step] = set()
-    # JAX's threads do not survive a fork.
-    context = multiprocessing.get_context("spawn")
-    with concurrent.futures.ProcessPoolExecutor(options.workers, mp_context=context) as pool:
-        while waiting or running:
-            while len(running) < options.workers:
-                step = next_step(waiting, running.values(), done)
-                if step is None:
-                    break
-                waiting.remove(step)
-                if step.request is None:
-                    future = pool.submit(prepare_group, step.group, methods, options.out)
-                else:
-                    future = pool.submit(
-                        measure_group,
-                        options.scale,
-                        step.group,
-                        methods,
-                        options.out,
-                        (step.request,),
-                    )
-                running[future] = step
-            for future in concurrent.futures.wait(running, return_when="FIRST_COMPLETED").done:
-                future.result()
-                done.add(running.pop(future))
+    for group in chosen[::-1]:
+        kind = dataclasses.replace(group, seed=0)
+        found.append(
+            Step(
+                group.name,
+                prepare_group,
+                (group, methods, options.out),
+                programs=(kind, "prepared"),
+            )
+        )
+        for request in SCALES[options.scale].requests:
+            found.append(
+                Step(
+                    (group.name, request),
+                    measure_group,
+                    (options.scale, group, methods, options.out, (request,)),
+                    after=(group.name,),
+                    programs=(kind, "measured"),  # a forget set of a class is as large as another
+                )
+            )
+    return found
 
 
 def main() -> None:
@@ -232,7 +187,7 @@ def main() -> None:
         for group_arguments in arguments:
             measure_group(*group_arguments)
         return
-    measure_beside(options, chosen, methods)
+    run_beside(steps(options, chosen, methods), options.workers, options.out / "compiled")
 
 
 if __name__ == "__main__":

@@ -134,7 +134,6 @@ def prepare_group(group: Group, methods: tuple[str, ...], out: Path) -> None:
     for name in methods:
         if name in PRESETS:
             run.prepare(name)
-    jax.clear_caches()
 
 
 def measure_group(

@@ -1,0 +1,91 @@
+"""Steps of an experiment by several processes beside each other."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import multiprocessing
+from collections.abc import Callable, Collection, Hashable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What a worker takes at a time; its results are files.
+
+    Attributes:
+        name: one of its own.
+        call: a function of a module.
+        arguments: of it.
+        after: names of the steps that must be done before.
+        programs: alike for steps that compile the same programs.
+    """
+
+    name: Hashable
+    call: Callable[..., Any]
+    arguments: tuple = ()
+    after: tuple[Hashable, ...] = ()
+    programs: Hashable = None
+
+
+def next_step(
+    waiting: Sequence[Step], running: Collection[Step], done: Collection[Step]
+) -> Step | None:
+    """What a free worker should take; None if all that waits must go on waiting.
+
+    The first that can begin, unless another worker is just compiling its programs: those a worker
+    finds in the cache when it comes to them later, so it takes other work while there is any.
+    """
+    names = {step.name for step in done}
+    ready = [step for step in waiting if names.issuperset(step.after)]
+    compiled, compiling = ({step.programs for step in steps} for steps in (done, running))
+    apart = [s for s in ready if s.programs in compiled or s.programs not in compiling]
+    return next(iter(apart or ready), None)
+
+
+def _begin(cache: str) -> None:
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", cache)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def _taken(call: Callable[..., Any], arguments: tuple) -> None:
+    call(*arguments)
+    # Linux allows a process 65,530 memory maps, and programs take up thousands.
+    jax.clear_caches()
+
+
+def run_beside(steps: Sequence[Step], workers: int, cache: Path) -> None:
+    """Take all steps; ``next_step`` says in which order.
+
+    Args:
+        steps: in the order in which they are taken where nothing speaks against it.
+        workers: processes; each has all devices and cores.
+        cache: folder for compiled programs, if JAX has not been given one: what a worker has
+            compiled no other need compile, nor a later call.
+
+    Raises:
+        Exception: of the first step that failed. Those that were running are waited for.
+    """
+    waiting, done = list(steps), []
+    running: dict[concurrent.futures.Future, Step] = {}
+    # JAX's threads do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(
+        workers, context, _begin, (str(cache.resolve()),)
+    ) as pool:
+        while waiting or running:
+            while len(running) < workers:
+                step = next_step(waiting, list(running.values()), done)
+                if step is None:
+                    break
+                waiting.remove(step)
+                running[pool.submit(_taken, step.call, step.arguments)] = step
+            if not running:
+                raise ValueError(f"Steps that wait for none that is there: {waiting}")
+            for future in concurrent.futures.wait(running, return_when="FIRST_COMPLETED").done:
+                future.result()
+                done.append(running.pop(future))
