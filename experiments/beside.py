@@ -5,6 +5,8 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import multiprocessing
+import multiprocessing.queues
+import os
 from collections.abc import Callable, Collection, Hashable, Sequence
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,16 @@ def next_step(
     return next(iter(apart or ready), None)
 
 
-def _begin(cache: str) -> None:
+def _shares(workers: int) -> list[set[int]]:
+    """Cores for each worker; where that cannot be said or there are too few, empty sets."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+    return [set(cores[i::workers]) if len(cores) >= workers else set() for i in range(workers)]
+
+
+def _begin(cache: str, shares: multiprocessing.queues.Queue) -> None:
+    # Before JAX counts the cores: as many threads in all as there are cores, and none wanders.
+    if cores := shares.get():
+        os.sched_setaffinity(0, cores)
     if not jax.config.jax_compilation_cache_dir:
         jax.config.update("jax_compilation_cache_dir", cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
@@ -63,7 +74,7 @@ def run_beside(steps: Sequence[Step], workers: int, cache: Path) -> None:
 
     Args:
         steps: in the order in which they are taken where nothing speaks against it.
-        workers: processes; each has all devices and cores.
+        workers: processes; each has its share of the cores, and all devices.
         cache: folder for compiled programs, if JAX has not been given one: what a worker has
             compiled no other need compile, nor a later call.
 
@@ -74,8 +85,11 @@ def run_beside(steps: Sequence[Step], workers: int, cache: Path) -> None:
     running: dict[concurrent.futures.Future, Step] = {}
     # JAX's threads do not survive a fork.
     context = multiprocessing.get_context("spawn")
+    shares = context.Queue()
+    for share in _shares(workers):
+        shares.put(share)
     with concurrent.futures.ProcessPoolExecutor(
-        workers, context, _begin, (str(cache.resolve()),)
+        workers, context, _begin, (str(cache.resolve()), shares)
     ) as pool:
         while waiting or running:
             while len(running) < workers:

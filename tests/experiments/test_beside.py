@@ -1,8 +1,10 @@
 """The order in which workers take the steps of an experiment, and that they take them."""
 
+import os
+
 import pytest
 
-from experiments.beside import Step, next_step, run_beside
+from experiments.beside import Step, _shares, next_step, run_beside
 
 
 def _steps(*names: str) -> list[Step]:
@@ -63,6 +65,14 @@ def _write(path, text, needs=None):
     if needs is not None:
         text += needs.read_text()
     path.write_text(text)
+
+
+def test_cores_are_shared_out(monkeypatch):
+    if not hasattr(os, "sched_getaffinity"):
+        pytest.skip("cores cannot be shared out on this system")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {0, 2, 3, 5, 7})
+    assert _shares(2) == [{0, 3, 7}, {2, 5}]
+    assert _shares(6) == [set()] * 6
 
 
 def test_steps_run_in_processes_and_a_failure_is_raised(tmp_path):
