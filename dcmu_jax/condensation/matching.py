@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
@@ -26,6 +26,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
+from dcmu_jax.condensation.chunks import Chunk, ChunkArrays, deal_clusters
 from dcmu_jax.condensation.gauss_newton import newton_step
 from dcmu_jax.condensation.weights import WeightKind, combine, constrain, membership
 from dcmu_jax.data.dataset import Normalisation
@@ -59,7 +60,7 @@ class MatchingConfig:
         tolerance: ``None`` runs all steps. Else a cluster rests where its loss stands as soon as
             ten steps of Adam, or one of newton, lowered it by less than this share.
         chunk: clusters optimised together; bounds memory and changes no result. ``None`` takes
-            the default of the platform (measured on CPU only).
+            the platform's, see ``chunks.default_chunk``.
     """
 
     solver: Literal["adam", "newton"] = "adam"
@@ -100,11 +101,6 @@ class Matched:
     images: np.ndarray
     initial_loss: np.ndarray
     final_loss: np.ndarray
-
-
-def default_chunk() -> int:
-    """Clusters optimised together when the configuration leaves it open."""
-    return 16 if jax.default_backend() == "cpu" else 256
 
 
 def match_clusters(
@@ -157,9 +153,17 @@ def match_clusters(
     at_once = 1 if here is None else here.size
     if here is not None:
         variables, normalisation = placed((variables, normalisation), here, P())
-    chunks = _chunks(pixels, targets, cluster, weights, config, at_once * processes)
+    dealt = deal_clusters(
+        pixels,
+        targets,
+        cluster,
+        weights,
+        width=config.chunk,
+        scale_by_size=config.scale_by_size,
+        at_once=at_once * processes,
+    )
     for number in itertools.count():
-        group = list(itertools.islice(chunks, at_once))
+        group = list(itertools.islice(dealt, at_once))
         if not group:
             break
         if number % processes != own:
@@ -177,67 +181,6 @@ def match_clusters(
     return Matched(out_weights, images, losses[0], losses[1])
 
 
-class _Arrays(NamedTuple):
-    """The arrays of one chunk; padding samples have a cluster number past the last one."""
-
-    pixels: np.ndarray
-    cluster: np.ndarray
-    start: np.ndarray
-    scale: np.ndarray
-    targets: np.ndarray
-    real: np.ndarray
-
-
-class _Chunk(NamedTuple):
-    """Some clusters, padded to the shape all chunks share."""
-
-    samples: np.ndarray
-    clusters: np.ndarray
-    arrays: _Arrays
-
-
-def _chunks(
-    pixels, targets, cluster, weights, config: MatchingConfig, at_once: int = 1
-) -> Iterator[_Chunk]:
-    """Deal the clusters, large to small and back, into chunks of nearly equal numbers of samples.
-
-    Clusters of one sample stay out: their image is the sample, and their loss is 0 at weight 1.
-    Shapes are rounded up so that a slightly different set of clusters is not compiled anew. So many
-    chunks that every device has one, where ``at_once`` of them work.
-    """
-    sizes = np.bincount(cluster)
-    several = np.argsort(-sizes, kind="stable")[: np.count_nonzero(sizes > 1)]
-    if len(several) == 0:
-        return
-    share = -(-len(several) // at_once)
-    width = min(config.chunk or default_chunk(), 1 << (share - 1).bit_length())
-    num_chunks = -(-len(several) // width)
-    dealt = np.full(num_chunks * width, -1)
-    dealt[: len(several)] = several
-    dealt = dealt.reshape(width, num_chunks)
-    dealt[1::2] = dealt[1::2, ::-1]
-    groups = [np.sort(column[column >= 0]) for column in dealt.T]
-    length = max(int(sizes[group].sum()) for group in groups)
-    length = -(-length // width) * width
-    by_cluster = np.argsort(cluster, kind="stable")
-    ends = np.cumsum(sizes)
-    for group in groups:
-        samples = np.concatenate([by_cluster[ends[j] - sizes[j] : ends[j]] for j in group])
-        own = np.repeat(sizes[group], sizes[group])
-        local = np.repeat(np.arange(len(group)), sizes[group])
-        scale = 1.0 / own if config.scale_by_size else np.ones(len(own))
-        pad = (0, length - len(samples))
-        arrays = _Arrays(
-            pixels=np.pad(pixels[samples], (pad, (0, 0), (0, 0), (0, 0))),
-            cluster=np.pad(local, pad, constant_values=width).astype(np.int32),
-            start=np.pad(weights[samples], pad).astype(np.float32),
-            scale=np.pad(scale, pad).astype(np.float32),
-            targets=np.pad(targets[group], ((0, width - len(group)), (0, 0))).astype(np.float32),
-            real=np.arange(width) < len(group),
-        )
-        yield _Chunk(samples, group, arrays)
-
-
 class _Solver(NamedTuple):
     """What the compiled steps depend on besides arrays; hashable."""
 
@@ -252,7 +195,7 @@ def _match_group(
     config: MatchingConfig,
     variables,
     normalisation,
-    group: list[_Chunk],
+    group: list[Chunk],
     mesh: Mesh | None,
 ) -> list[Any]:
     """What ``_match_chunk`` gives for each chunk of a group, one on each device of the mesh."""
@@ -285,7 +228,12 @@ def _on_each(mesh: Mesh | None, function: Callable[..., Any], shared: Any, *own:
 
 
 def _match_chunk(
-    feature_fn, config: MatchingConfig, variables, normalisation, arrays: _Arrays, mesh: Mesh | None
+    feature_fn,
+    config: MatchingConfig,
+    variables,
+    normalisation,
+    arrays: ChunkArrays,
+    mesh: Mesh | None,
 ):
     """Optimise one chunk: its weights, condensed inputs, and losses before and after.
 
@@ -321,7 +269,7 @@ def _match_chunk(
 _normalise = jax.jit(lambda normalisation, pixels: normalisation.apply(pixels))
 
 
-def _residuals(moved, feature_fn, kind: WeightKind, variables, x, arrays: _Arrays):
+def _residuals(moved, feature_fn, kind: WeightKind, variables, x, arrays: ChunkArrays):
     """Weights, condensed inputs, and what the features of each lack to its target."""
     own = membership(jnp.asarray(arrays.cluster), len(arrays.real))
     weights = constrain(kind, moved, arrays.start, arrays.scale, own)
@@ -331,7 +279,7 @@ def _residuals(moved, feature_fn, kind: WeightKind, variables, x, arrays: _Array
 
 
 @functools.partial(jax.jit, static_argnames=("feature_fn", "kind", "mesh"))
-def _evaluate(feature_fn, kind, mesh, moved, variables, x, arrays: _Arrays):
+def _evaluate(feature_fn, kind, mesh, moved, variables, x, arrays: ChunkArrays):
     """Weights, condensed inputs and the loss of each cluster (0 for padding)."""
 
     def here(variables, moved, x, arrays):
@@ -357,7 +305,7 @@ def _advance(feature_fn, solver: _Solver, steps, mesh, moved, state, variables, 
 
 
 def _advance_chunk(
-    feature_fn, solver: _Solver, steps, variables, moved, state, x, arrays: _Arrays, active
+    feature_fn, solver: _Solver, steps, variables, moved, state, x, arrays: ChunkArrays, active
 ):
     """``_advance`` of one chunk."""
 

@@ -95,7 +95,7 @@ def write_certificate(path: Path | str, certificate: Mapping[str, Any], name: st
             summary=certificate_sentences(certificate),
             requests=requests,
             ids=_shown(record.get("forgotten", [])),
-            numbers=flat_rows(numbers),
+            numbers=flat_rows(numbers, digits=5),
             audit=statistics,
             audit_sentence=_audit_sentence(audit),
             hashes=flat_rows(certificate["hashes"]),

@@ -189,12 +189,16 @@ def setting_sections(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[
     return sections + [(str(name), flat_rows(value)) for name, value in nested.items()]
 
 
-def flat_rows(mapping: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Dotted names and values as text, in order."""
+def flat_rows(
+    mapping: Mapping[str, Any], prefix: str = "", digits: int | None = None
+) -> list[tuple[str, str]]:
+    """Dotted names and values as text, in order; floats to so many significant digits, or whole."""
     rows = []
     for name, value in mapping.items():
         if isinstance(value, Mapping) and value:
-            rows += flat_rows(value, f"{prefix}{name}.")
+            rows += flat_rows(value, f"{prefix}{name}.", digits)
+        elif isinstance(value, float) and digits is not None:
+            rows.append((f"{prefix}{name}", f"{value:.{digits}g}"))
         else:
             rows.append((f"{prefix}{name}", _value_text(value)))
     return rows

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.text import Annotation
 from matplotlib.ticker import NullFormatter, ScalarFormatter
+from matplotlib.transforms import Bbox
 
 from dcmu_jax.reporting import style
 
@@ -86,20 +88,22 @@ def draw_pareto(axes: Axes, points: Sequence[Point], floor: float | None = None)
         axes.axhline(floor, color=style.INK, linestyle=":", linewidth=1)
     front = pareto_front(points)
     axes.plot([p.time for p in front], [p.gap for p in front], color="#bbbbbb", zorder=1)
+    names = []
     for number, p in enumerate(points):
         ours = p.method in _OURS
         color = style.method_colors([p.method])[p.method] if ours else _OTHERS
         marker = style.MARKERS[number % len(style.MARKERS)]
         axes.errorbar(p.time, p.gap, p.half, color=color, marker=marker, capsize=2, alpha=0.9)
-        axes.annotate(
+        name = axes.annotate(
             title(p.method),
             (p.time, p.gap),
-            xytext=(5, 4),
+            xytext=_SIDES[0][0],
             textcoords="offset points",
             fontsize=9,
             color=color if ours else style.INK,
             weight="bold" if ours else "normal",
         )
+        names.append(name)
     axes.yaxis.set_major_formatter(ScalarFormatter())
     axes.set_yticks([0, 1, 2, 5, 10, 20, 50])
     axes.set_ylim(0, max([60.0, *(p.gap + p.half for p in points)]))
@@ -110,6 +114,46 @@ def draw_pareto(axes: Axes, points: Sequence[Point], floor: float | None = None)
     ticks = [tick for tick in ticks if low <= tick <= high]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.xaxis.set_minor_formatter(NullFormatter())
+    _keep_apart(axes, names, [(p.time, p.gap) for p in points])
+
+
+_SIDES = tuple(
+    ((across * x, up * y), "left" if across > 0 else "right", "bottom" if up > 0 else "top")
+    for x, y in ((5, 4), (2, 14))
+    for across, up in ((1, 1), (1, -1), (-1, 1), (-1, -1))
+)
+"""Where a name may stand beside its mark: offset in points and alignment, the best liked first."""
+
+
+def _common_area(one: Bbox, other: Bbox) -> float:
+    both = Bbox.intersection(one, other)
+    return 0.0 if both is None else both.width * both.height
+
+
+def _keep_apart(axes: Axes, names: Sequence[Annotation], marks: Sequence[Sequence[float]]) -> None:
+    """Put each name where it covers least of other names and marks, from left to right, once.
+
+    Names in a crowd too dense for all of ``_SIDES`` still overlap.
+    """
+    if not names:
+        return
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()  # lays out, so that boxes are where they will be
+    at = axes.transData.transform(np.asarray(marks))
+    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in at]
+
+    def put(name: Annotation, side: tuple) -> Bbox:
+        name.set(position=side[0], ha=side[1], va=side[2])
+        return name.get_window_extent()
+
+    def hidden(box: Bbox) -> float:
+        outside = box.width * box.height - _common_area(box, axes.get_window_extent())
+        return outside + sum(_common_area(box, other) for other in taken)
+
+    for i in np.argsort(at[:, 0]):
+        best = min(_SIDES, key=lambda side, name=names[i]: hidden(put(name, side)))
+        taken.append(put(names[i], best))
 
 
 def draw_ranks(axes: Axes, mean_ranks: Mapping[str, float], critical_difference: float) -> None:

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dcmu_jax.condensation import MatchingConfig, cluster_means, matching
+from dcmu_jax.condensation import MatchingConfig, cluster_means
+from dcmu_jax.condensation.chunks import default_chunk
 from dcmu_jax.condensation.matching import match_clusters, match_one_cluster
 from dcmu_jax.data.dataset import Normalisation
 from dcmu_jax.errors import InputError
@@ -226,4 +227,4 @@ def test_bad_input(case):
 
 
 def test_default_chunk_is_a_number_of_clusters():
-    assert matching.default_chunk() >= 1
+    assert default_chunk() >= 1

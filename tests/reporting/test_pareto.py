@@ -1,5 +1,7 @@
 """Pictures of many methods: who is on the front, and that every method is there."""
 
+import itertools
+
 from matplotlib.figure import Figure
 
 from dcmu_jax.reporting.pareto import Point, draw_pareto, draw_ranks, pareto_front, title
@@ -25,6 +27,15 @@ def test_every_method_is_drawn_with_its_name():
     shown = {text.get_text() for text in axes.texts}
     assert shown == {"CF", "MU (recommended)", "MU (paper)", "GA", "EU-k"}
     assert axes.get_ylim()[1] >= 20
+
+
+def test_names_of_neighbours_stand_apart_and_inside():
+    axes = Figure(figsize=(6, 5)).subplots()
+    crowd = [Point(m, 0.30 + 0.01 * i, 3.0) for i, m in enumerate(["cf_k", "eu_k", "scrub"])]
+    draw_pareto(axes, [*crowd, Point("recommended", 2.0, 59.0)])
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
+    assert all(axes.bbox.containsx(box.x1) and axes.bbox.containsy(box.y1) for box in boxes)
 
 
 def test_ranks_are_bars_with_the_best_on_top():

@@ -19,6 +19,7 @@ from toys import Noisy, Plain, examples_of, fresh, same_bits, toy_splits
 from dcmu_jax.cli import main
 from dcmu_jax.condensation import MatchingConfig, lloyd, matching
 from dcmu_jax.condensation.building import build_bank
+from dcmu_jax.condensation.chunks import deal_clusters
 from dcmu_jax.errors import InputError
 from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.run import Run
@@ -81,7 +82,7 @@ def test_devices_share_the_clusters_without_a_collective():
 def test_every_device_has_a_chunk():
     sizes = np.repeat(np.arange(6), 4)
     pixels, targets = np.zeros((24, 2, 2, 1), np.uint8), np.zeros((6, 1), np.float32)
-    chunks = matching._chunks(pixels, targets, sizes, np.ones(24), MatchingConfig(), at_once=3)
+    chunks = deal_clusters(pixels, targets, sizes, np.ones(24), at_once=3)
     assert [len(chunk.clusters) for chunk in chunks] == [2, 2, 2]
 
 
