@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.text import Annotation
 from matplotlib.ticker import NullFormatter, ScalarFormatter
-from matplotlib.transforms import Bbox
+from matplotlib.transforms import Bbox, BboxBase
 
 from dcmu_jax.reporting import style
 
@@ -125,7 +125,7 @@ _SIDES = tuple(
 """Where a name may stand beside its mark: offset in points and alignment, the best liked first."""
 
 
-def _common_area(one: Bbox, other: Bbox) -> float:
+def _common_area(one: BboxBase, other: BboxBase) -> float:
     both = Bbox.intersection(one, other)
     return 0.0 if both is None else both.width * both.height
 
@@ -141,13 +141,13 @@ def _keep_apart(axes: Axes, names: Sequence[Annotation], marks: Sequence[Sequenc
     assert figure is not None
     figure.draw_without_rendering()  # lays out, so that boxes are where they will be
     at = axes.transData.transform(np.asarray(marks))
-    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in at]
+    taken: list[BboxBase] = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in at]
 
-    def put(name: Annotation, side: tuple) -> Bbox:
+    def put(name: Annotation, side: tuple) -> BboxBase:
         name.set(position=side[0], ha=side[1], va=side[2])
         return name.get_window_extent()
 
-    def hidden(box: Bbox) -> float:
+    def hidden(box: BboxBase) -> float:
         outside = box.width * box.height - _common_area(box, axes.get_window_extent())
         return outside + sum(_common_area(box, other) for other in taken)
 
