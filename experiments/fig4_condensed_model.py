@@ -3,12 +3,12 @@
 Command:   python -m experiments.fig4_condensed_model --dataset npz:cifar10_small.npz --scale small
            python -m experiments.fig4_condensed_model --dataset npz:cifar10.npz --scale full
 Data:      CIFAR-10; `small`: a subset of it, 500 training and 200 test images per class
-Hardware:  `small`: 2 CPU cores, some 40 minutes a seed beside other work (two were
-           measured); `full`: for one GPU, some 70 minutes as reckoned from the operations at
-           20 TFLOP/s, not run yet. `trial` is for seeing that all of it runs, and shows nothing
-Expected:  `small`, two seeds: at 10 samples per class the target has 47 % through the condensed
-           model, 33 % on the same samples alone, 26 to 29 % on condensed images, 59 % retrained.
-           More samples do not lift it beyond what the small final knows (48 %): the frozen encoder
+Hardware:  `small`: 2 CPU cores, 34 minutes with --workers 2; `full`: for one GPU, some 70
+           minutes as reckoned from the operations at 20 TFLOP/s, not run yet. `trial` is for seeing
+           that all of it runs, and shows nothing
+Expected:  `small`: at 10 samples per class the target has 50 % through the condensed model, 32 %
+           on the same samples alone, 19 to 27 % on condensed images, 59 % retrained. More samples
+           do not lift it beyond what the small final knows (52 %): the frozen encoder
            and decoder are the limit. `full`: 75 % or more is the goal
 
 The published runs trained the old small final once more instead of a target, and reached 54 to
