@@ -1,9 +1,9 @@
 """Unlearning the overfitted samples against differential privacy and its rivals (Figure 3).
 
-Command:   python -m experiments.fig3_dp_competitor --dataset npz:cifar10_small.npz
+Command:   python -m experiments.fig3_dp_competitor --dataset npz:cifar10_small.npz --workers 2
            python -m experiments.fig3_dp_competitor --dataset npz:cifar10.npz --model cnn --width 1
 Data:      a subset of CIFAR-10, 500 training and 200 test images per class
-Hardware:  2 CPU cores, 14 minutes with --workers 2; at full size a GPU
+Hardware:  2 CPU cores, 14 minutes; at full size a GPU
 Expected:  Otsu calls 97 % of the samples overfitted; unlearned as published the network has no
            more test accuracy than after two epochs (early stopping), less than by DP-SGD, and gives
            away far more: LiRA finds 12 % at 1 % false positives, of those 2 %. Unlearning what LiRA

@@ -1,9 +1,9 @@
 """Figures 4 and 11: unlearning in a condensed model, and what a target network gains from it.
 
-Command:   python -m experiments.fig4_condensed_model --dataset npz:cifar10_small.npz --scale small
+Command:   python -m experiments.fig4_condensed_model --dataset npz:cifar10_small.npz --workers 2
            python -m experiments.fig4_condensed_model --dataset npz:cifar10.npz --scale full
 Data:      CIFAR-10; `small`: a subset of it, 500 training and 200 test images per class
-Hardware:  `small`: 2 CPU cores, 34 minutes with --workers 2; `full`: for one GPU, some 70
+Hardware:  `small`: 2 CPU cores, 34 minutes; `full`: for one GPU, some 70
            minutes as reckoned from the operations at 20 TFLOP/s, not run yet. `trial` is for seeing
            that all of it runs, and shows nothing
 Expected:  `small`: at 10 samples per class the target has 50 % through the condensed model, 32 %

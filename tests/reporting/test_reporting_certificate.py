@@ -24,7 +24,7 @@ CERTIFICATE = {
         "retained": 900,
         "looks_at_what_goes": True,
         "reduction": 0.5,
-        "cost": {"online_s": 1.25},
+        "cost": {"online_s": 12.345678901},
         "accuracy": {"retained": 99.5, "test": None},
         "requests": [
             {
@@ -58,6 +58,7 @@ def test_the_page_holds_everything_and_runs_nothing(tmp_path):
         "cd" * 32,
         "files.bank.npz",
         "(300 in all)",
+        "<dd>12.346</dd>",
         "2026-01-01T00:00:00+00:00",
         "default-src 'none'",
     ):
