@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
@@ -58,11 +59,18 @@ def _read_about(path: Path) -> dict[str, Any]:
 
 
 def _read(path: Path, like: dict[str, Any]) -> dict[str, Any]:
-    """The named trees, each with the structure, shapes and dtypes of its twin in ``like``."""
-    arguments = {name: ocp.args.StandardRestore(_plain(tree)) for name, tree in like.items()}
+    """The named trees, each with the structure, shapes and dtypes of its twin in ``like``.
+
+    As arrays like those of a fresh network. Orbax would bind JAX's arrays to their device, which
+    what is computed beside them is not: every program would be compiled a second time.
+    """
+    arguments = {
+        name: ocp.args.StandardRestore(jax.tree.map(np.asarray, tree))
+        for name, tree in like.items()
+    }
     with _checkpointer() as checkpointer:
         restored = checkpointer.restore(path.absolute(), args=ocp.args.Composite(**arguments))
-    return {name: restored[name] for name in like}
+    return {name: jax.tree.map(jnp.asarray, restored[name]) for name in like}
 
 
 def _describe(tree: Any) -> dict[str, str]:
