@@ -3,6 +3,7 @@
 import gc
 import json
 
+import jax
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,6 +12,9 @@ from toys import Noisy, Plain, fresh, same_bits, toy_splits
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.training.checkpoints import load_classifier, save_classifier
+from dcmu_jax.training.examples import Examples
+from dcmu_jax.training.loop import fit
+from dcmu_jax.training.optimizers import Optimizer
 
 TRAIN = toy_splits().train
 
@@ -39,6 +43,22 @@ def test_round_trip(tmp_path, networks, name):
     assert same_bits(loaded.normalisation, saved.normalisation)
     assert (loaded.image_shape, loaded.fingerprint()) == (saved.image_shape, saved.fingerprint())
     np.testing.assert_array_equal(loaded.logits(TRAIN.images), saved.logits(TRAIN.images))
+
+
+def test_a_loaded_network_trains_by_the_program_of_a_fresh_one(tmp_path, networks):
+    fresh_one = networks["noisy"]
+    save_classifier(tmp_path / "network", fresh_one)
+    loaded = load_classifier(tmp_path / "network", fresh_one.model, fresh(Noisy(), TRAIN))
+    examples = Examples.of(TRAIN.images, TRAIN.labels)
+
+    def train(classifier):
+        key, optimizer = jax.random.key(0), Optimizer(learning_rate=0.01)
+        return fit(classifier, examples, epochs=2, key=key, optimizer=optimizer)
+
+    first = train(fresh_one)
+    again = train(loaded)
+    assert again.compile_s == 0
+    assert same_bits(again.classifier.variables, first.classifier.variables)
 
 
 def test_each_part_is_an_item_of_its_own(tmp_path, networks):
