@@ -7,7 +7,10 @@ weights makes it a grouped convolution on every platform. Both agree in value an
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import contextvars
+import math
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal
 
 import jax
@@ -22,6 +25,9 @@ Implementation = Literal["auto", "lax", "dot"]
 IMPLEMENTATIONS: tuple[str, ...] = ("auto", "lax", "dot")
 
 _WINOGRAD_CHANNELS = 32
+_LANES = 16  # of float32 in a vector register of 512 bits
+_PIECE_BYTES = 2**21  # about a core's second-level cache; 1 to 4 MiB measured alike
+_whole = contextvars.ContextVar("whole", default=False)
 
 Padding = str | Sequence[tuple[int, int]]
 """``"SAME"``, ``"VALID"`` or ``((top, bottom), (left, right))``."""
@@ -36,7 +42,7 @@ def resolve_implementation(impl: str) -> str:
     if impl not in IMPLEMENTATIONS:
         raise unknown_name("convolution", impl, IMPLEMENTATIONS)
     if impl == "auto":
-        return "dot" if jax.default_backend() == "cpu" else "lax"
+        return "dot" if _on_cpu() else "lax"
     return impl
 
 
@@ -63,6 +69,11 @@ def patches(
     )
 
 
+def _on_cpu() -> bool:
+    """Whether what has been measured on CPU only holds."""
+    return jax.default_backend() == "cpu"
+
+
 def _suits_winograd(size: tuple[int, int], strides: tuple[int, int], kernel: Array) -> bool:
     """Whether Winograd's form is the faster matrix-product convolution: measured on CPU only.
 
@@ -73,8 +84,55 @@ def _suits_winograd(size: tuple[int, int], strides: tuple[int, int], kernel: Arr
         and strides == (1, 1)
         and min(kernel.shape[2:]) >= _WINOGRAD_CHANNELS
         and kernel.dtype == jnp.float32
-        and jax.default_backend() == "cpu"
+        and _on_cpu()
     )
+
+
+@contextlib.contextmanager
+def whole_batches(whole: bool = True) -> Iterator[None]:
+    """Convolutions that are traced within go through all images of a batch at once.
+
+    For compilers that count a program's operations, who count those of a loop once, and for batches
+    that lie on several devices.
+
+    Args:
+        whole: whether it is so, or as without.
+    """
+    token = _whole.set(whole or _whole.get())
+    try:
+        yield
+    finally:
+        _whole.reset(token)
+
+
+def _by_pieces(
+    convolve: Callable[[Array], Array],
+    x: Float[Array, "batch height width channels"],
+    taps: int,
+    kernel_bytes: int,
+) -> Array:
+    """``convolve(x)``, on CPU some images after others, so that their patches stay in the cache.
+
+    Patches are made again for the gradient instead of being kept. The sums of the kernel's gradient
+    are taken piece by piece; nothing else depends on how many pieces there are.
+
+    Args:
+        convolve: images to images, one independent of the other.
+        x: the images.
+        taps: how many times the patches hold every pixel.
+        kernel_bytes: of what every piece reads again; a piece is not smaller.
+    """
+    batch = x.shape[0]
+    if x.size == 0 or _whole.get() or not _on_cpu():
+        return convolve(x)
+    fitting = max(1, max(_PIECE_BYTES, kernel_bytes) * batch // (taps * x.nbytes))
+    # Pieces of one size, or their gradient would be compiled twice; not of half the room.
+    size = next(n for n in range(min(fitting, batch), 0, -1) if batch % n == 0)
+    if size == batch or 2 * size < fitting:
+        return convolve(x)
+    again = jax.checkpoint(convolve, prevent_cse=False)  # in a loop there is no such elimination
+    y = lax.map(again, x.reshape(batch // size, size, *x.shape[1:]))
+    return y.reshape(batch, *y.shape[2:])
 
 
 def convolve_dot(
@@ -86,18 +144,41 @@ def convolve_dot(
 ) -> Float[Array, "batch out_height out_width out"]:
     """Convolution by matrix products; NHWC and HWIO, as ``lax`` computes it.
 
-    One product of patches, or Winograd's 16 where they are faster.
+    One product of patches, or Winograd's 16 where they are faster. On CPU a large batch goes
+    through in pieces that fit into the cache (see ``whole_batches``).
     """
     size = (kernel.shape[0], kernel.shape[1])
     steps = (strides[0], strides[1])
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(x.shape[1:3], size, steps, padding)
-    if _suits_winograd(size, steps, kernel):
-        return convolve_winograd(x, kernel, padding, precision)
-    columns = patches(x, size, steps, padding)
+    if size == (1, 1) or steps != (1, 1):  # few patches that share pixels, or none
+        return _product(x, kernel, steps, padding, precision)
+    winograd = _suits_winograd(size, steps, kernel)
+
+    def convolve(x: Array) -> Array:
+        if winograd:
+            return convolve_winograd(x, kernel, padding, precision)
+        return _product(x, kernel, steps, padding, precision)
+
+    # Winograd's 4x4 tiles overlap by half, either way.
+    return _by_pieces(convolve, x, 4 if winograd else math.prod(size), kernel.nbytes)
+
+
+def _product(x, kernel, strides, pads, precision) -> Array:
+    """The convolution as one product of patches.
+
+    Two columns of the output at once, out of patches that are wider by one, where there are so few
+    channels that the product would leave lanes of a vector register idle.
+    """
+    out = kernel.shape[-1]
+    width = x.shape[2] + sum(pads[1]) - kernel.shape[1] + 1
+    if strides == (1, 1) and out < _LANES and width % 2 == 0 and _on_cpu():
+        pair = [jnp.pad(kernel, ((0, 0), edge, (0, 0), (0, 0))) for edge in ((0, 1), (1, 0))]
+        kernel, strides = jnp.concatenate(pair, axis=-1), (1, 2)
+    columns = patches(x, (kernel.shape[0], kernel.shape[1]), strides, pads)
     flat = columns.reshape(-1, columns.shape[-1])
     product = jnp.matmul(flat, kernel.reshape(-1, kernel.shape[-1]), precision=precision)
-    return product.reshape(*columns.shape[:-1], kernel.shape[-1])
+    return product.reshape(*columns.shape[:2], -1, out)
 
 
 def _dot_hook(

@@ -16,6 +16,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 from dcmu_jax.data.augmentation import Augmentation, augment
+from dcmu_jax.models.convolution import whole_batches
 from dcmu_jax.models.partition import apply_parts
 from dcmu_jax.training.examples import Examples, Loss
 from dcmu_jax.training.optimizers import Optimizer
@@ -81,9 +82,10 @@ def batch_step(settings: EpochSettings, frozen, normalisation, mask, state: Trai
     objective = functools.partial(
         _objective, settings, frozen, normalisation, state.batch_stats, state.epoch
     )
-    (_, (stats, sums)), grads = jax.value_and_grad(objective, has_aux=True)(
-        state.params, batch, key
-    )
+    with whole_batches(settings.mesh is not None):
+        (_, (stats, sums)), grads = jax.value_and_grad(objective, has_aux=True)(
+            state.params, batch, key
+        )
     return _updated(settings, mask, state, grads, stats), sums
 
 

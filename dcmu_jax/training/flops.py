@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from dcmu_jax.models.convolution import whole_batches
+
 
 class ProgramCost(NamedTuple):
     """What a program costs, operation by operation; None for what is not counted.
@@ -27,6 +29,7 @@ def program_cost(function: Callable[..., Any], settings: Hashable, *args: Any) -
     Nothing runs: the program is traced as for the device at hand, and lowered, once for each
     function, settings and shapes. It is lowered for the CPU, whichever the device: what is counted
     is the program before any compiler works on it, and the plugins of GPUs and TPUs do not count.
+    The body of a loop counts once, but for the pieces of batches that convolutions go through.
 
     Args:
         function: jittable in ``args``; a module-level function, since it is part of a cache key.
@@ -64,6 +67,7 @@ def _lowered(function, settings, shapes: tuple, structure) -> ProgramCost:
         cpu = jax.local_devices(backend="cpu")[0]
     except RuntimeError:  # JAX_PLATFORMS leaves it out
         return ProgramCost(None, None)
-    with jax.default_device(cpu):
+    # The device is part of what a trace belongs to: none that has pieces of batches is taken.
+    with jax.default_device(cpu), whole_batches():
         lowered = jax.jit(function, static_argnums=0).lower(settings, *args)
     return compiler_cost(lowered.cost_analysis())

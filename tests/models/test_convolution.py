@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.convolution import avg_pool, convolution_hook, max_pool, resolve_implementation
+from dcmu_jax.models import convolution
+from dcmu_jax.models.convolution import (
+    avg_pool,
+    convolution_hook,
+    max_pool,
+    resolve_implementation,
+    whole_batches,
+)
 
 EXPLICIT = ((1, 1), (1, 1))
 NHWC = ("NHWC", "HWIO", "NHWC")
@@ -88,6 +95,78 @@ def test_winograd_has_forward_mode_and_second_derivatives():
         return jax.jit(lambda: jax.jvp(jax.grad(loss), (w,), (jnp.ones_like(w),))[1])()
 
     np.testing.assert_allclose(product("dot"), product("lax"), rtol=1e-3, atol=1e-3)
+
+
+on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="CPU only: pieces and pairs")
+
+
+def pieces(fun, *args):
+    """How many pieces the batches of the loops in a program are cut into."""
+    return [
+        e.params["length"] for e in jax.make_jaxpr(fun)(*args).eqns if e.primitive.name == "scan"
+    ]
+
+
+@on_cpu
+@pytest.mark.parametrize(("taps", "channels", "out"), [(9, 4, 5), (9, 4, 16), (4, 32, 32)])
+def test_a_batch_in_pieces_equals_lax_in_value_and_all_derivatives(
+    monkeypatch, taps, channels, out
+):
+    patches, kernel = taps * 4 * 16 * channels, 4 * 9 * channels * out  # bytes
+    monkeypatch.setattr(convolution, "_PIECE_BYTES", 2 * patches)
+    fits = max(2 * patches, kernel) // patches
+    x, w = draw(0, 4 * fits, 4, 4, channels), draw(1, 3, 3, channels, out)
+
+    def loss(impl, x, w):
+        return jnp.tanh(0.1 * convolved(impl, x, w, 1, EXPLICIT)).sum()
+
+    assert pieces(lambda x, w: convolved("dot", x, w, 1, EXPLICIT), x, w) == [4]
+
+    def run(impl):
+        y, back = jax.vjp(lambda x, w: convolved(impl, x, w, 1, EXPLICIT), x, w)
+        along = jax.jvp(jax.grad(lambda w: loss(impl, x, w)), (w,), (jnp.ones_like(w),))[1]
+        return (y, *back(jnp.cos(jnp.arange(y.size, dtype=jnp.float32)).reshape(y.shape)), along)
+
+    with jax.default_matmul_precision("highest"):
+        ours, theirs = jax.jit(lambda: (run("dot"), run("lax")))()
+    for mine, reference in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(mine, reference, rtol=0, atol=1e-5 * np.abs(reference).max())
+
+
+@on_cpu
+@pytest.mark.parametrize(
+    ("budget", "batch", "expected"),
+    [
+        (0, 6, [6]),  # not even one image fits: one after another
+        (4, 6, [2]),
+        (4, 7, []),  # pieces of one would be far smaller than four
+        (4, 4, []),
+        (100, 6, []),
+    ],
+)
+def test_pieces_are_equal_and_near_the_budget(monkeypatch, budget, batch, expected):
+    x, w = draw(0, batch, 16, 16, 2), draw(1, 3, 3, 2, 3)
+    monkeypatch.setattr(convolution, "_PIECE_BYTES", budget * 9 * x[0].nbytes)
+
+    def convolve(x):
+        return convolved("dot", x, w, 1, EXPLICIT)
+
+    assert pieces(convolve, x) == expected
+    with whole_batches():
+        assert pieces(lambda x: convolve(x), x) == []
+    with whole_batches(False):
+        assert pieces(lambda x: convolve(x), x) == expected
+    assert pieces(lambda x: convolved("dot", x, w, 2, EXPLICIT), x) == []
+    assert pieces(lambda x: convolved("dot", x, w[1:2, 1:2], 1, "VALID"), x) == []
+
+
+@on_cpu
+@pytest.mark.parametrize(("width", "out", "columns"), [(6, 5, 10), (5, 5, 5), (6, 16, 16)])
+def test_few_channels_are_computed_two_columns_at_once(width, out, columns):
+    x, w = draw(0, 2, 6, width, 3), draw(1, 3, 3, 3, out)
+    jaxpr = jax.make_jaxpr(lambda x: convolved("dot", x, w, 1, EXPLICIT))(x)
+    made = [e.outvars[0].aval.shape[-1] for e in jaxpr.eqns if e.primitive.name == "dot_general"]
+    assert made == [columns]
 
 
 def test_dot_keeps_the_compute_dtype():

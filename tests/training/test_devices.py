@@ -21,6 +21,8 @@ from dcmu_jax.condensation import MatchingConfig, lloyd, matching
 from dcmu_jax.condensation.building import build_bank
 from dcmu_jax.condensation.chunks import deal_clusters
 from dcmu_jax.errors import InputError
+from dcmu_jax.models import convolution
+from dcmu_jax.models.convnet import ConvNet
 from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.training import loop, meeting
@@ -37,8 +39,14 @@ ROUNDING = 1e-5
 what a batch in the wrong place changes (1e-2 and more)."""
 
 
-@pytest.mark.parametrize(("model", "layers"), [(Plain(), 0), (Noisy(), 3)], ids=["plain", "norm"])
-def test_a_step_exchanges_gradients_once_and_batch_statistics_twice(model, layers):
+@pytest.mark.parametrize(
+    ("model", "layers"),
+    [(Plain(), 0), (Noisy(), 3), (ConvNet(3, 4, conv="dot"), 0)],
+    ids=["plain", "norm", "convolutions"],
+)
+def test_a_step_exchanges_gradients_once_and_batch_statistics_twice(monkeypatch, model, layers):
+    # A batch that lies on several devices must not go through convolutions in pieces.
+    monkeypatch.setattr(convolution, "_PIECE_BYTES", 1)
     with programs(loop, "compiled_epoch", (0,)) as texts:
         loop.fit(
             fresh(model, TRAIN),

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from dcmu_jax.models import convolution
 from dcmu_jax.training.flops import ProgramCost, compiler_cost, program_cost, program_flops
 
 A, B = jnp.ones((8, 16)), jnp.ones((16, 4))
@@ -30,6 +31,23 @@ def test_no_cpu_no_count(monkeypatch):
 
     monkeypatch.setattr(jax, "local_devices", none)
     assert program_cost(_product, 5, A, B) == ProgramCost(None, None)
+
+
+@jax.jit
+def _convolved(precision, x, kernel):
+    return convolution.convolve_dot(x, kernel, (1, 1), "SAME", precision)
+
+
+def test_pieces_of_a_batch_are_counted_all(monkeypatch):
+    x, kernel = jnp.ones((8, 6, 6, 2)), jnp.ones((3, 3, 2, 16))
+    whole = program_flops(_convolved, None, x, kernel)
+    assert whole == pytest.approx(2 * 8 * 36 * 18 * 16, rel=0.05)
+    monkeypatch.setattr(convolution, "_PIECE_BYTES", 1)
+    jax.clear_caches()
+    _convolved(None, x, kernel)  # a trace that JAX keeps, with pieces on CPU
+    x = jnp.concatenate([x, x])
+    _convolved(None, x, kernel)
+    assert program_flops(_convolved, None, x, kernel) == pytest.approx(2 * whole, rel=0.01)
 
 
 @pytest.mark.parametrize(
