@@ -9,7 +9,8 @@ Hardware:  `small`: 2 CPU cores, 26 minutes; `full`: for one GPU, some 70
 Expected:  `small`: at 10 samples per class the target has 45 to 50 % through the condensed model
            (three seeds differ by ten), 31 % on the same samples alone, 22 to 27 % on condensed
            images, 58 % retrained. More samples hardly lift it beyond what the small final knows
-           (46 to 52 %): the frozen encoder and decoder are the limit. `full`: 75 % or more is the goal
+           (46 to 52 %): the frozen encoder and decoder are the limit. `full`: 75 % or more is
+           the goal
 
 The published runs trained the old small final once more instead of a target, and reached 54 to
 57 %. Here `final` is replaced (`dcmu_jax.applications.condensed_model.attach`), and the same target
