@@ -170,9 +170,10 @@ def _product(x, kernel, strides, pads, precision) -> Array:
     Two columns of the output at once, out of patches that are wider by one, where there are so few
     channels that the product would leave lanes of a vector register idle.
     """
-    out = kernel.shape[-1]
-    width = x.shape[2] + sum(pads[1]) - kernel.shape[1] + 1
-    if strides == (1, 1) and out < _LANES and width % 2 == 0 and _on_cpu():
+    columns_of_kernel, _, out = kernel.shape[1:]
+    width = x.shape[2] + sum(pads[1]) - columns_of_kernel + 1
+    pays = strides == (1, 1) and columns_of_kernel > 1 and out < _LANES
+    if pays and width % 2 == 0 and _on_cpu():
         pair = [jnp.pad(kernel, ((0, 0), edge, (0, 0), (0, 0))) for edge in ((0, 1), (1, 0))]
         kernel, strides = jnp.concatenate(pair, axis=-1), (1, 2)
     columns = patches(x, (kernel.shape[0], kernel.shape[1]), strides, pads)

@@ -80,7 +80,7 @@ def _dealt(
     The last batch is filled up by repeating the first rows, so that ``fun`` compiles once.
     """
     count = len(arrays[0])
-    size = min(batch_size or default_batch(), max(count, 1))
+    size = min(default_batch() if batch_size is None else batch_size, max(count, 1))
 
     def rows_of(array: np.ndarray, low: int) -> np.ndarray:
         if low + size <= count:

@@ -161,10 +161,13 @@ def test_pieces_are_equal_and_near_the_budget(monkeypatch, budget, batch, expect
 
 
 @on_cpu
-@pytest.mark.parametrize(("width", "out", "columns"), [(6, 5, 10), (5, 5, 5), (6, 16, 16)])
-def test_few_channels_are_computed_two_columns_at_once(width, out, columns):
-    x, w = draw(0, 2, 6, width, 3), draw(1, 3, 3, 3, out)
-    jaxpr = jax.make_jaxpr(lambda x: convolved("dot", x, w, 1, EXPLICIT))(x)
+@pytest.mark.parametrize(
+    ("kernel", "width", "out", "columns"),
+    [(3, 6, 5, 10), (3, 5, 5, 5), (3, 6, 16, 16), (1, 6, 5, 5)],
+)
+def test_few_channels_are_computed_two_columns_at_once(kernel, width, out, columns):
+    x, w = draw(0, 2, 6, width, 3), draw(1, kernel, kernel, 3, out)
+    jaxpr = jax.make_jaxpr(lambda x: convolved("dot", x, w, 1, "SAME"))(x)
     made = [e.outvars[0].aval.shape[-1] for e in jaxpr.eqns if e.primitive.name == "dot_general"]
     assert made == [columns]
 
