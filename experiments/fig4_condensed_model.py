@@ -6,10 +6,10 @@ Data:      CIFAR-10; `small`: a subset of it, 500 training and 200 test images p
 Hardware:  `small`: 2 CPU cores, 26 minutes; `full`: for one GPU, some 70
            minutes as reckoned from the operations at 20 TFLOP/s, not run yet. `trial` is for seeing
            that all of it runs, and shows nothing
-Expected:  `small`: at 10 samples per class the target has 45 to 50 % through the condensed model
-           (three seeds differ by ten), 31 % on the same samples alone, 22 to 27 % on condensed
+Expected:  `small`: at 10 samples per class the target has 45 ± 11 % through the condensed model
+           (three seeds differ by eight), 31 % on the same samples alone, 22 to 27 % on condensed
            images, 58 % retrained. More samples hardly lift it beyond what the small final knows
-           (46 to 52 %): the frozen encoder and decoder are the limit. `full`: 75 % or more is
+           (46 ± 13 %): the frozen encoder and decoder are the limit. `full`: 75 % or more is
            the goal
 
 The published runs trained the old small final once more instead of a target, and reached 54 to
