@@ -22,7 +22,7 @@ from dcmu_jax.cli_condensed_model import (
 from dcmu_jax.cli_service import SERVICE_COMMANDS
 from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.pipeline.auditing import audit_run
-from dcmu_jax.pipeline.config import RunConfig, preset
+from dcmu_jax.pipeline.config import PRESETS, RunConfig
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.pipeline.stages import short_classes
 from dcmu_jax.reporting.audits import (
@@ -307,8 +307,9 @@ def _parse(command: str, argv: Sequence[str]) -> Any:
     options: dict[str, Any] = {}
     if kind is _NewRun:
         chosen, model = _value_of("preset", argv, "recommended"), _value_of("model", argv, "mlp")
-        config = RunConfig(preset=chosen, model=model, method=preset(chosen, model))
-        options["default"] = _NewRun(config=config)
+        if chosen not in PRESETS:
+            raise unknown_name("preset", chosen, PRESETS)
+        options["default"] = _NewRun(config=RunConfig(preset=chosen, model=model))
     if kind is CondensedModelCommand:
         chosen = _value_of("preset", argv, "recommended")
         options["default"] = condensed_model_defaults(chosen, _value_of("run", argv, ""))

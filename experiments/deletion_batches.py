@@ -34,7 +34,7 @@ from matplotlib.figure import Figure
 
 from dcmu_jax.data.requests import request_for_ids
 from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import NetworkOptions, RunConfig, preset
+from dcmu_jax.pipeline.config import NetworkOptions, RunConfig
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.reporting import style
 from dcmu_jax.service import Workspace
@@ -84,7 +84,6 @@ def _config(options: Options, seed: int) -> RunConfig:
         forget_seed=seed,
         unlearning_seed=seed + 100,
         network=NetworkOptions(width=options.width),
-        method=preset(options.method, options.model),
     )
 
 

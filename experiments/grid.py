@@ -21,7 +21,7 @@ from dcmu_jax.files import write_json
 from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.scores import nomus, with_scores, zero_retrain_forgetting
 from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import PRESETS, MethodOptions, NetworkOptions, RunConfig, preset
+from dcmu_jax.pipeline.config import PRESETS, MethodOptions, NetworkOptions, RunConfig
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.training.checkpoints import save_classifier
 from dcmu_jax.training.classifier import fresh_classifier
@@ -72,7 +72,6 @@ class Group:
             unlearning_seed=self.seed + 100,
             network=NetworkOptions(width=self.width),
             training=Training(epochs=self.epochs),
-            method=preset("recommended", self.model),
         )
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import tyro
 
-from dcmu_jax.pipeline.config import RunConfig, preset
+from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.reporting.comparison import compare
 from dcmu_jax.reporting.progress import training_progress
@@ -87,7 +87,6 @@ def run_cell(settings: Settings, seed: int, text: str) -> list[dict]:
         seed=seed,
         forget_seed=seed,
         unlearning_seed=seed + 100,
-        method=preset(settings.preset, settings.model),
     )
     directory = settings.out / f"{settings.model}-seed{seed}"
     start = Run.open if directory.exists() else lambda path, **kw: Run.create(path, config, **kw)

@@ -44,7 +44,7 @@ from dcmu_jax.data.requests import ForgetRequest, parse_request
 from dcmu_jax.data.sources import load
 from dcmu_jax.models.partition import apply_parts
 from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import PRESETS, NetworkOptions, RunConfig, preset
+from dcmu_jax.pipeline.config import PRESETS, NetworkOptions, RunConfig
 from dcmu_jax.reporting import style
 from dcmu_jax.reporting.pareto import title
 from dcmu_jax.training.classifier import fresh_classifier
@@ -104,7 +104,6 @@ def config_of(options: Options, seed: int) -> RunConfig:
         unlearning_seed=seed,
         network=NetworkOptions(width=options.width),
         training=Training(epochs=options.epochs),
-        method=preset("recommended", options.model),
     )
 
 

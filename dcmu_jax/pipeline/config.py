@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import pydantic
 
@@ -273,6 +273,10 @@ def preset(name: str, model: str) -> MethodOptions:
     return PRESETS[name](model)
 
 
+_FOLLOWS = "_follows"
+"""Mark on a method that nobody gave: no field, so that a changed copy of it has none."""
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RunConfig:
     """A whole run.
@@ -281,9 +285,10 @@ class RunConfig:
         dataset: digits, npz:PATH, npy:FOLDER, cifar10, svhn, tfds:NAME or synthetic.
         model: mlp, cnn, convnet, vgg16 or resnet18.
         forget: what must go: random:0.1, class:2, ids:FILE, or several joined by +.
-        preset: where the settings of the method started from: recommended or paper.
-        rivals: methods to compare with.
-        settings: of rivals, where they are not the published ones: method -> setting -> value.
+        preset: the method of the run: recommended, condensed or paper.
+        rivals: methods to compare with; presets among them have their own settings.
+        settings: of rivals, where they are not the published ones: method -> setting -> value, as
+            in ``{"paper": {"online": {"rounds": 5}}}``.
         seed: of the original network.
         forget_seed: of what a random request draws.
         unlearning_seed: of every unlearning method, retraining included.
@@ -291,7 +296,14 @@ class RunConfig:
         data: see ``DataOptions``.
         network: see ``NetworkOptions``.
         training: of the original and of the retrained network.
-        method: see ``MethodOptions``.
+        method: settings of ``preset``, and of no preset among the rivals, see ``MethodOptions``.
+            Those of the preset for the model if not given; they then follow when a copy
+            (``dataclasses.replace``) has another preset or model. Given ones stay as they are.
+
+    >>> RunConfig(preset="paper").method == preset("paper", "mlp")
+    True
+    >>> dataclasses.replace(RunConfig(), model="cnn").method == preset("recommended", "cnn")
+    True
     """
 
     dataset: str = "digits"
@@ -307,7 +319,15 @@ class RunConfig:
     data: DataOptions = DataOptions()
     network: NetworkOptions = NetworkOptions()
     training: Training = Training()
-    method: MethodOptions = dataclasses.field(default_factory=lambda: recommended_preset("mlp"))
+    method: MethodOptions = dataclasses.field(default=cast(MethodOptions, None))
+
+    def __post_init__(self):
+        # An unknown preset is refused by ``check``, in the words that belong to it.
+        own = PRESETS.get(self.preset, recommended_preset)(self.model)
+        given = cast(MethodOptions | None, self.method)
+        if given is None or given == own or getattr(given, _FOLLOWS, False):
+            object.__setattr__(own, _FOLLOWS, True)
+            object.__setattr__(self, "method", own)
 
     def check(self) -> None:
         """Raise ``InputError`` for settings that are wrong whatever the data is."""

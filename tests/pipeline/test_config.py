@@ -2,6 +2,8 @@
 
 import ast
 import dataclasses
+import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,67 @@ def test_presets_are_plain_values(name, model):
     assert type(options) is MethodOptions and type(options.online) is ModularUnlearning
     assert options == preset(name, model)
     RunConfig(preset=name, method=options).check()
+
+
+FOLLOWING = {
+    "preset": (lambda: RunConfig(preset="paper"), "paper", "mlp"),
+    "model": (lambda: RunConfig(model="cnn"), "recommended", "cnn"),
+    "both": (lambda: RunConfig(preset="paper", model="resnet18"), "paper", "resnet18"),
+    "copy": (lambda: dataclasses.replace(RunConfig(), model="cnn"), "recommended", "cnn"),
+    "copy of a copy": (
+        lambda: dataclasses.replace(
+            dataclasses.replace(RunConfig(), seed=3), preset="condensed", model="convnet"
+        ),
+        "condensed",
+        "convnet",
+    ),
+    "back": (
+        lambda: dataclasses.replace(dataclasses.replace(RunConfig(), model="cnn"), model="mlp"),
+        "recommended",
+        "mlp",
+    ),
+    "saved": (
+        lambda: dataclasses.replace(from_json(to_json(RunConfig()), "x"), model="cnn"),
+        "recommended",
+        "cnn",
+    ),
+    "sent": (
+        lambda: dataclasses.replace(pickle.loads(pickle.dumps(RunConfig())), model="cnn"),
+        "recommended",
+        "cnn",
+    ),
+    "said": (
+        lambda: dataclasses.replace(RunConfig(method=preset("recommended", "mlp")), preset="paper"),
+        "paper",
+        "mlp",
+    ),
+}
+
+
+@pytest.mark.parametrize("way", FOLLOWING)
+def test_the_method_follows_from_preset_and_model(way):
+    make, name, model = FOLLOWING[way]
+    config = make()
+    assert (config.preset, config.model) == (name, model)
+    assert config.method == preset(name, model)
+    assert (
+        json.loads(to_json(config))["method"]["online"]
+        == json.loads(to_json(RunConfig(preset=name, model=model, method=preset(name, model))))[
+            "method"
+        ]["online"]
+    )
+    assert from_json(to_json(config), "config.json") == config
+
+
+def test_a_method_that_is_given_stays():
+    given = dataclasses.replace(preset("recommended", "mlp"), control="all")
+    changed = dataclasses.replace(RunConfig().method, control="all")
+    for method in (given, changed, preset("condensed", "cnn")):
+        config = RunConfig(method=method)
+        assert config.method == method
+        other = dataclasses.replace(config, model="cnn", preset="paper")
+        assert other.method == method
+        assert dataclasses.replace(from_json(to_json(config), "x"), model="vgg16").method == method
 
 
 def test_an_unknown_preset():
