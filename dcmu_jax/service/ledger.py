@@ -54,6 +54,10 @@ class Requested:
         reference: the client's own name of it, if it gave one.
         ids: that it named and no earlier line did; ascending. None, where a request with a
             reference named only such as were known before.
+        asked: SHA-256 of all ids that it named or drew (``requesting.ids_digest``). None in
+            ledgers that are older than this field.
+        drawn: SHA-256 of what a ``random`` was drawn beside, and of its fraction
+            (``requesting.Terms``). None where nothing was drawn, or as ``asked``.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -61,6 +65,8 @@ class Requested:
     text: str
     reference: str | None
     ids: tuple[int, ...]
+    asked: Hash | None = None
+    drawn: Hash | None = None
     previous: str
     time: str
 

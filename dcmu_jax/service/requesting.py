@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.data.requests import parse_request
 from dcmu_jax.errors import InputError
 from dcmu_jax.service.history import History
+from dcmu_jax.service.ledger import sha256
 from dcmu_jax.training.keys import named_seed
 
 
@@ -54,36 +56,87 @@ def known_samples(ids: np.ndarray, labels: np.ndarray, num_classes: int) -> Data
     return Dataset(np.empty((len(ids), 1, 1, 0), np.uint8), labels, ids, num_classes)
 
 
-def read_request(text: str, known: Dataset, history: History, seed: int) -> np.ndarray:
-    """The ids that a request names, int64, ascending; forgotten and pending ones among them.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Terms:
+    """What a request says before anything is drawn.
 
-    ``ids`` and ``class`` name samples whatever became of them; ``random`` draws from those that
-    are neither forgotten nor pending.
+    Attributes:
+        text: as it was written.
+        ids: int64, ascending: what ``ids`` and ``class`` name, whatever became of it.
+        draws: the ``random`` terms.
+    """
+
+    text: str
+    ids: np.ndarray
+    draws: tuple[str, ...]
+
+    def digest(self) -> str:
+        """SHA-256 of the ids and of the fractions that are drawn beside them."""
+        fractions = sorted(_fraction(term) for term in self.draws)
+        return sha256(f"{ids_digest(self.ids)} {fractions}".encode())
+
+
+def _fraction(term: str) -> str:
+    value = term.partition(":")[2].strip()
+    try:
+        return repr(float(value))
+    except ValueError:  # no fraction; what draws says so
+        return value
+
+
+def ids_digest(ids: np.ndarray) -> str:
+    """SHA-256 of ids, whatever their order."""
+    return sha256(np.unique(ids).astype("<i8").tobytes())
+
+
+def read_terms(text: Any, known: Dataset) -> Terms:
+    """Read a request as far as nothing is drawn.
 
     Args:
         text: see ``data.requests.parse_request``.
         known: every sample that the workspace was created with (``known_samples``).
+
+    Raises:
+        InputError: see ``parse_request``; or ``text`` is no text.
+    """
+    if not isinstance(text, str):
+        raise InputError(
+            f"A request of type {type(text).__name__}",
+            "text: ids:3,17,29, ids:FILE, class:2 or random:0.1, joined by +",
+            "Write ids as 'ids:' + ','.join(map(str, ids))",
+        )
+    terms = [term.strip() for term in re.split(r"\+(?=\s*[A-Za-z_]+:)", text)]
+    draws = tuple(term for term in terms if term.startswith("random"))
+    named = [term for term in terms if term not in draws]
+    ids = np.empty(0, np.int64)
+    if named or not draws:
+        ids = parse_request("+".join(named), known, 0).ids
+    return Terms(text, ids, draws)
+
+
+def read_request(terms: Terms, known: Dataset, history: History, seed: int) -> np.ndarray:
+    """The ids that a request asks for, int64, ascending; forgotten and pending ones among them.
+
+    ``random`` draws from those that are neither forgotten nor pending.
+
+    Args:
+        terms: see ``read_terms``.
+        known: likewise.
         history: of the ledger.
         seed: of ``random``; each draw is another.
 
     Raises:
         InputError: see ``parse_request``; or the request leaves no sample to train on.
     """
-    gone = np.concatenate([history.forgotten, history.waiting])
-    terms = [term.strip() for term in re.split(r"\+(?=\s*[A-Za-z_]+:)", text)]
-    drawn = [term for term in terms if term.startswith("random")]
-    named = [term for term in terms if term not in drawn]
-    ids = np.empty(0, np.int64)
-    if named or not drawn:
-        ids = parse_request("+".join(named), known, 0).ids
-    if drawn:
+    gone, ids = np.concatenate([history.forgotten, history.waiting]), terms.ids
+    if terms.draws:
         active = known.without(np.concatenate([gone, ids]))
         if len(active) < 2:
-            raise _nothing_left(text)
+            raise _nothing_left(terms.text)
         lot = named_seed(seed, f"random request {history.digest()}")
-        ids = np.union1d(ids, parse_request("+".join(drawn), active, lot).ids)
+        ids = np.union1d(ids, parse_request("+".join(terms.draws), active, lot).ids)
     if len(np.union1d(gone, ids)) == len(known):
-        raise _nothing_left(text)
+        raise _nothing_left(terms.text)
     return ids
 
 
@@ -95,32 +148,64 @@ def _nothing_left(text: str) -> InputError:
     )
 
 
-def plain_text(text: str) -> str:
-    """Text that every JSON reader takes: bytes of no encoding become question marks."""
-    return text.encode("utf-8", "replace").decode()
+def check_reference(reference: Any) -> None:
+    """Raise ``InputError`` unless a reference is None or text that comes back as it was given."""
+    if reference is None or (isinstance(reference, str) and reference and _is_unicode(reference)):
+        return
+    raise InputError(
+        f"The reference {ascii(reference)[:80]}",
+        "text that is not empty, in UTF-8",
+        "Nothing was acknowledged. Give the request a name of plain letters, or none",
+    )
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= letter <= "\udfff" for letter in text)
 
 
 def without_folders(text: str) -> str:
-    """A request's text as the ledger keeps it: file names without the folders of a machine."""
-    terms = []
+    """A request's text as the ledger shows it: file names without the folders of a machine.
+
+    Nothing is known by it. Bytes of no encoding become question marks, and what is long is cut.
+    """
+    text, terms = text.encode("utf-8", "replace").decode(), []
     for term in text.split("+"):
         kind, colon, value = term.partition(":")
         terms.append(f"{kind}{colon}{Path(value.strip()).name if '/' in value else value.strip()}")
     return "+".join(terms)[:1000]
 
 
-def line_of(history: History, text: str, reference: str | None) -> int | None:
-    """The line of the request that was made under ``reference`` before, if one was."""
+def line_of(history: History, terms: Terms, reference: str | None) -> int | None:
+    """The line of the request that was made under ``reference`` before, if one was.
+
+    Raises:
+        InputError: it was made for other ids.
+    """
     for line, request in history.requests.items():
         if reference is not None and request.reference == reference:
-            if request.text != without_folders(text):
+            if not _same(history, line, terms):
                 raise InputError(
-                    f"The reference {reference[:80]!r} with another request than before",
-                    f"the request that it stands for: {request.text[:80]}",
-                    "Give a new request a reference of its own",
+                    f"The reference {reference[:80]!r} with another request than before (other "
+                    f"ids; it stands for {request.text[:80]!r}, acknowledged {request.time})",
+                    "the ids that it stands for",
+                    "Nothing was acknowledged. Give a new request a reference of its own",
                 )
             return line
     return None
+
+
+def _same(history: History, line: int, terms: Terms) -> bool:
+    """Whether the request of a line asked for what ``terms`` do: by ids, never by file names."""
+    request = history.requests[line]
+    earlier = history.ids_of(tuple(other for other in history.requests if other < line))
+    if terms.draws and request.asked is not None:
+        return request.drawn == terms.digest()
+    if terms.draws:  # a line that does not say what it asked for; its text says what it drew
+        known = np.union1d(earlier, request.ids)
+        return request.text == without_folders(terms.text) and bool(np.isin(terms.ids, known).all())
+    if request.asked is not None:
+        return request.asked == ids_digest(terms.ids)
+    return np.array_equal(np.setdiff1d(terms.ids, earlier), request.ids)
 
 
 def answer_of(history: History, ids: np.ndarray, line: int | None) -> Answer:

@@ -55,9 +55,11 @@ from dcmu_jax.service.manifest import Manifest, not_as_written
 from dcmu_jax.service.requesting import (
     Answer,
     answer_of,
+    check_reference,
+    ids_digest,
     line_of,
-    plain_text,
     read_request,
+    read_terms,
     without_folders,
 )
 from dcmu_jax.service.verification import Verification, verify
@@ -176,6 +178,8 @@ class Workspace:
             return replay(read_ledger(self.directory))
 
     def _append(self, history: History, entry: Entry) -> History:
+        entries = (*history.ledger.entries, entry)
+        replay(dataclasses.replace(history.ledger, entries=entries))  # or nothing is written
         return replay(append(self._disk, self.directory, history.ledger, entry))
 
     def request(self, text: str, *, reference: str | None = None) -> Answer:
@@ -188,18 +192,20 @@ class Workspace:
                 ``random`` would draw by then.
 
         Raises:
-            InputError: it names what the workspace never had, or leaves nothing to train on, and
-                then nothing is acknowledged; or the disk failed, and then it may have been.
+            InputError: it names what the workspace never had, or leaves nothing to train on, or
+                its reference stands for other ids, and then nothing is acknowledged; or the disk
+                failed, and then it may have been.
         """
-        text, reference = plain_text(text), None if reference is None else plain_text(reference)
+        check_reference(reference)
         with self._writing("The request was not acknowledged"):
             ledger = settle(self._disk, self.directory, read_ledger(self.directory))
             history = replay(ledger)
-            line = line_of(history, text, reference)
+            terms = read_terms(text, self.fixed.known)
+            line = line_of(history, terms, reference)
             if line is not None:
-                ids = np.asarray(history.requests[line].ids, np.int64)
+                ids = np.union1d(history.requests[line].ids, terms.ids).astype(np.int64)
                 return answer_of(history, ids, line)
-            ids = read_request(text, self.fixed.known, history, self.fixed.config.forget_seed)
+            ids = read_request(terms, self.fixed.known, history, self.fixed.config.forget_seed)
             gone = np.concatenate([history.forgotten, history.waiting])
             new = np.setdiff1d(ids, gone)
             if not len(new) and reference is None:
@@ -208,6 +214,8 @@ class Workspace:
                 text=without_folders(text),
                 reference=reference,
                 ids=tuple(new.tolist()),
+                asked=ids_digest(ids),
+                drawn=terms.digest() if terms.draws else None,
                 previous="",
                 time=now(),
             )
