@@ -43,7 +43,8 @@ class Group:
     Attributes:
         dataset: as for `dcmu run`.
         model: as for `dcmu run`.
-        seed: of the original; the forget set has the same seed, unlearning the seed + 100.
+        seed: of the original; the forget set has the same seed, unlearning the seed + 100. Those
+            of the tables are below 100, those that settings were chosen by 1000 and above.
         width: of the network.
         epochs: of the original and of retraining.
     """
@@ -143,7 +144,7 @@ class Bench:
         options: MethodOptions | None = None,
         method: str | None = None,
     ) -> dict[str, Any]:
-        """One row, measured if it is not there yet.
+        """One row, measured if it is not there yet, or has other settings.
 
         Args:
             request: what must go.
@@ -155,7 +156,9 @@ class Bench:
         """
         path = self.path(request, name)
         if path.exists():
-            return json.loads(path.read_text())
+            found = json.loads(path.read_text())
+            if found["settings"] == json.dumps(dict(settings or {})):
+                return found
         row = self._measure(
             self.run.request(request), method or name, dict(settings or {}), options
         )
@@ -184,7 +187,7 @@ class Bench:
             elif name in PRESETS:
                 prepared = run.prepare(name)
             elif name == AGAIN:
-                seed = config.unlearning_seed + 1000
+                seed = named_seed(config.unlearning_seed, AGAIN)
                 config, method = dataclasses.replace(config, unlearning_seed=seed), "retrain"
             if settings:
                 config = dataclasses.replace(config, settings={method: settings})

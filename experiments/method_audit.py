@@ -100,7 +100,6 @@ def config_of(options: Options, seed: int) -> RunConfig:
         dataset=options.dataset,
         model=options.model,
         forget=options.forget,
-        seed=seed,
         unlearning_seed=seed,
         network=NetworkOptions(width=options.width),
         training=Training(epochs=options.epochs),

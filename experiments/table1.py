@@ -10,10 +10,12 @@ Hardware:  `small`: 2 CPU cores, 38 minutes by two workers of experiments.run_al
 Expected:  random: fine-tuning leaves the forget accuracy where it was, `recommended` brings it
            the retrained network's; class: `paper` keeps some of the class, `recommended` none
 
-Every method has had the same number of trials to find its settings, on another original network
-and another forget set (experiments.tuning); where that has not run, it has the published ones. Each
-cell lies in a file of its own under --out and is not measured again. Writes
-experiments/results/table1_SCALE.{csv,json} and figures: gap against time of every method, ranks.
+Every method has had three trials to find its settings, on another original network, another forget
+set and another class (experiments.tuning); where that has not run, it has the published ones. Other
+budgets are unequal: fisher_forgetting looks at 100 samples of what stays, ntk_scrubbing and
+influence at 500 samples by 10 iterations at most, and `recommended` had more trials. Each cell lies
+in a file of its own under --out and is not measured again. Writes the figures, gap against time of
+every method and ranks, and experiments/results/table1_SCALE.{csv,json}.
 RBE is shown beside the gap, never alone: see dcmu_jax.metrics.rbe.
 """
 
@@ -76,7 +78,7 @@ class Scale:
     Attributes:
         networks: names of the catalogue and their widths.
         requests: what must go; ``class`` stands for the class that the paper forgets.
-        seeds: see ``Group``; 100 and above are for tuning.
+        seeds: see ``Group``; 1000 and above are for tuning.
         methods: rows that are measured unless others are asked for.
         tuning: the scale whose tuned settings are taken.
     """

@@ -104,6 +104,7 @@ def chain(options: Options, bench: Bench, name: str) -> list[dict]:
             seed=config.unlearning_seed + cycle,
             training=config.training,
             prepared=prepared,
+            name=name if name in PRESETS else "",
         )
         unlearned = method(task, Hooks())
         network = unlearned.classifier

@@ -39,7 +39,7 @@ class Together:
     """A method that serves many originals at once, see ``attacks.together``.
 
     Attributes:
-        serve: makes unlearned networks of stacked originals and their seeds.
+        serve: makes unlearned networks of stacked originals and the seeds of their unlearning.
     """
 
     serve: Callable[[Classifier, Sequence[int]], Classifier]
@@ -75,6 +75,10 @@ class Rearing:
     folder: Path | None = None
     notify: Callable[[int, int], None] = lambda done, of: None
     inspect: Inspect | None = None
+
+
+_UNLEARNING = "unlearning of a population"
+"""Under this name the seed of an original gives the one by which methods work on it."""
 
 
 def random_halves(total: int, count: int, seed: int) -> np.ndarray:
@@ -149,7 +153,7 @@ def unlearned_population(
         rearing: see ``Rearing``.
         forget_ids: what must be forgotten.
         count: originals; there are as many models of the kind ``original`` and of each method.
-        methods: name -> how an original is made to forget.
+        methods: name -> how an original is made to forget, by a seed that is not the original's.
     """
     check_at_least("count", count, 1)
     train = rearing.splits.train
@@ -256,6 +260,8 @@ def _claim(rearing: Rearing, kind: str, member, forgotten, methods) -> None:
         "masks": digest.hexdigest(),
         "methods": sorted(methods or ()),
     }
+    if methods:
+        identity["seeds"] = _UNLEARNING
     rearing.folder.mkdir(parents=True, exist_ok=True)
     path = rearing.folder / f"{kind}.json"
     if path.exists():
@@ -300,11 +306,13 @@ def _train_group(
         write_json(rearing.folder / f"{kind}-{numbers[0]:05d}.json", read)
     no_one = np.zeros_like(forgotten[numbers])
     groups = [(fitted, kind, no_one)]
+    # Not the originals': a network retrained by them would start where its original did.
+    own = [named_seed(seed, _UNLEARNING) for seed in seeds]
     for name, serve in methods.items():
         if isinstance(serve, Together):
-            served = serve.serve(fitted, seeds)
+            served = serve.serve(fitted, own)
         else:
-            served = stack([serve(member(fitted, i), seed) for i, seed in enumerate(seeds)])
+            served = stack([serve(member(fitted, i), seed) for i, seed in enumerate(own)])
         groups.append((served, name, forgotten[numbers]))
     return joined(
         [

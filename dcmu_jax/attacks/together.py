@@ -12,18 +12,24 @@ from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from dcmu_jax.attacks.building import Rearing, Together, divides
 from dcmu_jax.errors import unknown_name
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples
-from dcmu_jax.training.keys import named_key
+from dcmu_jax.training.keys import named_key, named_seed
 from dcmu_jax.training.population import fit_population
 from dcmu_jax.unlearning.catastrophic_forgetting import CatastrophicForgetting
 from dcmu_jax.unlearning.task import train_together
 
 PLAIN = ("retrain", "catastrophic_forgetting")
 """Methods that can be applied to all originals at once."""
+
+
+def _key(seed: int) -> Array:
+    """The one by which catastrophic forgetting trains; see ``unlearning.serving``."""
+    return named_key(named_seed(seed, "catastrophic_forgetting"), "catastrophic forgetting")
 
 
 def together(
@@ -68,7 +74,7 @@ def together(
             examples,
             rows,
             epochs=method.epochs,
-            keys=jnp.stack([named_key(seed, "catastrophic forgetting") for seed in seeds]),
+            keys=jnp.stack([_key(seed) for seed in seeds]),
             optimizer=method.optimizer,
             batch_size=method.batch_size,
             chunk=rearing.chunk,

@@ -137,7 +137,10 @@ def method_options(config: RunConfig, name: str) -> MethodOptions:
 
 
 def remembrance_of(config: RunConfig, name: str, splits: Splits) -> Dataset:
-    """The remembrance samples of the preset ``name``."""
+    """The remembrance samples of the preset ``name``.
+
+    Presets that draw them draw the same ones: none of them is evaluated on, for any method.
+    """
     options = method_options(config, name).remembrance
     return remembrance_samples(
         splits.test,
@@ -188,12 +191,18 @@ def prepare(
     options = method_options(config, name)
     condensation = options.condensation
     train = splits.train
-    seed = config.unlearning_seed
+    seed = named_seed(config.unlearning_seed, name)
     mesh = device_mesh(config.devices)
     watch = Stopwatch()
     with watch.running():
         bank = _build_bank(
-            condensation, train, original, _clusters_per_class(config, name, train), seed, mesh
+            condensation,
+            train,
+            original,
+            _clusters_per_class(config, name, train),
+            # The features of a clean bank are found again by the seed of the unlearning alone.
+            config.unlearning_seed if condensation.lineage == "clean" else seed,
+            mesh,
         )
         remembrance = remembrance_of(config, name, splits)
         classifier = train_offline(
@@ -274,14 +283,21 @@ def unlearn(
         original=original,
         train=splits.train,
         forget_ids=request.ids,
-        seed=config.unlearning_seed,
+        seed=_reference_seed(config) if name == "retrain" else config.unlearning_seed,
         training=config.training,
         prepared=prepared,
         statistics="given" if config.data.mean is not None else config.data.statistics,
         mesh=device_mesh(config.devices),
         features=features,
+        name=name if name in PRESETS else "",
     )
     return method(task, hooks or Hooks())
+
+
+def _reference_seed(config: RunConfig) -> int:
+    """The seed of the retrained network, which never starts as the original did."""
+    seed = config.unlearning_seed
+    return named_seed(seed, "retrain") if seed == config.seed else seed
 
 
 @dataclasses.dataclass(frozen=True)

@@ -61,7 +61,7 @@ class BadTeaching:
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
         """Forget by unlearning to tell."""
         self.check()
-        with Serving(task, hooks) as serving:
+        with Serving(task, hooks, "bad_teaching") as serving:
             good, forget, retain = task.original, task.forget(), task.retain()
             random = initialise(good.model, serving.key("bad teacher"), good.image_shape)
             bad = dataclasses.replace(good, variables=random)

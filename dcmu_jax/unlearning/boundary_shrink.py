@@ -82,7 +82,7 @@ class BoundaryShrink:
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
         """Forget by moving the border."""
         check_positive("epsilon", self.epsilon)
-        with Serving(task, hooks) as serving:
+        with Serving(task, hooks, "boundary_shrink") as serving:
             forget = task.forget()
             with serving.step("nearest wrong classes"):
                 labels = nearest_wrong_labels(task.original, forget, self.epsilon)

@@ -28,7 +28,7 @@ class CatastrophicForgetting:
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
         """Forget by training on the rest."""
-        with Serving(task, hooks) as serving:
+        with Serving(task, hooks, "catastrophic_forgetting") as serving:
             retain = task.retain()
             network = serving.fit(
                 "fine-tuning",

@@ -74,7 +74,7 @@ class CatastrophicForgettingLast:
             optimizer=self.optimizer,
         )
         step.check()
-        with Serving(task, hooks) as serving:
+        with Serving(task, hooks, "cf_k") as serving:
             retain, name = task.retain(), f"fine-tuning {' and '.join(step.parts)}"
             network = train_parts(serving, name, task.original, retain, step)
         return serving.unlearned(network, retain.ids)

@@ -18,8 +18,8 @@ class DistillationUnlearning:
     r"""Train a fresh network on the retain set with the original as its teacher.
 
     The loss is :math:`CE + 0.1\, T^2\, KL(p_T(original) \| p_T(student))` (Hinton et al., 2015;
-    paper section V-A.2). The student's seed is the unlearning seed; its
-    normalisation is found as that of the retrained network is.
+    paper section V-A.2). The student's initialisation is its own, not the
+    retrained network's; its normalisation is found as that network's is.
 
     The original teaches in evaluation mode, from logits that are computed once. The authors left
     it in training mode, where dropout blurs what it says and its BatchNorm statistics drift.
@@ -49,12 +49,12 @@ class DistillationUnlearning:
             temperature=self.temperature,
         )
         loss.check()
-        with Serving(task, hooks) as serving:
+        with Serving(task, hooks, "distillation") as serving:
             retain, teacher = task.retain(), task.original
             normalisation = teacher.normalisation if task.statistics == "given" else None
             network = serving.fit(
                 "distillation",
-                fresh_classifier(teacher.model, retain, task.seed, normalisation),
+                fresh_classifier(teacher.model, retain, serving.seed, normalisation),
                 Examples.of(retain.images, retain.labels, targets=teacher.logits(retain.images)),
                 epochs=self.epochs,
                 optimizer=self.optimizer,

@@ -41,7 +41,7 @@ class ExactUnlearningLast:
             optimizer=self.optimizer,
         )
         step.check()
-        with Serving(task, hooks) as serving:
+        with Serving(task, hooks, "eu_k") as serving:
             retain, name = task.retain(), f"retraining {' and '.join(step.parts)}"
             resets = tuple(Reset(part=part) for part in step.parts)
             network = reset_parts(task.original, resets, serving.key("reset"))

@@ -53,4 +53,5 @@ class FastRetraining:
             len(task.train) - len(task.forget_ids),
             1 if task.mesh is None else task.mesh.shape["data"],
         )
-        return retrain(task, hooks, dataclasses.replace(training, batch_size=size))
+        faster = dataclasses.replace(training, batch_size=size)
+        return retrain(task, hooks, faster, "fast_retraining")

@@ -90,7 +90,7 @@ class FisherForgetting:
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
         """Forget by drowning it."""
         self.check()
-        with Serving(task, hooks) as serving:
+        with Serving(task, hooks, "fisher_forgetting") as serving:
             network = task.original
             retain = drawn(task.retain(), self.samples, serving.key("samples for Fisher"))
             with serving.step("Fisher information"):

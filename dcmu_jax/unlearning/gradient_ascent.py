@@ -33,7 +33,7 @@ class GradientAscent:
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
         """Forget by learning the contrary."""
-        with Serving(task, hooks) as serving:
+        with Serving(task, hooks, "gradient_ascent") as serving:
             forget = task.forget()
             factors = np.full(len(forget), -1, np.float32)
             network = serving.fit(

@@ -70,7 +70,7 @@ class InfluenceUnlearning:
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
         """Forget by one step of Newton's."""
         self.check()
-        with Serving(task, hooks) as serving:
+        with Serving(task, hooks, "influence") as serving:
             network = task.original
             all_retain, forget = task.retain(), task.forget()
             retain = drawn(all_retain, self.samples, serving.key("influence"))

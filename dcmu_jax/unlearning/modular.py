@@ -203,7 +203,7 @@ class ModularUnlearning:
         """Collect the reduced retain set, then train by part."""
         self.check()
         prepared = need_prepared(task)
-        with Serving(task, hooks) as serving:
+        with Serving(task, hooks, "modular") as serving:
             remembrance = prepared.remembrance
             if self.collecting.drop_forgotten_classes:
                 staying = task.train.labels[~np.isin(task.train.ids, task.forget_ids)]
@@ -213,7 +213,7 @@ class ModularUnlearning:
             used = {step.on for step in (*self.round_steps, *self.closing_steps)}
             trained, condensed = np.empty(0, np.int64), 0
             if "reduced" in used:
-                reduced = self._collect(task)
+                reduced = self._collect(task, serving.seed)
                 sets["reduced"] = Examples.of(reduced.pixels, reduced.labels, reduced.weights)
                 trained, condensed = reduced.ids, int(reduced.is_condensed.sum())
             if "retain" in used:
@@ -272,7 +272,7 @@ class ModularUnlearning:
             np.concatenate([examples.weights, weights]),
         )
 
-    def _collect(self, task: UnlearningTask) -> ReducedRetainSet:
+    def _collect(self, task: UnlearningTask, seed: int) -> ReducedRetainSet:
         options, bank = self.collecting, need_prepared(task).bank
         again = None
         if options.touched == "recondense":
@@ -289,5 +289,5 @@ class ModularUnlearning:
             weigh_by_size=options.weigh_by_size,
             real_per_cluster=options.real_per_cluster,
             stand_in=options.stand_in,
-            seed=named_seed(task.seed, "collection"),
+            seed=named_seed(seed, "collection"),
         )

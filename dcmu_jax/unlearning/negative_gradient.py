@@ -54,7 +54,7 @@ class NegativeGradient:
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
         """Forget by pulling both ways."""
         check_fraction("alpha", self.alpha)
-        with Serving(task, hooks) as serving:
+        with Serving(task, hooks, "negative_gradient") as serving:
             retain, forget = task.retain(), task.forget()
             network = serving.fit(
                 "negative gradient",

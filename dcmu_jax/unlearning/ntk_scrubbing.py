@@ -98,7 +98,7 @@ class NtkScrubbing:
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
         """Forget along the line from one fit to the other."""
         self.check()
-        with Serving(task, hooks) as serving:
+        with Serving(task, hooks, "ntk_scrubbing") as serving:
             network = task.original
             params = network.variables["params"]
             all_retain, forget = task.retain(), task.forget()

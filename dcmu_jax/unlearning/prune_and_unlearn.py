@@ -43,7 +43,7 @@ class PruneAndUnlearn:
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
         """Forget by having too few weights left to remember."""
-        with Serving(task, hooks) as serving:
+        with Serving(task, hooks, "prune_and_unlearn") as serving:
             retain, network = task.retain(), task.original
             with serving.step("pruning"):
                 mask = synflow_mask(

@@ -55,7 +55,7 @@ class RandomLabels:
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
         """Forget by learning it wrong."""
-        with Serving(task, hooks) as serving:
+        with Serving(task, hooks, "random_labels") as serving:
             network = serving.fit(
                 "random labels",
                 task.original,

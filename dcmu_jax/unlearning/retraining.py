@@ -29,16 +29,25 @@ class Retraining:
         return retrain(task, hooks, task.training)
 
 
-def retrain(task: UnlearningTask, hooks: Hooks, training: Training) -> Unlearned:
-    """A fresh network trained on what stays, by any training."""
-    with Serving(task, hooks) as serving:
+def retrain(
+    task: UnlearningTask, hooks: Hooks, training: Training, method: str | None = None
+) -> Unlearned:
+    """A fresh network trained on what stays, by any training.
+
+    Args:
+        task: the request.
+        hooks: see ``Hooks``.
+        training: how.
+        method: name of a method other than the reference, for a seed of its own.
+    """
+    with Serving(task, hooks, method or "retrain") as serving:
         retain = task.retain()
         with hooks.progress("retraining", training.epochs) as progress:
             fitted = train_from_scratch(
                 task.original.model,
                 retain,
                 training,
-                task.seed,
+                task.seed if method is None else serving.seed,
                 normalisation=task.original.normalisation if task.statistics == "given" else None,
                 mesh=task.mesh,
                 progress=progress,

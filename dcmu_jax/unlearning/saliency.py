@@ -99,7 +99,7 @@ class SaliencyUnlearning:
             raise InputError(
                 f"share = {self.share!r}", "a number above 0, 1 at most", "Set share within (0, 1]"
             )
-        with Serving(task, hooks) as serving:
+        with Serving(task, hooks, "saliency") as serving:
             with serving.step("saliency"):
                 mask = saliency_mask(task.original, task.forget(), self.share)
             network = serving.fit(

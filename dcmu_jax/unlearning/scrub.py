@@ -77,7 +77,7 @@ class Scrub:
         )
         keep.check()
         turn = Distillation(cross_entropy=0.0, divergence=-1.0, temperature=self.temperature)
-        with Serving(task, hooks) as serving:
+        with Serving(task, hooks, "scrub") as serving:
             sets = [
                 Examples.of(part.images, part.labels, targets=task.original.logits(part.images))
                 for part in (task.forget(), task.retain())

@@ -76,7 +76,7 @@ class SelectiveSynapticDampening:
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
         """Forget by shrinking."""
         self.check(task)
-        with Serving(task, hooks) as serving:
+        with Serving(task, hooks, "selective_synaptic_dampening") as serving:
             network = task.original
 
             def importance(name: str, dataset: Dataset) -> Any:

@@ -12,7 +12,7 @@ from jaxtyping import Array
 
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples
-from dcmu_jax.training.keys import named_key
+from dcmu_jax.training.keys import named_key, named_seed
 from dcmu_jax.training.loop import Fitted, Observer, fit
 from dcmu_jax.training.timing import Stopwatch
 from dcmu_jax.unlearning.task import Hooks, Unlearned, UnlearningTask
@@ -24,7 +24,7 @@ class Serving:
     The clock runs inside the ``with`` block; all that depends on the request belongs there.
 
     >>> def serve(task, hooks):
-    ...     with Serving(task, hooks) as serving:
+    ...     with Serving(task, hooks, "my_method") as serving:
     ...         retain = task.retain()
     ...         examples = Examples.of(retain.images, retain.labels)
     ...         network = serving.fit("fine-tuning", task.original, examples, epochs=5)
@@ -33,10 +33,15 @@ class Serving:
     Args:
         task: the request.
         hooks: see ``Hooks``.
+        method: name of the method, under which its keys are derived; see ``UnlearningTask.name``.
+
+    Attributes:
+        seed: of all that is random in this method, and in no other.
     """
 
-    def __init__(self, task: UnlearningTask, hooks: Hooks):
+    def __init__(self, task: UnlearningTask, hooks: Hooks, method: str = "unnamed method"):
         self.task, self.hooks = task, hooks
+        self.seed = named_seed(task.seed, task.name or method)
         self.watch = Stopwatch()
         self._flops: list[float | None] = []
         self._open = contextlib.ExitStack()
@@ -49,8 +54,8 @@ class Serving:
         self._open.__exit__(*error)
 
     def key(self, name: str) -> Array:
-        """The key of ``name`` under the seed of the unlearning."""
-        return named_key(self.task.seed, name)
+        """The key of ``name`` under the seed of this method."""
+        return named_key(self.seed, name)
 
     def count(self, flops: float | None) -> None:
         """Add to the operations of this request; ``None`` where they could not be counted."""

@@ -35,7 +35,7 @@ class SparsityUnlearning:
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
         """Forget by training on the rest, towards few parameters."""
-        with Serving(task, hooks) as serving:
+        with Serving(task, hooks, "sparsity") as serving:
             retain = task.retain()
             network = serving.fit(
                 "sparse fine-tuning",

@@ -111,7 +111,10 @@ class UnlearningTask:
         original: the network trained on all of ``train``.
         train: the training set, the forget set included.
         forget_ids: int64, the ids that must not be there afterwards.
-        seed: of the unlearning; apart from the original's and the forget set's.
+        seed: of the unlearning; apart from the original's and the forget set's. Retraining is
+            trained by it as the original is by its own, so the two must differ. Every other method
+            derives a seed of its own from it and its name: none shares an initialisation, an
+            order of batches or a draw with the retrained network, or with another method.
         training: how the original was trained; retraining does the same.
         prepared: the offline phase's result, for methods that have one.
         statistics: whether a network trained from scratch takes its normalisation from the
@@ -122,6 +125,8 @@ class UnlearningTask:
             request, would leave it less known than a sample that was never seen.
         features: the network that the prepared bank was made with; where it is not given, the
             original, or the untrained one that ``seed`` gives for a clean bank.
+        name: under which a method other than retraining derives its seed, if not under its own:
+            that of a preset, as all presets are the method ``modular``.
     """
 
     original: Classifier
@@ -134,6 +139,7 @@ class UnlearningTask:
     mesh: Mesh | None = None
     gone_before: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int64))
     features: Classifier | None = None
+    name: str = ""
 
     def retain(self) -> Dataset:
         """The samples that stay."""

@@ -10,7 +10,7 @@ from watching import cross_entropy, divergence, watched
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.models.partition import initialise
-from dcmu_jax.training.keys import named_key
+from dcmu_jax.training.keys import named_key, named_seed
 from dcmu_jax.unlearning.bad_teaching import BadTeaching
 from dcmu_jax.unlearning.distillation import DistillationUnlearning
 from dcmu_jax.unlearning.task import Hooks
@@ -28,7 +28,7 @@ def test_a_fresh_student_starts_from_the_loss_by_hand(task):
     method = DistillationUnlearning(cross_entropy=0.7, divergence=0.2, temperature=3.0, **WHOLE)
     _, [(_, _, [loss])] = watched(method, task)
     retain = task.retain()
-    student = fresh(task.original.model, retain, task.seed)
+    student = fresh(task.original.model, retain, named_seed(task.seed, "distillation"))
     assert not same_bits(student.normalisation, task.original.normalisation)
     ours, teachers = student.logits(retain.images), task.original.logits(retain.images)
     expected = 0.7 * cross_entropy(ours, retain.labels) + 0.2 * 9 * divergence(teachers, ours, 3)
@@ -47,7 +47,9 @@ def test_bad_teaching_starts_from_the_divergence_on_the_forget_set_alone(task, s
     method = BadTeaching(share=0.5, loss_scale=scale, **WHOLE)
     result, [(_, _, [loss])] = watched(method, task)
     forget, original = task.forget(), task.original
-    random = initialise(original.model, named_key(task.seed, "bad teacher"), (8, 8, 1))
+    random = initialise(
+        original.model, named_key(named_seed(task.seed, "bad_teaching"), "bad teacher"), (8, 8, 1)
+    )
     bad = dataclasses.replace(original, variables=random).logits(forget.images)
     total = divergence(bad, original.logits(forget.images), 4).sum()
     np.testing.assert_allclose(loss, scale * total / len(result.trained_ids), rtol=1e-5)

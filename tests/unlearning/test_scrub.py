@@ -10,7 +10,7 @@ from watching import cross_entropy, divergence, watched
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.training.examples import Examples
-from dcmu_jax.training.keys import named_key
+from dcmu_jax.training.keys import named_key, named_seed
 from dcmu_jax.training.loop import fit
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.losses import Distillation
@@ -43,7 +43,7 @@ def test_the_passes_and_their_states_by_hand(task):
             network,
             Examples.of(data.images, data.labels, targets=task.original.logits(data.images)),
             epochs=epochs,
-            key=named_key(task.seed, name),
+            key=named_key(named_seed(task.seed, "scrub"), name),
             optimizer=FAST,
             batch_size=8 if out else 24,
             loss=Distillation(
