@@ -51,13 +51,18 @@ def test_no_setting_is_chosen_on_what_a_table_reports():
     assert all(classes) and not classes[0] & classes[1]
 
 
-@pytest.mark.parametrize("seed", [0, 2])
-def test_the_main_job_has_the_seeds_of_its_group(seed):
+def test_the_main_job_has_the_seeds_of_its_group(monkeypatch, tmp_path):
     """What ``reported`` takes for granted."""
-    assert (
-        "forget_seed=seed,\n        unlearning_seed=seed + 100"
-        in Path(main_job.__file__).read_text()
-    )
+
+    def stop(directory, config, **rest):
+        raise RuntimeError(config.seed, config.forget_seed, config.unlearning_seed)
+
+    monkeypatch.setattr(main_job.Run, "create", stop)
+    settings = main_job.Settings(dataset="digits", out=tmp_path)
+    config = Group(dataset="digits", model="cnn", seed=2).config()
+    with pytest.raises(RuntimeError) as found:
+        main_job.run_cell(settings, 2, "class:2")
+    assert found.value.args == (config.seed, config.forget_seed, config.unlearning_seed)
 
 
 def test_budgets_that_differ_are_told_wherever_fairness_is_described():

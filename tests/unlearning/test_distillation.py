@@ -47,9 +47,8 @@ def test_bad_teaching_starts_from_the_divergence_on_the_forget_set_alone(task, s
     method = BadTeaching(share=0.5, loss_scale=scale, **WHOLE)
     result, [(_, _, [loss])] = watched(method, task)
     forget, original = task.forget(), task.original
-    random = initialise(
-        original.model, named_key(named_seed(task.seed, "bad_teaching"), "bad teacher"), (8, 8, 1)
-    )
+    key = named_key(named_seed(task.seed, "bad_teaching"), "bad teacher")
+    random = initialise(original.model, key, (8, 8, 1))
     bad = dataclasses.replace(original, variables=random).logits(forget.images)
     total = divergence(bad, original.logits(forget.images), 4).sum()
     np.testing.assert_allclose(loss, scale * total / len(result.trained_ids), rtol=1e-5)

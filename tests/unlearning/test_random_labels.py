@@ -52,11 +52,12 @@ def test_only_the_forget_set_gets_wrong_labels(task):
     assert (weights == 1).all()
 
 
-def test_both_methods_start_from_the_loss_on_the_same_wrong_labels():
+def test_both_methods_start_from_the_loss_on_wrong_labels_of_their_own():
     task = make_task(request="random:0.3")
-    inputs, labels, *_ = random_label_examples(Serving(task, Hooks()))
-    expected = cross_entropy(task.original.logits(inputs), labels).mean()
-    for method in (RandomLabels, SaliencyUnlearning):
+    methods = {"random_labels": RandomLabels, "saliency": SaliencyUnlearning}
+    for name, method in methods.items():
+        inputs, labels, *_ = random_label_examples(Serving(task, Hooks(), name))
+        expected = cross_entropy(task.original.logits(inputs), labels).mean()
         _, steps = watched(method(epochs=1, batch_size=1000, optimizer=FAST), task)
         np.testing.assert_allclose(steps[-1][2], [expected], rtol=1e-5)
 
