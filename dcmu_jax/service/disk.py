@@ -16,8 +16,6 @@ from dcmu_jax.errors import InputError
 from dcmu_jax.training.checkpoints import save_classifier
 from dcmu_jax.training.classifier import Classifier
 
-Data = bytes | memoryview
-
 
 class Disk:
     """The operations on files, each announced to ``step`` first.
@@ -29,7 +27,7 @@ class Disk:
     def step(self, what: str, path: Path) -> None:
         """Called before every operation; does nothing here."""
 
-    def put(self, file: IO[bytes], data: Data, path: Path) -> int:
+    def put(self, file: IO[bytes], data: bytes, path: Path) -> int:
         """Write ``data`` to an open file."""
         self.step("write", path)
         return file.write(data)
@@ -48,14 +46,14 @@ class Disk:
         finally:
             os.close(descriptor)
 
-    def create(self, path: Path, data: Data) -> None:
+    def create(self, path: Path, data: bytes) -> None:
         """A new file that holds ``data``."""
         self.step("create", path)
         with path.open("xb") as file:
             self.put(file, data, path)
             self._sync(file, path)
 
-    def replace(self, path: Path, data: Data) -> None:
+    def replace(self, path: Path, data: bytes) -> None:
         """Put ``data`` in the place of a small file, whole or not at all."""
         aside = path.with_name(f".{path.name}.part")
         self.step("create", aside)
@@ -66,7 +64,7 @@ class Disk:
         os.replace(aside, path)
         self.sync_folder(path.parent)
 
-    def append(self, path: Path, at: int, data: Data) -> None:
+    def append(self, path: Path, at: int, data: bytes) -> None:
         """Write ``data`` at byte ``at`` of a file and cut off what stood there before."""
         self.step("open", path)
         with path.open("r+b") as file:
@@ -115,11 +113,13 @@ class Disk:
             raise OSError(None, str(error).splitlines()[0][:160], str(path)) from error
 
 
-def archive(arrays: Mapping[str, Any]) -> Data:
+def archive(arrays: Mapping[str, Any]) -> bytes:
     """The bytes of an ``npz`` archive, in memory: written in one go, by ``Disk`` like all else."""
     file = io.BytesIO()
     np.savez(file, **arrays)
-    return file.getbuffer()
+    # Not ``getbuffer``: a view forbids closing the file, and where a failed write leaves both in a
+    # cycle, Python 3.13 reports that when it collects them. The bytes are not copied either way.
+    return file.getvalue()
 
 
 @contextlib.contextmanager

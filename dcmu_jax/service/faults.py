@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Literal, get_args
 
 from dcmu_jax.errors import unknown_name
-from dcmu_jax.service.disk import Data, Disk
+from dcmu_jax.service.disk import Disk
 from dcmu_jax.training.loop import Progress
 from dcmu_jax.unlearning.task import Hooks
 
@@ -55,7 +55,7 @@ class FailingDisk(Disk):
         if (now and self.fault != "full") or (self.fault == "full" and what in _GROWS):
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
 
-    def put(self, file: IO[bytes], data: Data, path: Path) -> int:
+    def put(self, file: IO[bytes], data: bytes, path: Path) -> int:
         """A write that may leave a part of its bytes."""
         try:
             return super().put(file, data, path)
