@@ -7,8 +7,8 @@ not measured again.
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,7 @@ from dcmu_jax.metrics.membership import control_losses_for, loss_attack
 from dcmu_jax.models.autoencoder import condensed_network
 from dcmu_jax.models.catalogue import create
 from dcmu_jax.models.partition import PARTS, count_parameters
+from dcmu_jax.reading import read_json_as
 from dcmu_jax.training.checkpoints import load_classifier, save_classifier
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 from dcmu_jax.training.examples import Examples
@@ -112,7 +113,7 @@ class CondensedModelBench:
             "largest": self.largest,
         }
         path = self.folder / "identity.json"
-        found = _read(path)
+        found = _read(path, dict[str, Any])
         if found is None:
             try:
                 write_json(path, identity)
@@ -150,7 +151,7 @@ class CondensedModelBench:
         if self._prepared is None:
             folder = self.folder / "prepared"
             remembrance = self._remembrance(self.construction.per_class)
-            cost = _read(folder / "cost.json")
+            cost = _read(folder / "cost.json", _Offline)
             if cost is None:
                 self._prepared = prepare(
                     self.construction,
@@ -168,14 +169,15 @@ class CondensedModelBench:
                 bank = CondensedBank.load(folder / "bank.npz")
                 bank.check(self.splits.train)
                 network = self._load(folder / "network")
-                self._prepared = Prepared(bank, network, remembrance, **cost)
+                seconds = cost["offline_s"], cost["compile_s"]
+                self._prepared = Prepared(bank, network, remembrance, *seconds)
         return self._prepared
 
     def unlearned(self) -> tuple[Classifier, dict[str, float]]:
         """The condensed model after the request, and what that cost; made if not there yet."""
         if self._unlearned is None:
             folder = self.folder / "unlearned"
-            cost = _read(folder / "cost.json")
+            cost = _read(folder / "cost.json", _Online)
             if cost is None:
                 prepared = self.prepared()
                 labels = self.splits.train.labels[self.forget]
@@ -210,7 +212,7 @@ class CondensedModelBench:
             )
             return samples.images, samples.labels, 0.0
         path = self.folder / "images" / f"{kind}-{per_class}.npz"
-        cost = _read(path.with_suffix(".json"))
+        cost = _read(path.with_suffix(".json"), _Seconds)
         if cost is None:
             found, seconds = self._condense(kind, per_class)
             found.save(path)
@@ -294,7 +296,7 @@ class CondensedModelBench:
         recipe.check()
         slug = f"{name}--{recipe.target}-{recipe.width:g}-{recipe.per_class}".replace(" ", "_")
         path = self.folder / "rows" / f"{slug}.json"
-        found = _read(path)
+        found = _read(path, _Row)
         if found is not None and found["recipe"] == repr(recipe):
             return found
         network, cost = self.network(recipe)
@@ -350,15 +352,40 @@ def _cost(
     }
 
 
-def _read(path: Path) -> Any:
-    """What a JSON file holds; ``None`` where there is none."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Row:
+    """A row as it is written."""
+
+    row: str
+    target: str
+    width: float
+    images: str
+    through: str
+    per_class: int
+    request: str
+    seed: int
+    retain_accuracy: float
+    forget_accuracy: float
+    test_accuracy: float
+    mia: float | None
+    offline_s: float
+    request_s: float
+    train_s: float
+    update_s: float
+    parameters: int
+    trained_parameters: int
+    trained_images: int
+    recipe: str
+
+
+_Offline = dataclasses.make_dataclass("_Offline", [("offline_s", float), ("compile_s", float)])
+_Online = dataclasses.make_dataclass("_Online", [("request_s", float), ("reduction", float)])
+_Seconds = dataclasses.make_dataclass("_Seconds", [("seconds", float)])
+
+
+def _read(path: Path, kind: Any) -> dict[str, Any] | None:
+    """What a JSON file with the fields of ``kind`` holds; ``None`` where there is none."""
     if not path.exists():
         return None
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"{str(path)!r} cannot be read ({error})",
-            "the file as it was written",
-            "Delete it and run again",
-        ) from error
+    found = read_json_as(kind, path, "a part of a condensed model", "Delete it and run again")
+    return found if isinstance(found, dict) else dataclasses.asdict(found)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from dcmu_jax.attacks.population import Population, joined
 from dcmu_jax.data.dataset import Normalisation, Splits
 from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.files import write_json
+from dcmu_jax.reading import read_json_as
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.keys import named_seed
 from dcmu_jax.training.population import member, population_logits, stack
@@ -234,15 +234,9 @@ def readings(rearing: Rearing, kind: str, count: int) -> list[dict[str, float]]:
     for low in range(0, count, rearing.group):
         assert rearing.folder is not None
         path = rearing.folder / f"{kind}-{low:05d}.json"
-        try:
-            for reading in json.loads(path.read_text()):
-                found.append({name: float(value) for name, value in reading.items()})
-        except (OSError, ValueError, TypeError, AttributeError) as error:
-            raise InputError(
-                f"{path} does not hold what was read off {kind} models ({error})",
-                "the numbers of each model of the group",
-                "Delete it, and the group is trained again",
-            ) from error
+        what = f"what was read off {kind} models"
+        remedy = "Delete it, and the group is trained again"
+        found += read_json_as(list[dict[str, float]], path, what, remedy)
     return found
 
 
@@ -265,16 +259,14 @@ def _claim(rearing: Rearing, kind: str, member, forgotten, methods) -> None:
     rearing.folder.mkdir(parents=True, exist_ok=True)
     path = rearing.folder / f"{kind}.json"
     if path.exists():
-        try:
-            found = json.loads(path.read_text())
-        except ValueError:
-            found = {}
+        what, remedy = "the description of a population", "Name another folder, or delete this one"
+        found = read_json_as(dict[str, Any], path, what, remedy)
         if found != identity:
             differs = sorted(k for k in identity if found.get(k) != identity[k])
             raise InputError(
                 f"{rearing.folder} holds a population that differs in {', '.join(differs)}",
                 "a folder of its own for each population",
-                "Name another folder, or delete this one",
+                remedy,
             )
     else:
         write_json(path, identity)

@@ -13,7 +13,8 @@ import numpy as np
 
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.errors import InputError
-from dcmu_jax.files import read_archive, write_archive
+from dcmu_jax.files import write_archive
+from dcmu_jax.reading import is_text, read_archive
 
 _MODELS_BY_EXAMPLES = {"margins": "f4", "correct": "b1", "member": "b1", "forgotten": "b1"}
 _EXAMPLES = {"ids": "i8", "labels": "i4", "test": "b1"}
@@ -130,11 +131,12 @@ class Population:
         Raises:
             InputError: no such file, or not such an archive.
         """
-        found = read_archive(path, "population", _REMEDY)
+        found = read_archive(path, "a population", _REMEDY)
         wanted = {**_MODELS_BY_EXAMPLES, **_EXAMPLES}
         for name, kind in {**wanted, "kinds": "U", "data_fingerprint": "U"}.items():
             array = found.get(name)
-            if array is None or not np.dtype(array.dtype).str[1:].startswith(kind):
+            fits = array is not None and np.dtype(array.dtype).str[1:].startswith(kind)
+            if array is None or not fits or (kind == "U" and not is_text(array)):
                 raise InputError(
                     f"{path} has {'no' if array is None else 'a strange'} array {name!r}",
                     "the arrays of a population",

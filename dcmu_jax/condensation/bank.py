@@ -11,7 +11,8 @@ import numpy as np
 
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError
-from dcmu_jax.files import read_archive, write_archive
+from dcmu_jax.files import write_archive
+from dcmu_jax.reading import archive_of, is_text, read_archive
 from dcmu_jax.training.classifier import Classifier
 
 _ARRAYS = {
@@ -25,6 +26,7 @@ _ARRAYS = {
     "final_loss": ("f4", 1),
     "feature_sums": ("i8", 2),
 }
+_WHAT, _REMEDY = "a condensed bank", "Make the bank again with build_bank"
 _STRINGS = ("layer", "lineage", "data_fingerprint", "model_fingerprint")
 
 
@@ -76,12 +78,18 @@ class CondensedBank:
 
     @classmethod
     def from_bytes(cls, data: bytes) -> CondensedBank:
-        """What ``to_bytes`` gave. Nothing is unpickled."""
-        with np.load(io.BytesIO(data), allow_pickle=False) as archive:
-            return cls._of({name: archive[name] for name in archive.files})
+        """What ``to_bytes`` gave. Nothing is unpickled.
+
+        Raises:
+            InputError: see ``load``.
+        """
+        return cls._of(archive_of(data, _WHAT, _REMEDY), "A message")
 
     @classmethod
-    def _of(cls, found: dict[str, np.ndarray]) -> CondensedBank:
+    def _of(cls, found: dict[str, np.ndarray], path: object) -> CondensedBank:
+        fault = _fault(found)
+        if fault:
+            raise InputError(f"{path}: {fault}", "the arrays of a condensed bank", _REMEDY)
         values: dict[str, Any] = {name: found[name] for name in _ARRAYS}
         values |= {name: str(found[name]) for name in _STRINGS}
         return cls(**values)
@@ -93,12 +101,7 @@ class CondensedBank:
         Raises:
             InputError: no such file, not such an archive, or arrays that do not fit together.
         """
-        remedy = "Make the bank again with build_bank"
-        found = read_archive(path, "condensed bank", remedy)
-        fault = _fault(found)
-        if fault:
-            raise InputError(f"{path}: {fault}", "the arrays of a condensed bank", remedy)
-        return cls._of(found)
+        return cls._of(read_archive(path, _WHAT, _REMEDY), path)
 
     def check(self, dataset: Dataset, classifier: Classifier | None = None) -> None:
         """Raise unless the bank was made from ``dataset`` (and, where given, ``classifier``).
@@ -131,8 +134,10 @@ def _fault(found: dict[str, np.ndarray]) -> str | None:
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             return f"{name} has values that are not finite"
     for name in _STRINGS:
-        if found[name].dtype.kind != "U" or found[name].ndim != 0:
+        if not is_text(found[name]) or found[name].ndim != 0:
             return f"{name} is not a string"
+    if str(found["lineage"]) not in ("trained", "clean"):
+        return "lineage is neither trained nor clean"
     for group in (
         ("ids", "cluster", "weights"),
         ("labels", "images", "sizes", "initial_loss", "final_loss", "feature_sums"),

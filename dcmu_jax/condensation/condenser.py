@@ -10,8 +10,9 @@ import numpy as np
 
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_at_least
-from dcmu_jax.files import read_archive, write_archive
+from dcmu_jax.files import write_archive
 from dcmu_jax.models.catalogue import create
+from dcmu_jax.reading import read_archive
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 
 
@@ -44,12 +45,13 @@ class CondensedImages:
         Raises:
             InputError: no such file, or not such an archive.
         """
-        what, remedy = "set of condensed images", "Condense again"
+        what, remedy = "a set of condensed images", "Condense again"
         found = read_archive(path, what, remedy)
         images, labels = (found.get(name, np.zeros(())) for name in ("images", "labels"))
-        if images.ndim != 4 or labels.shape != images.shape[:1]:
+        kinds = images.dtype.kind + labels.dtype.kind
+        if images.ndim != 4 or labels.shape != images.shape[:1] or kinds not in ("fi", "ui"):
             raise InputError(
-                f"{path} cannot be read as a {what} (images of {images.shape}, labels of "
+                f"{path} cannot be read as {what} (images of {images.shape}, labels of "
                 f"{labels.shape})",
                 "a file written by save",
                 remedy,

@@ -10,6 +10,7 @@ import numpy as np
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.npz import OPTIONAL, REQUIRED, damaged, missing, of_objects, splits_of
 from dcmu_jax.errors import InputError
+from dcmu_jax.reading import opened
 
 _WANTED = "a folder with x_train.npy, y_train.npy and perhaps x_test.npy, y_test.npy, ids.npy"
 
@@ -31,11 +32,11 @@ def load_npy(folder: str | os.PathLike[str], *, test_fraction: float = 0.2) -> S
             images are not uint8, or an array breaks a rule of ``splits_from_arrays``.
     """
     folder = Path(folder).expanduser()
-    if not folder.exists():
-        raise InputError(f"There is no folder {folder}", _WANTED, "Check the path")
-    if not folder.is_dir():
-        raise InputError(f"{folder} is a file", _WANTED, "Give the path of the folder itself")
     try:
+        if not folder.exists():
+            raise InputError(f"There is no folder {folder}", _WANTED, "Check the path")
+        if not folder.is_dir():
+            raise InputError(f"{folder} is a file", _WANTED, "Give the path of the folder itself")
         found = sorted(path.name for path in folder.iterdir() if path.suffix == ".npy")
     except OSError as error:
         raise InputError(
@@ -62,6 +63,8 @@ def load_npy(folder: str | os.PathLike[str], *, test_fraction: float = 0.2) -> S
 def _open(path: Path, name: str) -> np.ndarray:
     """The array of a file, mapped."""
     try:
+        with opened(path):  # a plain file, and no FIFO to wait for
+            pass
         return np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # of many kinds: the header and the length are not to be trusted
         if "Python objects" in str(error):

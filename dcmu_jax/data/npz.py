@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from dcmu_jax.data.arrays import splits_from_arrays
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.errors import InputError
+from dcmu_jax.reading import Archive, NoArray, opened
 
 _WANTED = "an .npz archive with x_train, y_train and, if there is a test set, x_test, y_test"
 _HOW_TO_WRITE = "Write one with np.savez(path, x_train=..., y_train=...)"
@@ -52,52 +55,59 @@ def splits_of(arrays: Mapping[str, np.ndarray], name: str, test_fraction: float)
 
 
 def _read(path: Path) -> dict[str, np.ndarray]:
-    _check_is_archive(path)
-    with path.open("rb") as file:  # opened here: numpy leaves a damaged archive open
+    with _opened(path) as file:
+        start = file.read(6)
+        if start == b"\x93NUMPY":
+            raise InputError(
+                f"{path} is a single .npy array, not an .npz archive", _WANTED, _HOW_TO_WRITE
+            )
+        if start[:4] not in (b"PK\x03\x04", b"PK\x05\x06"):
+            raise InputError(f"{path} is not an .npz archive", _WANTED, _HOW_TO_WRITE)
         try:
-            archive = np.load(file, allow_pickle=False)
-        except Exception as error:  # whatever numpy or zipfile say of a damaged file
+            archive = Archive(file)
+        except Exception as error:  # whatever zipfile says of a damaged file
             raise damaged(path, "archive", error, _WANTED) from error
         for name in REQUIRED:
-            if name not in archive.files:
-                raise missing(path, name, archive.files, _WANTED)
+            if name not in archive.members:
+                raise missing(path, name, list(archive.members), _WANTED)
         return {
             name: _read_array(path, archive, name)
             for name in (*REQUIRED, *OPTIONAL)
-            if name in archive.files
+            if name in archive.members
         }
 
 
-def _check_is_archive(path: Path) -> None:
-    if not path.exists():
-        raise InputError(f"There is no file {path}", _WANTED, "Check the path")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder", _WANTED, "Give the path of the archive itself")
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """The file, if there is a plain one."""
     try:
-        with path.open("rb") as file:
-            start = file.read(6)
+        if path.is_dir():
+            raise InputError(f"{path} is a folder", _WANTED, "Give the path of the archive itself")
+        with opened(path) as file:
+            yield file
+    except FileNotFoundError as error:
+        raise InputError(f"There is no file {path}", _WANTED, "Check the path") from error
     except OSError as error:
         raise InputError(
-            f"{path} cannot be read ({error.strerror})", _WANTED, "Check its permissions"
+            f"{path} cannot be read ({error.strerror})", _WANTED, "Check it and its permissions"
         ) from error
-    if start == b"\x93NUMPY":
-        raise InputError(
-            f"{path} is a single .npy array, not an .npz archive", _WANTED, _HOW_TO_WRITE
-        )
-    if start[:4] not in (b"PK\x03\x04", b"PK\x05\x06"):
-        raise InputError(f"{path} is not an .npz archive", _WANTED, _HOW_TO_WRITE)
 
 
-def _read_array(path: Path, archive: np.lib.npyio.NpzFile, name: str) -> np.ndarray:
+def _read_array(path: Path, archive: Archive, name: str) -> np.ndarray:
     try:
-        array = archive[name]
+        return archive.read(name)
+    except NoArray as error:
+        raise InputError(f"{name} in {path} is not an array", _WANTED, _HOW_TO_WRITE) from error
+    except MemoryError as error:
+        raise InputError(
+            f"{name} in {path} does not fit in memory ({error})",
+            "an archive that does",
+            f"Save {name}.npy and the others in a folder, and give npy:FOLDER, which stays on disk",
+        ) from error
     except Exception as error:  # of many kinds: the header and the bytes are not to be trusted
-        if "allow_pickle" in str(error):
+        if "Python objects" in str(error):
             raise of_objects(path, name) from error
         raise damaged(path, "archive", error, _WANTED) from error
-    if not isinstance(array, np.ndarray):
-        raise InputError(f"{name} in {path} is not an array", _WANTED, _HOW_TO_WRITE)
-    return array
 
 
 def of_objects(path: Path, name: str) -> InputError:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import dataclasses
 import hashlib
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,6 +15,7 @@ from jaxtyping import Array
 
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_fraction, unknown_name
+from dcmu_jax.reading import parse_json, read_bytes, read_npy
 
 KINDS = ("random:FRACTION", "class:NUMBER", "ids:FILE", "ids:NUMBER,...")
 """The terms of a request, as they are shown to users; ``+`` joins them."""
@@ -145,13 +146,14 @@ def read_ids(path: str) -> np.ndarray:
             "a text, .json or .npy file",
             "Check the path",
         )
-    if file.suffix == ".npy":
-        return _read_npy(file)
+    about = (file, "a file of ids", "Write the ids alone")
     try:
-        text = file.read_text(encoding="utf-8-sig")
-        values = json.loads(text) if file.suffix == ".json" else _split(text)
-    except (ValueError, RecursionError, OSError) as error:  # json and utf-8 errors are ValueErrors
-        raise _not_integers(str(file), type(error).__name__) from error
+        if file.suffix == ".npy":
+            return read_npy(*about)
+        data = read_bytes(*about).removeprefix(codecs.BOM_UTF8)
+        values = parse_json(data, *about) if file.suffix == ".json" else _split(data.decode())
+    except (InputError, UnicodeDecodeError) as error:
+        raise _not_integers(str(file), type(error.__cause__ or error).__name__) from error
     if not isinstance(values, list):
         raise _not_integers(str(file), type(values).__name__)
     return np.array(_integers(values, str(file)), np.int64)
@@ -161,15 +163,6 @@ def _split(text: str) -> list[int | str]:
     words = re.split(r"[\s,]+", text.strip(" \t\r\n,"))
     # At most 19 digits: more would not fit an id, and int() of a long text is slow.
     return [int(w) if re.fullmatch(r"[+-]?[0-9]{1,19}", w) else w for w in words if w]
-
-
-def _read_npy(file: Path) -> np.ndarray:
-    try:
-        with file.open("rb") as opened:
-            array = np.lib.format.read_array(opened, allow_pickle=False)
-    except Exception as error:  # of many kinds: the bytes are not to be trusted
-        raise _not_integers(str(file), type(error).__name__) from error
-    return array
 
 
 def _integers(values: list, name: str) -> list[int]:

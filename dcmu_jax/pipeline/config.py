@@ -13,6 +13,7 @@ from dcmu_jax.condensation.inversion import InversionConfig
 from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.errors import InputError, check_at_least, check_fraction, unknown_name
 from dcmu_jax.models.partition import PARTS
+from dcmu_jax.reading import parse_json
 from dcmu_jax.theory import best_clusters_per_class
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.modular import Collecting, ModularUnlearning, Offline
@@ -394,33 +395,36 @@ def to_json(config: RunConfig) -> str:
     return _ADAPTER.dump_json(config, indent=2).decode()
 
 
-def from_json(text: str, source: str) -> RunConfig:
+def from_json(data: bytes | str, source: str) -> RunConfig:
     """The config that ``to_json`` wrote.
 
     Args:
-        text: JSON.
+        data: JSON; bytes in UTF-8.
         source: where it came from, for the message.
 
     Raises:
         InputError: anything else.
     """
 
-    def refused(where: str, what: str) -> InputError:
+    def refused(where: str, why: str) -> InputError:
         return InputError(
-            f"{source!r} cannot be read as the settings of a run ({where}: {what})",
+            f"{source!r} cannot be read as the settings of a run ({where}: {why})",
             "config.json as a run wrote it",
-            "Restore the file, or start a new run",
+            remedy,
         )
 
+    what, remedy = "the settings of a run", "Restore the file, or start a new run"
+    data = data.encode(errors="replace") if isinstance(data, str) else data
+    given = parse_json(data, source, what, remedy)
     try:
-        config = _ADAPTER.validate_json(text, strict=True)
+        config = _ADAPTER.validate_json(data, strict=True)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "the whole file"
         raise refused(where, first["msg"]) from error
     except InputError as error:  # a value that checks itself
         raise refused("the whole file", str(error)) from error
-    unknown = _unknown_field(json.loads(text), json.loads(to_json(config)))
+    unknown = _unknown_field(given, json.loads(to_json(config)))
     if unknown:  # not to be passed over: the setting meant would silently have its default
         raise refused(unknown, "no such setting")
     return config

@@ -25,7 +25,9 @@ from dcmu_jax.files import write_json
 from dcmu_jax.metrics.measurement import Trajectory
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import PRESETS, RunConfig, from_json, to_json
+from dcmu_jax.pipeline.saved import DATA, PREPARED, SERVED, DataNote
 from dcmu_jax.pipeline.trajectory import TrajectoryRecorder
+from dcmu_jax.reading import read_bytes
 from dcmu_jax.training.checkpoints import (
     FitCheckpoint,
     identity_of,
@@ -40,31 +42,9 @@ from dcmu_jax.unlearning.registry import method_class
 from dcmu_jax.unlearning.task import Hooks, Prepared, Unlearned
 
 
-def _read_json(path: Path, missing: str | None = None) -> Any:
-    """What a JSON file holds for process 0; or the JSON ``missing``, if given, without one."""
-
-    def read() -> bytes:
-        try:
-            text = path.read_text() if missing is None or path.exists() else missing
-            json.loads(text)
-        except (OSError, ValueError) as error:
-            raise _damaged(path, error) from error
-        return text.encode()
-
-    return json.loads(from_writer(read))
-
-
 def _is_there(path: Path) -> bool:
     """Whether process 0 finds a directory."""
     return from_writer(lambda: b"yes" if path.is_dir() else b"") == b"yes"
-
-
-def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(
-        f"{str(path)!r} cannot be read ({error})",
-        "the file as the stage wrote it",
-        "Delete it and run the stage again",
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +133,7 @@ class Run:
         aside = directory.with_name(f".{directory.name}.{os.getpid()}")
         try:
             aside.mkdir(parents=True)
-            (aside / "config.json").write_text(to_json(self.config) + "\n")
+            (aside / "config.json").write_text(to_json(self.config) + "\n", encoding="utf-8")
             write_json(aside / "data.json", {"fingerprint": self._data_fingerprint()})
             aside.rename(directory)
         except OSError as error:
@@ -176,11 +156,10 @@ class Run:
                     "a directory made by dcmu run or dcmu train",
                     "Check the path, or start a run there with --out",
                 )
-            return file.read_bytes()
+            return read_bytes(file, "the settings of a run", "Restore it, or start a new run")
 
-        text = from_writer(read).decode(errors="replace")  # from_json says what is wrong with it
-        run = cls(directory, from_json(text, str(file)), **rest)
-        if _read_json(directory / "data.json") != {"fingerprint": run._data_fingerprint()}:
+        run = cls(directory, from_json(from_writer(read), str(file)), **rest)
+        if DATA.read(directory / "data.json") != DataNote(fingerprint=run._data_fingerprint()):
             raise InputError(
                 f"The data of {run.config.dataset!r} is not what the run {str(directory)!r} "
                 "was started with",
@@ -292,19 +271,15 @@ class Run:
         name = name or self.config.preset
         folder = self.directory / "prepared" / name
         done = folder / "cost.json"
-        cost = _read_json(done, missing="null")
-        if cost is not None:
-            try:
-                trained, seconds = cost["trained"], (cost["offline_s"], cost["compile_s"])
-            except (KeyError, TypeError) as error:
-                raise _damaged(done, error) from error
+        note = PREPARED.read(done)
+        if note is not None:
             bank = CondensedBank.from_bytes(
                 from_writer(lambda: CondensedBank.load(folder / "bank.npz").to_bytes())
             )
             bank.check(self.splits.train)
             remembrance = stages.remembrance_of(self.config, name, self.splits)
-            network = self._load(folder / "network") if trained else self.train()
-            return Prepared(bank, network, remembrance, *seconds)
+            network = self._load(folder / "network") if note.trained else self.train()
+            return Prepared(bank, network, remembrance, note.offline_s, note.compile_s)
         original = self.train()
         prepared = stages.prepare(
             self.config, original, self.splits, name=name, hooks=self._hooks(f"prepare {name}")
@@ -340,25 +315,14 @@ class Run:
         """Which test samples the table of this run may use."""
         return stages.usable_tests(self.config, self.splits, self.presets)
 
-    def _served(self, folder: Path, saved: Any) -> Served:
-        try:
-            points = dict(saved["trajectory"])
-            method = points.pop("method")
-            trajectory = Trajectory(method=method, **{k: tuple(v) for k, v in points.items()})
-            trained_ids, cost = np.asarray(saved["trained_ids"], np.int64), dict(saved["cost"])
-            network = self._load(folder / "network")
-            return Served(Unlearned(network, trained_ids=trained_ids, **cost), trajectory)
-        except (KeyError, TypeError) as error:
-            raise _damaged(folder / "result.json", error) from error
-
     def unlearn(self, request: ForgetRequest, name: str | None = None) -> Served:
         """Serve a request with a method (the run's own preset if not named), or find it served."""
         name = name or self.config.preset
         folder = self.request_directory(request) / name
         done = folder / "result.json"
-        saved = _read_json(done, missing="null")
-        if saved is not None:
-            return self._served(folder, saved)
+        note = SERVED.read(done)
+        if note is not None:
+            return Served(note.unlearned(self._load(folder / "network")), note.trajectory)
         original = self.train()
         prepared = self.prepare(name) if name in PRESETS else None
         recorder = TrajectoryRecorder(name, self.splits, request, self.usable_tests(), original)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from dcmu_jax.files import write_json
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import PRESETS
 from dcmu_jax.pipeline.run import Run
+from dcmu_jax.reading import read_json_as
 from dcmu_jax.reporting.comparison import environment
 from dcmu_jax.reporting.defence_section import AFTER, BEFORE, defence_section
 from dcmu_jax.reporting.html import write_report
@@ -83,6 +83,11 @@ class DefendedRun:
     directory: Path
 
 
+@dataclasses.dataclass(frozen=True)
+class _Note:
+    sentences: tuple[str, ...]
+
+
 def defend_run(
     run: Run,
     options: DefenceOptions,
@@ -110,15 +115,9 @@ def defend_run(
     done = directory / "defence.json"
     if not done.exists():
         _defend(run, options, preset, directory, notify)
-    try:
-        found = json.loads(done.read_text())
-        return DefendedRun(tuple(found["sentences"]), directory)
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{str(done)!r} cannot be read ({error})",
-            "the file as dcmu defend wrote it",
-            "Delete it and run dcmu defend again",
-        ) from error
+    remedy = "Delete it and run dcmu defend again"
+    found = read_json_as(_Note, done, "the outcome of a defence", remedy)
+    return DefendedRun(found.sentences, directory)
 
 
 def _defend(run: Run, options: DefenceOptions, preset: str, directory: Path, notify: Any) -> None:

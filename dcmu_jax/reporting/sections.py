@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import write_json
+from dcmu_jax.reading import read_json
 from dcmu_jax.reporting.style import save_figure
 
 _FILE = "section.json"
@@ -121,20 +121,20 @@ def load_section(folder: Path) -> Section:
     Raises:
         InputError: a file that cannot be read as one.
     """
-    path = folder / _FILE
+    path, remedy = folder / _FILE, "Delete its folder and run the command again"
+    found = read_json(path, "a section of a report", remedy)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
         return Section(
             title=_text(found["title"]),
             sentences=tuple(map(_text, found["sentences"])),
             tables=tuple(_numbers(Numbers(**table)) for table in found["tables"]),
             figures=tuple(_drawn(folder, **drawn) for drawn in found["figures"]),
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{str(path)!r} cannot be read ({error})",
             "the file as the command wrote it",
-            "Delete its folder and run the command again",
+            remedy,
         ) from error
 
 

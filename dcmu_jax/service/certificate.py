@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from dcmu_jax.errors import InputError
+from dcmu_jax.reading import parse_json
 from dcmu_jax.service.contents import read_manifest, read_record
 from dcmu_jax.service.history import History
 from dcmu_jax.service.ledger import sha256
@@ -32,10 +32,7 @@ def read_audit(directory: Path, history: History, version: int) -> Any:
     data = path.read_bytes() if path.is_file() and not path.is_symlink() else b""
     if sha256(data) != history.audits[version]:
         raise not_as_written(str(path), "its bytes have changed, or it is missing")
-    try:
-        return json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise not_as_written(str(path), type(error).__name__) from error
+    return parse_json(data, path, "the audit of a version", "Restore it from a copy")
 
 
 def certificate(directory: Path, history: History, version: int) -> dict[str, Any]:

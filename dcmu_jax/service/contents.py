@@ -14,9 +14,9 @@ from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.condensation.building import feature_network
 from dcmu_jax.data.dataset import Dataset, Splits
 from dcmu_jax.errors import InputError
-from dcmu_jax.files import read_archive
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import RunConfig, from_json, to_json
+from dcmu_jax.reading import parse_json, read_archive, read_json_as
 from dcmu_jax.service.disk import Disk, archive
 from dcmu_jax.service.history import History
 from dcmu_jax.service.ledger import sha256
@@ -113,8 +113,7 @@ def read_fixed(directory: Path, hashes: dict[str, str], model: nn.Module | None)
             raise not_as_written(str(path), "it is missing")
         if hash_file(path) != hashes[name]:
             raise not_as_written(str(path), "its bytes have changed")
-    text = (directory / CONFIG).read_bytes().decode(errors="replace")
-    config = from_json(text, str(directory / CONFIG))
+    config = from_json((directory / CONFIG).read_bytes(), str(directory / CONFIG))
     config.check()
     name, class_names = _read_about(directory / ABOUT)
     test = read_dataset(directory / TEST, len(class_names))
@@ -130,14 +129,16 @@ def read_fixed(directory: Path, hashes: dict[str, str], model: nn.Module | None)
 
 
 def _read_about(path: Path) -> tuple[str, tuple[str, ...]]:
-    try:
-        about = json.loads(path.read_bytes())
-        name, names = about["name"], about["class_names"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise not_as_written(str(path), type(error).__name__) from error
-    if not (isinstance(name, str) and isinstance(names, list) and len(names) > 1):
-        raise not_as_written(str(path), "no name, or no class names")
-    return name, tuple(map(str, names))
+    about = read_json_as(_About, path, "the description of a workspace", _REMEDY)
+    if len(about.class_names) < 2:
+        raise not_as_written(str(path), "fewer than two class names")
+    return about.name, about.class_names
+
+
+@dataclasses.dataclass(frozen=True)
+class _About:
+    name: str
+    class_names: tuple[str, ...]
 
 
 def write_dataset(disk: Disk, path: Path, dataset: Dataset) -> None:
@@ -160,7 +161,7 @@ def read_dataset(path: Path, num_classes: int) -> Dataset:
 
 
 def _arrays(path: Path, kinds: dict[str, tuple[str, int]]) -> dict[str, np.ndarray]:
-    found = read_archive(path, "file of a workspace", _REMEDY)
+    found = read_archive(path, "a file of a workspace", _REMEDY)
     for name, (kind, rank) in kinds.items():
         array = found.get(name)
         if array is None or array.dtype != np.dtype(kind) or array.ndim != rank:
@@ -322,10 +323,7 @@ def read_record(directory: Path, manifest: Manifest) -> dict[str, Any]:
     data = path.read_bytes()
     if sha256(data) != manifest.files.get(RECORD):
         raise not_as_written(str(path), "its bytes have changed")
-    try:
-        record = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise not_as_written(str(path), type(error).__name__) from error
+    record = parse_json(data, path, "the record of a version", _REMEDY)
     if not isinstance(record, dict):
         raise InputError(f"The record {str(path)!r}", "a JSON object", _REMEDY)
     return record

@@ -24,7 +24,8 @@ LEDGER, HEAD = "ledger.jsonl", "ledger.head"
 STRICT = pydantic.ConfigDict(extra="forbid")
 """Of dataclasses that are read from files: a field that they do not have is refused."""
 Hash = Annotated[str, pydantic.StringConstraints(pattern="^[0-9a-f]{64}$")]
-Count = Annotated[int, pydantic.Field(ge=0)]
+Count = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
+Id = Annotated[int, pydantic.Field(ge=-(2**63), lt=2**63)]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ class Requested:
     kind: Literal["request"] = "request"
     text: str
     reference: str | None
-    ids: tuple[int, ...]
+    ids: tuple[Id, ...]
     asked: Hash | None = None
     drawn: Hash | None = None
     previous: str

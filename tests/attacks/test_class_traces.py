@@ -52,7 +52,7 @@ def test_one_that_knew_the_class_has_it_back_at_once_and_others_have_not(tmp_pat
     assert readings(rearing, "oracle", 3) == of_oracles
     assert (tmp_path / "oracle-00000.json").stat().st_mtime_ns == first
     (tmp_path / "oracle-00000.json").write_text("[1]")
-    with pytest.raises(InputError, match="does not hold what was read off oracle models"):
+    with pytest.raises(InputError, match="cannot be read as what was read off oracle models"):
         readings(rearing, "oracle", 3)
 
 
