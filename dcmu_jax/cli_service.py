@@ -122,8 +122,11 @@ def _process(args: _Work, console: Console) -> None:
 def _status(args: _Workspace, console: Console) -> None:
     """Say where a workspace stands."""
     status = dataclasses.asdict(Workspace(args.directory).status())
+    notes = status.pop("notes")
     for name, value in status.items():
         _say(console, f"{name:12} {'-' if value is None else value}")
+    for note in notes:
+        _say(console, f"Note: {note}")
 
 
 def _verify(args: _Workspace, console: Console) -> None:
@@ -136,7 +139,8 @@ def _verify(args: _Workspace, console: Console) -> None:
             f"{len(found.problems)} problem(s) in {str(args.directory)!r}: "
             + "; ".join(found.problems[:20]),
             "a workspace as the service left it",
-            "Restore what has changed from a copy",
+            "Put back what has changed as it was: single files from a copy, but the ledger and its "
+            "head only both, and as they were at the last request",
         )
     _say(console, "The workspace is as the service left it.")
 
@@ -174,12 +178,22 @@ def _purge(args: _Work, console: Console) -> None:
     """Remove forgotten images and all that was made of them from the workspace."""
     workspace = Workspace(args.directory)
     version = workspace.purge(_hooks(args.quiet))
-    if version is None:
+    left = workspace.remains()
+    where = ", ".join([*left.files, *left.made_of_them])
+    if version is not None:
+        removed = workspace.certificate(version)["record"]["images_removed"]
+        done = f"version {version} has a bank made without them."
+        _say(console, f"{removed} images {'left out' if where else 'removed'}; {done}")
+    elif not where:
         _say(console, "Nothing to purge: no forgotten image lies in the workspace.")
-        return
-    removed = workspace.certificate(version)["record"]["images_removed"]
-    _say(console, f"{removed} images removed; version {version} has a bank made without them.")
-    _say(console, REMAINS)
+    if where:
+        raise InputError(
+            f"Forgotten images, or what was made of them, still lie in the workspace: {where}",
+            "a workspace in which only the service puts files",
+            "Remove by hand what is a copy of your own: dcmu purge removes what the service wrote",
+        )
+    if version is not None:
+        _say(console, REMAINS)
 
 
 REMAINS = (

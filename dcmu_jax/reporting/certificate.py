@@ -35,22 +35,33 @@ def certificate_sentences(certificate: Mapping[str, Any]) -> list[str]:
     elif change == "purge":
         sentences.append(
             f"Version {version}, published {certificate['published']}, has the network of the "
-            f"version before. {record.get('images_removed')} forgotten images, the banks they "
-            f"were part of and all earlier networks were removed from the workspace."
+            f"version before, and a bank made without {record.get('images_removed')} forgotten "
+            "images."
         )
     else:
         sentences.append(f"Version {version} is the original network; nothing is forgotten.")
-    if change != "purge" and record.get("forgotten"):
-        sentences.append(
-            "The forgotten images have been purged from the workspace."
-            if certificate["images_purged"]
-            else "The forgotten images still lie in the workspace; nothing trains on them."
-        )
+    if change == "purge" or record.get("forgotten"):
+        sentences += _remains_sentences(certificate)
     sentences.append(
         "This says what was done. It is no proof that the network remembers nothing: only an "
         "audit speaks of that, and only of what its attacks can see."
     )
     return sentences
+
+
+def _remains_sentences(certificate: Mapping[str, Any]) -> list[str]:
+    """Where the forgotten images are, as the files said when the certificate was made."""
+    remains = certificate.get("remains") or {}
+    where, made = ", ".join(remains.get("files", ())), ", ".join(remains.get("made_of_them", ()))
+    if not certificate["images_purged"]:
+        where = f" ({where})" if where else ""
+        said = f"The forgotten images still lie in the workspace{where}; nothing trains on them."
+    elif made:
+        said = f"The forgotten images were removed, but what was made of them was not yet: {made}."
+    else:
+        said = "The forgotten images have been purged from the workspace."
+    looked = remains.get("looked_at")
+    return [said, f"So its files said when they were looked at, {looked}."] if looked else [said]
 
 
 def write_certificate(path: Path | str, certificate: Mapping[str, Any], name: str) -> None:

@@ -18,6 +18,7 @@ from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import RunConfig, from_json, to_json
 from dcmu_jax.reading import parse_json, read_archive, read_json_as
 from dcmu_jax.service.disk import Disk, archive
+from dcmu_jax.service.entries import read_plain
 from dcmu_jax.service.history import History
 from dcmu_jax.service.ledger import sha256
 from dcmu_jax.service.manifest import (
@@ -55,6 +56,11 @@ _REMEDY = "Restore it from a copy; dcmu verify lists all that has changed"
 def version_folder(directory: Path, version: int) -> Path:
     """Where a version lies."""
     return directory / VERSIONS / f"{version:04d}"
+
+
+def part_of(directory: Path, version: int) -> Path:
+    """Where a version is written before it has its name."""
+    return directory / VERSIONS / f".{version:04d}.part"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -113,7 +119,7 @@ def read_fixed(directory: Path, hashes: dict[str, str], model: nn.Module | None)
             raise not_as_written(str(path), "it is missing")
         if hash_file(path) != hashes[name]:
             raise not_as_written(str(path), "its bytes have changed")
-    config = from_json((directory / CONFIG).read_bytes(), str(directory / CONFIG))
+    config = from_json(read_plain(directory / CONFIG), str(directory / CONFIG))
     config.check()
     name, class_names = _read_about(directory / ABOUT)
     test = read_dataset(directory / TEST, len(class_names))
@@ -204,7 +210,7 @@ def read_manifest(directory: Path, history: History, version: int) -> Manifest:
     path = version_folder(directory, version) / MANIFEST
     if path.parent.is_symlink() or path.is_symlink() or not path.is_file():
         raise not_as_written(str(path), "it is missing")
-    data = path.read_bytes()
+    data = read_plain(path)
     if sha256(data) != history.versions[version].manifest:
         raise not_as_written(str(path), "its bytes have changed")
     manifest = decode(data, path)
@@ -217,6 +223,23 @@ def read_network(directory: Path, fixed: Fixed, version: int, name: str = NETWOR
     """A network of a version; its files are not checked against the manifest here."""
     like = fresh_classifier(fixed.model, fixed.test, 0)
     return load_classifier(version_folder(directory, version) / name, fixed.model, like)
+
+
+def current_network(directory: Path, fixed: Fixed, history: History) -> Classifier:
+    """The network of the current version.
+
+    Raises:
+        InputError: a file of that version has changed.
+    """
+    number = history.current.version
+    manifest = read_manifest(directory, history, number)
+    problems = differences(version_folder(directory, number), manifest)
+    if problems:
+        raise not_as_written(str(directory / VERSIONS), problems[0])
+    network = read_network(directory, fixed, number)
+    if network.fingerprint() != manifest.parameters:
+        raise not_as_written("The current network", "its parameters have changed")
+    return network
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -297,7 +320,7 @@ def write_version(
         train: written where the version holds images of its own.
     """
     folder = version_folder(directory, manifest.version)
-    aside = folder.with_name(f".{folder.name}.part")
+    aside = part_of(directory, manifest.version)
     disk.make_folder(aside)
     disk.save_network(aside / NETWORK, network)
     if start is not None and start is not network:
@@ -320,23 +343,10 @@ def read_record(directory: Path, manifest: Manifest) -> dict[str, Any]:
     path = version_folder(directory, manifest.version) / RECORD
     if path.is_symlink() or not path.is_file():
         raise not_as_written(str(path), "it is missing")
-    data = path.read_bytes()
+    data = read_plain(path)
     if sha256(data) != manifest.files.get(RECORD):
         raise not_as_written(str(path), "its bytes have changed")
     record = parse_json(data, path, "the record of a version", _REMEDY)
     if not isinstance(record, dict):
         raise InputError(f"The record {str(path)!r}", "a JSON object", _REMEDY)
     return record
-
-
-def tidy(disk: Disk, directory: Path, history: History) -> None:
-    """Remove what interrupted work left, and what a purge has still to remove."""
-    folder = directory / VERSIONS
-    published = {version_folder(directory, p.version) for p in history.versions}
-    for path in sorted(folder.iterdir()):
-        if path not in published:
-            disk.remove(path)
-    for number in range(history.purged_before):
-        for path in sorted(version_folder(directory, number).iterdir()):
-            if path.name not in (MANIFEST, *KEPT):
-                disk.remove(path)

@@ -6,13 +6,14 @@ import contextlib
 import io
 import os
 import shutil
-from collections.abc import Iterator, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 import numpy as np
 
 from dcmu_jax.errors import InputError
+from dcmu_jax.service.entries import open_plain
 from dcmu_jax.training.checkpoints import save_classifier
 from dcmu_jax.training.classifier import Classifier
 
@@ -55,11 +56,9 @@ class Disk:
 
     def replace(self, path: Path, data: bytes) -> None:
         """Put ``data`` in the place of a small file, whole or not at all."""
-        aside = path.with_name(f".{path.name}.part")
-        self.step("create", aside)
-        with aside.open("wb") as file:
-            self.put(file, data, aside)
-            self._sync(file, aside)
+        aside = aside_of(path)
+        aside.unlink(missing_ok=True)  # of an interrupted call; a link itself, never its target
+        self.create(aside, data)
         self.step("rename", path)
         os.replace(aside, path)
         self.sync_folder(path.parent)
@@ -67,7 +66,7 @@ class Disk:
     def append(self, path: Path, at: int, data: bytes) -> None:
         """Write ``data`` at byte ``at`` of a file and cut off what stood there before."""
         self.step("open", path)
-        with path.open("r+b") as file:
+        with open_plain(path, write=True) as file:
             file.truncate(at)
             file.seek(at)
             self.put(file, data, path)
@@ -75,7 +74,7 @@ class Disk:
 
     def sync(self, path: Path) -> None:
         """Make what an existing file holds last."""
-        with path.open("r+b") as file:
+        with open_plain(path, write=True) as file:
             self._sync(file, path)
 
     def make_folder(self, path: Path) -> None:
@@ -104,6 +103,26 @@ class Disk:
             path.unlink()
         self.sync_folder(path.parent)
 
+    def remove_files(self, folder: Path, names: Iterable[str]) -> None:
+        """Remove these files below ``folder``, and the folders in it that are then empty.
+
+        Whatever else lies there stays.
+        """
+        tops: dict[str, list[Path]] = {}
+        for name in names:
+            tops.setdefault(PurePosixPath(name).parts[0], []).append(folder / name)
+        for top, paths in tops.items():
+            if not os.path.lexists(folder / top):
+                continue
+            self.step("remove", folder / top)
+            for path in paths:
+                path.unlink(missing_ok=True)
+            above = {parent for path in paths for parent in path.parents}
+            for parent in sorted(above, key=lambda path: -len(path.parts)):
+                if folder in parent.parents and parent.is_dir() and not any(parent.iterdir()):
+                    parent.rmdir()
+            self.sync_folder(folder)
+
     def save_network(self, path: Path, classifier: Classifier) -> None:
         """A checkpoint of a network (``save_classifier``)."""
         self.step("save", path)
@@ -111,6 +130,11 @@ class Disk:
             save_classifier(path, classifier)
         except ValueError as error:  # what the layers below Orbax make of a full disk
             raise OSError(None, str(error).splitlines()[0][:160], str(path)) from error
+
+
+def aside_of(path: Path) -> Path:
+    """Where ``Disk.replace`` writes before it renames."""
+    return path.with_name(f".{path.name}.part")
 
 
 def archive(arrays: Mapping[str, Any]) -> bytes:

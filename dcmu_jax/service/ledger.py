@@ -18,7 +18,8 @@ from typing import Annotated, ClassVar, Literal
 import pydantic
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.service.disk import Disk
+from dcmu_jax.service.disk import Disk, aside_of
+from dcmu_jax.service.entries import read_plain
 
 LEDGER, HEAD = "ledger.jsonl", "ledger.head"
 STRICT = pydantic.ConfigDict(extra="forbid")
@@ -160,7 +161,8 @@ def damaged(what: str) -> InputError:
     return InputError(
         f"The ledger is damaged: {what}",
         "the ledger and its head as they were written",
-        "Restore both files from a copy; nothing was changed",
+        f"Nothing was changed. Put back {LEDGER} and {HEAD} as they were at the last request; "
+        "of an earlier copy take the whole workspace, and ask again what was requested since",
     )
 
 
@@ -174,8 +176,8 @@ def read_ledger(directory: Path) -> Ledger:
         InputError: anything acknowledged is not as it was written.
         OSError: a file cannot be read.
     """
-    raw_head = (directory / HEAD).read_bytes()  # first: the ledger only grows
-    data = (directory / LEDGER).read_bytes()
+    raw_head = read_plain(directory / HEAD)  # first: the ledger only grows
+    data = read_plain(directory / LEDGER)
     try:
         head = _HEAD.validate_json(raw_head, strict=True)
     except pydantic.ValidationError as error:
@@ -225,8 +227,10 @@ def create_ledger(disk: Disk, directory: Path, files: dict[str, str]) -> Ledger:
 def settle(disk: Disk, directory: Path, ledger: Ledger) -> Ledger:
     """Acknowledge whole lines beyond the head: whoever wrote them died before it could.
 
-    To be called under the ledger's lock, before anything is answered or added.
+    What an interrupted replacement of the head left is removed. To be called under the ledger's
+    lock, before anything is answered or added.
     """
+    disk.remove(aside_of(directory / HEAD))
     if ledger.size == ledger.acknowledged:
         return ledger
     disk.sync(directory / LEDGER)

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 import pydantic
 
 from dcmu_jax.errors import InputError
+from dcmu_jax.service.entries import open_plain
 from dcmu_jax.service.ledger import STRICT, Count, Hash
 
 MANIFEST = "manifest.json"
@@ -91,7 +92,7 @@ def check_inside(name: str) -> None:
 
 def hash_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
-    with path.open("rb") as file:
+    with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
@@ -124,6 +125,8 @@ def differences(folder: Path, manifest: Manifest, kept: tuple[str, ...] | None =
     wanted = {n: h for n, h in manifest.files.items() if kept is None or n in kept}
     problems = [f"{folder.name}/{name} is missing" for name in wanted if name not in found]
     for name, path in found.items():
+        if not os.path.lexists(path) and name not in wanted:
+            continue  # a purge goes on
         if path.is_symlink() or not path.is_file():
             problems.append(f"{folder.name}/{name} is a link or no file")
         elif name not in manifest.files:

@@ -9,10 +9,9 @@ import flax.linen as nn
 import numpy as np
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.service.certificate import AUDITS, audit_path, read_audit
+from dcmu_jax.service.certificate import read_audit
 from dcmu_jax.service.contents import (
     KEPT,
-    VERSIONS,
     read_fixed,
     read_manifest,
     read_network,
@@ -20,8 +19,10 @@ from dcmu_jax.service.contents import (
     read_samples,
     version_folder,
 )
-from dcmu_jax.service.history import History, replay
-from dcmu_jax.service.ledger import LEDGER, read_ledger
+from dcmu_jax.service.history import History
+from dcmu_jax.service.ledger import LEDGER
+from dcmu_jax.service.leftovers import notes_of, unpublished
+from dcmu_jax.service.looking import looked_at
 from dcmu_jax.service.manifest import MANIFEST, differences
 
 
@@ -31,7 +32,8 @@ class Verification:
 
     Attributes:
         problems: what is not as it was written; empty in a sound workspace.
-        notes: what interrupted work left, which the next one removes, and which is no damage.
+        notes: what interrupted work left, which the next one removes, and what is not of the
+            service, which nothing touches; neither is damage.
     """
 
     problems: tuple[str, ...]
@@ -46,6 +48,8 @@ class Verification:
 def verify(directory: Path | str, *, model: nn.Module | None = None) -> Verification:
     """Check a workspace without changing it, and without stopping at the first problem.
 
+    Where a batch or a purge overtakes it, it starts over, five times at most.
+
     Finds any change of a byte in the ledger, its head, settings, images, banks, checkpoints,
     manifests, records and audits. Someone who may write them all, and computes every hash again, is
     found only by who has kept a receipt, a certificate or the head of the ledger elsewhere.
@@ -55,21 +59,27 @@ def verify(directory: Path | str, *, model: nn.Module | None = None) -> Verifica
         model: the module, where it is not of the catalogue.
     """
     directory = Path(directory)
-    problems: list[str] = []
-    notes: list[str] = []
     try:
-        ledger = read_ledger(directory)
-        history = replay(ledger)
-        beyond = (directory / LEDGER).stat().st_size - ledger.acknowledged
-        if beyond:
-            notes.append(f"{beyond} bytes of the ledger were never acknowledged")
-        fixed = read_fixed(directory, history.created.files, model)
+        return looked_at(directory, lambda history: _verified(directory, history, model))
     except (InputError, OSError) as error:
         return Verification((str(error),), ())
+
+
+def _verified(directory: Path, history: History, model: nn.Module | None) -> Verification:
+    problems: list[str] = []
+    notes: list[str] = []
+    beyond = (directory / LEDGER).stat().st_size - history.ledger.acknowledged
+    if beyond:
+        notes.append(f"{beyond} bytes of the ledger were never acknowledged")
+    fixed = read_fixed(directory, history.created.files, model)
+    try:
+        unpublished(directory, history)
+    except InputError as error:
+        problems.append(str(error))
     _check_ids(history, fixed.known.ids, problems)
     for entry in history.versions:
         _check_version(directory, history, entry.version, problems, notes)
-    _check_strays(directory, history, notes)
+    notes += notes_of(directory, history)
     for version in history.audits:
         try:
             read_audit(directory, history, version)
@@ -123,14 +133,3 @@ def _check_version(
         left = [p.name for p in folder.iterdir() if p.name not in (MANIFEST, *KEPT)]
         if left:
             notes.append(f"{folder.name}: a purge has still to remove {', '.join(sorted(left))}")
-
-
-def _check_strays(directory: Path, history: History, notes: list[str]) -> None:
-    published = {version_folder(directory, entry.version) for entry in history.versions}
-    audits = {audit_path(directory, version) for version in history.audits}
-    folders = [directory / VERSIONS, *([directory / AUDITS] if history.audits else [])]
-    for folder in folders:
-        if folder.is_dir():
-            for path in sorted(folder.iterdir()):
-                if path not in published | audits:
-                    notes.append(f"{path.relative_to(directory)} is left of interrupted work")

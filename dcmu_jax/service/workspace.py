@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,12 @@ from dcmu_jax.service import work
 from dcmu_jax.service.auditing import audit_version
 from dcmu_jax.service.certificate import audit_path, certificate
 from dcmu_jax.service.contents import (
-    NETWORK,
     Fixed,
     Version,
+    current_network,
     read_fixed,
-    read_manifest,
-    read_network,
     read_samples,
     read_version,
-    tidy,
-    version_folder,
     write_version,
 )
 from dcmu_jax.service.creating import (
@@ -37,12 +34,14 @@ from dcmu_jax.service.creating import (
     record_of,
 )
 from dcmu_jax.service.disk import Disk, storage_errors
+from dcmu_jax.service.entries import check_plain
 from dcmu_jax.service.history import Batch, History, replay
 from dcmu_jax.service.ledger import (
     LEDGER,
     Audited,
     Begun,
     Entry,
+    Ledger,
     Requested,
     append,
     now,
@@ -50,8 +49,11 @@ from dcmu_jax.service.ledger import (
     settle,
     sha256,
 )
+from dcmu_jax.service.leftovers import finished, tidy, unpublished
 from dcmu_jax.service.locks import locked
-from dcmu_jax.service.manifest import Manifest, not_as_written
+from dcmu_jax.service.looking import Found, looked_at
+from dcmu_jax.service.manifest import Manifest
+from dcmu_jax.service.remains import Remains, remains
 from dcmu_jax.service.requesting import (
     Answer,
     answer_of,
@@ -62,39 +64,12 @@ from dcmu_jax.service.requesting import (
     read_terms,
     without_folders,
 )
+from dcmu_jax.service.status import Status, status
 from dcmu_jax.service.verification import Verification, verify
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.unlearning.task import Hooks
 
 _ASK_AGAIN = "Make room and ask again: the answer says what is known by then"
-
-
-@dataclasses.dataclass(frozen=True)
-class Status:
-    """Where a workspace stands.
-
-    Attributes:
-        version: the current one.
-        published: when, in UTC.
-        network: the folder of its network.
-        retained: samples that it can still train on.
-        forgotten: samples that it and those before forgot.
-        pending: samples that wait.
-        interrupted: the version that was begun and not published, if any.
-        unpurged: forgotten samples whose images still lie in the workspace.
-        head: SHA-256 of the ledger's last line: who keeps it elsewhere can tell a ledger that was
-            written anew.
-    """
-
-    version: int
-    published: str
-    network: Path
-    retained: int
-    forgotten: int
-    pending: int
-    interrupted: int | None
-    unpurged: int
-    head: str
 
 
 class Workspace:
@@ -124,7 +99,7 @@ class Workspace:
         self, directory: Path | str, *, model: nn.Module | None = None, disk: Disk | None = None
     ):
         self.directory, self._disk = Path(directory), disk or Disk()
-        if not (self.directory / LEDGER).is_file():
+        if not os.path.lexists(self.directory / LEDGER):
             raise InputError(
                 f"{str(directory)!r} is no workspace",
                 "a directory made by dcmu workspace",
@@ -150,27 +125,40 @@ class Workspace:
     @contextlib.contextmanager
     def _reading(self) -> Iterator[None]:
         with storage_errors("The workspace cannot be read", "Check its permissions"):
+            check_plain(self.directory)
             yield
+
+    def _look(self, look: Callable[[History], Found]) -> Found:
+        """What ``look`` finds while no work changes the workspace (``looking.looked_at``)."""
+        with self._reading():
+            return looked_at(self.directory, look)
 
     @contextlib.contextmanager
     def _writing(self, what: str, remedy: str = _ASK_AGAIN) -> Iterator[None]:
-        with (
-            storage_errors(what, remedy),
-            locked(self.directory / LEDGER_LOCK, wait_s=30.0),
-        ):
-            yield
+        with storage_errors(what, remedy):
+            check_plain(self.directory)
+            with locked(self.directory / LEDGER_LOCK, wait_s=30.0):
+                yield
 
     @contextlib.contextmanager
-    def _working(self) -> Iterator[None]:
-        """Hold the lock of long work, during which requests are acknowledged nevertheless."""
-        with (
-            storage_errors("The work was not finished", "Make room and start it again"),
-            locked(self.directory / WORK_LOCK, wait_s=0.0),
-        ):
-            with self._writing("The ledger cannot be written"):
-                history = replay(settle(self._disk, self.directory, read_ledger(self.directory)))
-            tidy(self._disk, self.directory, history)
-            yield
+    def _working(self) -> Iterator[list[int]]:
+        """Hold the lock of long work, during which requests are acknowledged nevertheless.
+
+        Gives the version that interrupted work had finished, if it had, and that was published now.
+        """
+        with storage_errors("The work was not finished", "Make room and start it again"):
+            check_plain(self.directory)
+            with locked(self.directory / WORK_LOCK, wait_s=0.0):
+                with self._writing("The ledger cannot be written"):
+                    found = finished(self.directory, replay(read_ledger(self.directory)))
+                    history = replay(self._settled())
+                    if found is not None:
+                        history = self._append(history, found)
+                tidy(self._disk, self.directory, history)
+                yield [found.version] if found else []
+
+    def _settled(self) -> Ledger:
+        return settle(self._disk, self.directory, read_ledger(self.directory))
 
     def history(self) -> History:
         """What the ledger amounts to now."""
@@ -198,8 +186,8 @@ class Workspace:
         """
         check_reference(reference)
         with self._writing("The request was not acknowledged"):
-            ledger = settle(self._disk, self.directory, read_ledger(self.directory))
-            history = replay(ledger)
+            unpublished(self.directory, replay(read_ledger(self.directory)))
+            history = replay(self._settled())
             terms = read_terms(text, self.fixed.known)
             line = line_of(history, terms, reference)
             if line is not None:
@@ -233,8 +221,7 @@ class Workspace:
         Returns:
             The versions that were published: none where nothing was pending.
         """
-        with self._working():
-            done = []
+        with self._working() as done:
             with self._writing("The batch was not begun"):
                 history = replay(read_ledger(self.directory))
                 last = max(history.pending, default=-1)
@@ -299,8 +286,7 @@ class Workspace:
         )
         line = publication(manifest.version, manifest.change, hashed)
         with self._writing("The version was not published", "Make room and start again"):
-            ledger = settle(self._disk, self.directory, read_ledger(self.directory))
-            self._append(replay(ledger), line)
+            self._append(replay(self._settled()), line)
 
     def purge(self, hooks: Hooks | None = None) -> int | None:
         """Remove the images of forgotten samples and all that was made of them.
@@ -315,15 +301,17 @@ class Workspace:
         Raises:
             InputError: a batch was interrupted, whose images are still needed.
         """
-        with self._working():
+        with self._working() as done:
             history = self.history()
+            if done and history.current.change == "purge":
+                return done[0]
             if history.open is not None:
                 raise InputError(
                     f"A purge while version {history.open.version} is unfinished",
                     "a workspace whose last batch was published",
                     "Run dcmu process first",
                 )
-            if not self.unpurged(history):
+            if len(history.forgotten) == len(history.forgotten_by(history.purged_before)):
                 return None
             before = read_version(self.directory, self.fixed, history)
             number = history.current.version + 1
@@ -345,25 +333,17 @@ class Workspace:
             tidy(self._disk, self.directory, self.history())
             return number
 
-    def unpurged(self, history: History) -> int:
-        """How many forgotten samples still have their images in the workspace."""
-        return len(history.forgotten) - len(history.forgotten_by(history.purged_before))
+    def remains(self) -> Remains:
+        """What of all forgotten images lies in the workspace now; see ``remains.remains``."""
+        return self._look(lambda history: remains(self.directory, history))
 
     def status(self) -> Status:
-        """Where the workspace stands; changes nothing."""
-        history = self.history()
-        current = history.current
-        return Status(
-            version=current.version,
-            published=current.time,
-            network=version_folder(self.directory, current.version) / NETWORK,
-            retained=len(self.fixed.known) - len(history.forgotten),
-            forgotten=len(history.forgotten),
-            pending=len(history.waiting),
-            interrupted=history.open.version if history.open else None,
-            unpurged=self.unpurged(history),
-            head=history.ledger.hashes[-1],
-        )
+        """Where the workspace stands; changes nothing.
+
+        Raises:
+            InputError: the ledger and the versions do not belong together.
+        """
+        return self._look(lambda history: status(self.directory, self.fixed, history))
 
     def verify(self) -> Verification:
         """Look for anything that is not as it was written; see ``verification.verify``."""
@@ -371,8 +351,7 @@ class Workspace:
 
     def certificate(self, version: int) -> dict[str, Any]:
         """What a version forgot, when and how; see ``certificate.certificate``."""
-        with self._reading():
-            return certificate(self.directory, self.history(), version)
+        return self._look(lambda history: certificate(self.directory, history, version))
 
     def audit(
         self, *, oracles: int = 16, notify: Callable[[int, int], None] = lambda done, of: None
@@ -402,8 +381,7 @@ class Workspace:
             self._disk.replace(path, data)
             line = Audited(version=number, file=sha256(data), previous="", time=now())
             with self._writing("The audit was not kept"):
-                ledger = settle(self._disk, self.directory, read_ledger(self.directory))
-                self._append(replay(ledger), line)
+                self._append(replay(self._settled()), line)
             return number
 
     def network(self) -> Classifier:
@@ -412,16 +390,8 @@ class Workspace:
         Raises:
             InputError: its files have changed.
         """
-        with self._reading():
-            history = self.history()
-            number = history.current.version
-            network = read_network(self.directory, self.fixed, number)
-            manifest = read_manifest(self.directory, history, number)
-        if network.fingerprint() != manifest.parameters:
-            raise not_as_written("The current network", "its parameters have changed")
-        return network
+        return self._look(lambda history: current_network(self.directory, self.fixed, history))
 
     def version(self) -> Version:
         """The current version with its images and its bank, checked."""
-        with self._reading():
-            return read_version(self.directory, self.fixed, self.history())
+        return self._look(lambda history: read_version(self.directory, self.fixed, history))

@@ -207,5 +207,5 @@ def test_a_folder_that_is_a_link_is_refused(copied, served, tmp_path):
     (directory / "versions" / "0001").rename(tmp_path / "elsewhere")
     (directory / "versions" / "0001").symlink_to(tmp_path / "elsewhere")
     assert not verify(directory).clean
-    with pytest.raises(InputError, match="it is missing"):
+    with pytest.raises(InputError, match="0001' is a link"):
         Workspace(directory).version()

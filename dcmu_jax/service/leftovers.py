@@ -1,0 +1,139 @@
+"""What interrupted work left: finished versions are found again, what is half made is removed."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from dcmu_jax.errors import InputError
+from dcmu_jax.service.certificate import AUDITS
+from dcmu_jax.service.contents import (
+    FIXED,
+    KEPT,
+    VERSIONS,
+    part_of,
+    read_manifest,
+    read_record,
+    version_folder,
+)
+from dcmu_jax.service.creating import LEDGER_LOCK, WORK_LOCK, publication
+from dcmu_jax.service.disk import Disk, aside_of
+from dcmu_jax.service.entries import read_plain
+from dcmu_jax.service.history import History
+from dcmu_jax.service.ledger import HEAD, LEDGER, Published
+from dcmu_jax.service.manifest import MANIFEST, Manifest, decode, differences, hash_file
+
+_TOP = {*FIXED, LEDGER, HEAD, LEDGER_LOCK, WORK_LOCK, VERSIONS, AUDITS}
+
+
+def unpublished(directory: Path, history: History) -> Manifest | None:
+    """The manifest of the version that was finished before the line that publishes it was written.
+
+    It belongs to the batch that is open, or is the purge of the current version. Its files are
+    not looked at.
+
+    Raises:
+        InputError: any other version that the ledger does not know. The ledger was put back to an
+            earlier one, then, or the folder is of another workspace: nothing to be tidied away.
+    """
+    known = {version_folder(directory, entry.version).name for entry in history.versions}
+    names = {path.name for path in (directory / VERSIONS).iterdir()}
+    unknown = sorted(names - known, key=lambda name: (len(name), name))
+    unknown = [name for name in unknown if re.fullmatch(r"[0-9]{4}|[1-9][0-9]{4,}", name)]
+    number = history.current.version + 1
+    manifest, why = None, "it is not the next one"
+    if unknown == [version_folder(directory, number).name]:
+        try:
+            path = version_folder(directory, number) / MANIFEST
+            manifest = decode(read_plain(path), path)
+            why = _misfit(directory, history, number, manifest)
+        except OSError as error:
+            why = f"{error.strerror}: {MANIFEST}"
+    if unknown and why:
+        raise _of_no_line(unknown, why)
+    return manifest
+
+
+def _misfit(directory: Path, history: History, number: int, manifest: Manifest) -> str:
+    """Why a version does not follow from the ledger; empty where it does."""
+    if (manifest.version, manifest.previous) != (number, history.current.manifest):
+        return "it does not follow from the current version"
+    record = read_record(directory, manifest)
+    receipts = [request.get("receipt", "") for request in record.get("requests", [])]
+    missing = [receipt for receipt in receipts if receipt not in history.ledger.hashes]
+    if missing:
+        return f"the ledger lacks requests that it forgot, with the receipts {', '.join(missing)}"
+    opened = history.open
+    if manifest.change == "purge":
+        return "a batch was begun since" if opened else ""
+    if opened is None or record.get("forgotten") != history.ids_of(opened.lines).tolist():
+        return "no batch was begun that it forgot"
+    return ""
+
+
+def _of_no_line(names: list[str], why: str) -> InputError:
+    shown = ", ".join(f"{VERSIONS}/{name}" for name in names[:5])
+    return InputError(
+        f"The ledger does not know {shown} ({why})",
+        "the versions that the ledger tells of, and no later one",
+        f"Nothing was changed. If an earlier {LEDGER} and {HEAD} were put back, put back those of "
+        "after the last publication, both of one moment; if there are none, move what the ledger "
+        "does not know out of the workspace and keep it",
+    )
+
+
+def finished(directory: Path, history: History) -> Published | None:
+    """The line that publishes a version which ``unpublished`` finds, its files checked.
+
+    So work that was done is neither done again nor thrown away.
+
+    Raises:
+        InputError: see ``unpublished``; or a file is not as it was written.
+    """
+    manifest = unpublished(directory, history)
+    if manifest is None:
+        return None
+    folder = version_folder(directory, manifest.version)
+    problems = differences(folder, manifest)
+    if problems:
+        raise _of_no_line([folder.name], problems[0])
+    return publication(manifest.version, manifest.change, hash_file(folder / MANIFEST))
+
+
+def tidy(disk: Disk, directory: Path, history: History) -> None:
+    """Remove what interrupted work left, and what a purge has still to remove; nothing else.
+
+    That is the folder in which the next version was being written, and from versions that were
+    purged the files that their manifests name. To be called under the lock of long work, after
+    ``unpublished`` found nothing that does not fit.
+    """
+    disk.remove(part_of(directory, history.current.version + 1))
+    for number in range(history.purged_before):
+        folder = version_folder(directory, number)
+        if any(path.name not in (MANIFEST, *KEPT) for path in folder.iterdir()):
+            files = read_manifest(directory, history, number).files
+            disk.remove_files(folder, [name for name in files if name not in KEPT])
+
+
+def notes_of(directory: Path, history: History) -> list[str]:
+    """What lies in a workspace beside what was published, in words."""
+    number = history.current.version + 1
+    unfinished = {
+        aside_of(directory / HEAD),
+        part_of(directory, number),
+        version_folder(directory, number),
+    }
+    published = {version_folder(directory, entry.version) for entry in history.versions}
+    audits = {directory / AUDITS / f"{entry.version:04d}.json" for entry in history.versions}
+    unfinished |= {aside_of(path) for path in audits}
+    unfinished |= {path for path in audits if int(path.stem) not in history.audits}
+    ours = {directory / name for name in _TOP} | published | audits
+    notes = []
+    for folder in (directory, directory / VERSIONS, directory / AUDITS):
+        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+            name = path.relative_to(directory)
+            if path in unfinished:
+                notes.append(f"{name} is of work that was interrupted, or that goes on now")
+            elif path not in ours:
+                notes.append(f"{name} is not of the service: it stays, and no purge reaches it")
+    return notes

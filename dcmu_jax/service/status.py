@@ -1,0 +1,59 @@
+"""Where a workspace stands: counts from the ledger, and what its files say of forgotten images."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from dcmu_jax.service.contents import NETWORK, Fixed, version_folder
+from dcmu_jax.service.history import History
+from dcmu_jax.service.leftovers import notes_of, unpublished
+from dcmu_jax.service.remains import remains
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """Where a workspace stands.
+
+    Attributes:
+        version: the current one.
+        published: when, in UTC.
+        network: the folder of its network.
+        retained: samples that it can still train on.
+        forgotten: samples that it and those before forgot.
+        pending: samples that wait.
+        interrupted: the version that was begun and not published, if any.
+        unpurged: forgotten samples whose images lie in the workspace, as its files say.
+        head: SHA-256 of the ledger's last line: who keeps it elsewhere can tell a ledger that was
+            written anew.
+        notes: what lies in the workspace, or beside it, and was not published.
+    """
+
+    version: int
+    published: str
+    network: Path
+    retained: int
+    forgotten: int
+    pending: int
+    interrupted: int | None
+    unpurged: int
+    head: str
+    notes: tuple[str, ...]
+
+
+def status(directory: Path, fixed: Fixed, history: History) -> Status:
+    """See ``Workspace.status``."""
+    unpublished(directory, history)
+    current = history.current
+    return Status(
+        version=current.version,
+        published=current.time,
+        network=version_folder(directory, current.version) / NETWORK,
+        retained=len(fixed.known) - len(history.forgotten),
+        forgotten=len(history.forgotten),
+        pending=len(history.waiting),
+        interrupted=history.open.version if history.open else None,
+        unpurged=remains(directory, history).images,
+        head=history.ledger.hashes[-1],
+        notes=tuple(notes_of(directory, history)),
+    )

@@ -1,0 +1,99 @@
+"""Every sentence about forgotten images is read from the files when it is said."""
+
+import json
+import shutil
+
+import pytest
+from service.toy import ids_text
+
+from dcmu_jax.cli import main
+from dcmu_jax.reporting.certificate import certificate_sentences
+from dcmu_jax.service import Workspace
+from dcmu_jax.service.contents import version_folder
+from dcmu_jax.service.faults import FailingDisk, Killed
+
+
+class _DiesAtRemoval(FailingDisk):
+    """At the removal of that number, from 0."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.number = number
+
+    def step(self, what, path):
+        self.number -= what == "remove"
+        if self.number < 0:
+            raise Killed
+
+
+def _said(w, version):
+    certificate = Workspace(w).certificate(version)
+    return " ".join(certificate_sentences(certificate)), certificate
+
+
+@pytest.mark.parametrize("removals", [0, 2, 3, 4])
+def test_a_purge_that_was_published_and_not_carried_out(copied, served, removals, tmp_path, capsys):
+    w = copied(served)
+    with pytest.raises(Killed):
+        Workspace(w, disk=_DiesAtRemoval(removals)).purge()
+    there = (version_folder(w, 0) / "train.npz").exists()
+    assert Workspace(w).status().unpurged == (3 if there else 0)
+    for version in (1, 2):
+        text, certificate = _said(w, version)
+        assert certificate["images_purged"] == (not there)
+        assert ("still lie in the workspace (versions/0000/train.npz)" in text) == there
+        assert certificate["remains"]["images"] == (3 if there else 0)
+        made = any((version_folder(w, v) / "network").exists() for v in range(version))
+        assert ("have been purged" in text) == (not there and not made)
+        assert ("what was made of them was not yet: versions/000" in text) == (not there and made)
+    assert main(["certificate", str(w), "1", "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "certificate-0001.html").read_text()
+    assert ("still lie in the workspace" in page) == there
+    saved = json.loads((tmp_path / "certificate-0001.json").read_text())
+    assert saved["images_purged"] == (not there)
+    assert main(["purge", str(w), "--quiet"]) == 0
+    assert "Nothing to purge: no forgotten image lies" in capsys.readouterr().out
+    assert "have been purged from the workspace." in _said(w, 1)[0]
+    assert Workspace(w).status().unpurged == 0
+
+
+def test_images_that_came_back(copied, purged, served, capsys):
+    """Somebody restores a file, or keeps a copy of a folder within."""
+    w = copied(purged)
+    assert "have been purged from the workspace." in _said(w, 1)[0]
+    shutil.copytree(version_folder(served, 0), w / "versions" / "0000.bak")
+    text, certificate = _said(w, 1)
+    assert "still lie in the workspace (versions/0000.bak/train.npz)" in text
+    assert certificate["remains"]["files"] == {"versions/0000.bak/train.npz": 3}
+    assert Workspace(w).status().unpurged == 6
+    assert main(["purge", str(w), "--quiet"]) == 2
+    said = capsys.readouterr()
+    assert "no forgotten image lies" not in said.out
+    assert "still lie in the workspace: versions/0000.bak/train.npz" in said.err
+
+
+def test_images_that_cannot_be_read_may_be_there(copied, purged):
+    w = copied(purged)
+    (w / "train.npz").write_bytes(b"PK\3\4 and so on")
+    assert Workspace(w).certificate(2)["remains"]["files"] == {"train.npz": None}
+    assert not Workspace(w).certificate(2)["images_purged"]
+    assert Workspace(w).status().unpurged == 6
+
+
+def test_images_that_are_gone_without_a_purge(copied, served):
+    w = copied(served)
+    (version_folder(w, 0) / "train.npz").unlink()
+    assert Workspace(w).status().unpurged == 0
+    text, certificate = _said(w, 1)
+    assert certificate["images_purged"] and "still lie" not in text
+    assert "what was made of them was not yet: versions/0000/bank.npz" in text
+
+
+def test_what_was_forgotten_by_another_version_is_told_apart(copied, purged, ids):
+    w = copied(purged)
+    assert Workspace(w).process() == [4]
+    for version, there in ((1, False), (2, False), (3, False), (4, True)):
+        assert Workspace(w).certificate(version)["images_purged"] != there
+    assert Workspace(w).status().unpurged == 3
+    Workspace(w).request(ids_text(ids[10:11]))
+    assert Workspace(w).status().unpurged == 3  # what waits is not forgotten
