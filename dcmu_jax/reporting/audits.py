@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from dcmu_jax.attacks.audit import SHOWN, STATISTICS, NetworkAudit, Statistic
+from dcmu_jax.attacks.audit import MEMBERSHIP, SHOWN, STATISTICS, NetworkAudit, Statistic
 from dcmu_jax.attacks.class_traces import TRACES, Trace
 from dcmu_jax.attacks.population import Population
 from dcmu_jax.attacks.roc import roc_curve
@@ -175,26 +175,42 @@ def _table(headings: list[str], rows: list[list[str]], title: str, caption: str,
 
 
 def audit_sentences(audits: Sequence[NetworkAudit]) -> list[str]:
-    """What the audit found, a sentence for each network that was made to forget."""
+    """What the audit found, a sentence for each network that was made to forget.
+
+    The number in a sentence is one that shows what the sentence says: for "remembers" the largest
+    above its band of those that are high where a network remembers, and so on.
+    """
     found = []
     for audit in audits:
         if audit.kind == "original":
             continue
-        worst = max(STATISTICS, key=lambda name: abs(audit.statistics[name].deviations))
-        off = f"{TITLES[worst]} is {audit.statistics[worst].deviations:+.1f} of their standard "
+        s = audit.statistics
+        above = [name for name in MEMBERSHIP if s[name].value > s[name].band.high]
+        below = [name for name in MEMBERSHIP if s[name].value < s[name].band.low]
+        outside = [name for name in STATISTICS if not s[name].within]
         if audit.passed:
             text = (
                 f"is not told from {audit.oracles} networks that never saw the forgotten samples "
                 "by any of the tests; a stronger one might."
             )
-        elif audit.remembers:
+        elif above:
             text = "remembers: the forgotten samples look like members beyond what networks show "
-            text += f"that never saw them ({off}deviations off)."
+            text += f"that never saw them ({_furthest(audit, above)})."
+        elif below:
+            text = "differs: it is less sure of the forgotten samples than networks that never saw "
+            text += f"them ({_furthest(audit, below)}), which gives them away as well."
         else:
             text = "does not show that the forgotten samples were members, but is told from "
-            text += f"networks that never saw them ({off}deviations off)."
+            text += f"networks that never saw them ({_furthest(audit, outside)})."
         found.append(f"{audit.kind} {text}")
     return found
+
+
+def _furthest(audit: NetworkAudit, names: Sequence[str]) -> str:
+    """The one of these statistics that lies furthest off, with its distance."""
+    worst = max(names, key=lambda name: abs(audit.statistics[name].deviations))
+    off = audit.statistics[worst].deviations
+    return f"{TITLES[worst]} is {off:+.1f} of their standard deviations off"
 
 
 def roc_figure(

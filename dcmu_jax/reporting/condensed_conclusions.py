@@ -47,8 +47,8 @@ def comparison_conclusion(rows: Rows) -> Conclusion:
     through, alone = tests("condensed model"), tests("remembrance alone")
     verdict = "with too few seeds to tell them apart"
     if min(len(through), len(alone)) > 1:
-        (high, above), (low, below) = interval(through), interval(alone)
-        apart = high - above > low + below
+        (one, reach), (other, room) = interval(through), interval(alone)
+        apart = abs(one - other) > reach + room
         verdict = f"and the intervals of the first two {'do not overlap' if apart else 'overlap'}"
     forgotten = [
         _shown(_values(rows, name, target, "forget_accuracy"))
@@ -85,7 +85,7 @@ def curve_conclusion(curve: Rows, small: Sequence[float]) -> Conclusion:
     def at(name: str, count: int) -> list[float]:
         return [r["test_accuracy"] for r in curve if r["row"] == name and r["per_class"] == count]
 
-    names = list(dict.fromkeys(row["row"] for row in curve))
+    names = list(dict.fromkeys(r["row"] for r in curve if r["per_class"] == counts[-1]))
     best = max(names, key=lambda name: interval(at(name, counts[-1]))[0])
     return Conclusion(
         f"The best way at {counts[-1]} samples per class ({best}) goes from "

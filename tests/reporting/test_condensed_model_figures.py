@@ -136,6 +136,9 @@ def test_the_sentences_come_from_the_rows():
         for seed in range(3)
     ]
     assert "do not overlap" in comparison_conclusion(apart).can
+    swapped = {"condensed model": "remembrance alone", "remembrance alone": "condensed model"}
+    other = [each | {"row": swapped[each["row"]]} for each in apart]
+    assert "do not overlap" in comparison_conclusion(other).can
     level = [row | {"row": "condensed model"} for row in apart[3:]]
     assert "two overlap" in comparison_conclusion(level + apart[3:]).can
     curve = [row("plain", accuracy=20.0 + n, per_class=n) for n in (1, 10)]

@@ -1,7 +1,15 @@
-"""The table and the sentences of a class's traces."""
+"""The sentences of an audit; the table and the sentences of a class's traces."""
 
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dcmu_jax.attacks.audit import SHOWN, STATISTICS, NetworkAudit, Statistic
 from dcmu_jax.attacks.class_traces import TRACES, Trace
-from dcmu_jax.reporting.audits import trace_rows, trace_sentences
+from dcmu_jax.attacks.null_band import NullBand
+from dcmu_jax.reporting.audits import audit_sentences, trace_rows, trace_sentences
 
 INSIDE = {name: Trace(50.0, 40.0, 60.0) for name in TRACES}
 
@@ -31,3 +39,42 @@ def test_more_of_the_class_is_what_counts():
         "one keeps more of the class inside than any of the oracles (linear excess, relearning).",
         "other keeps no more of the class inside than the oracles do.",
     ]
+
+
+BAND = NullBand(-2.0, 2.0, 0.0, 1.0, 8, 0.99)
+
+
+def audit(**values):
+    statistics = {n: Statistic(values.get(n, 0.0), BAND) for n in (*STATISTICS, *SHOWN)}
+    return NetworkAudit("m", statistics, 8)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({}, "is not told from 8 networks"),
+        # The number that is furthest off is no sign of remembering where it points the other way.
+        ({"lira_auc": 3.0, "loss_auc": -9.0}, "remembers.*AUC LiRA is [+]3.0"),
+        ({"forget_excess": 3.0, "retain_difference": 50.0}, "remembers.*excess is [+]3.0"),
+        ({"loss_auc": -4.0, "test_difference": 9.0}, "differs.*less sure.*AUC loss is -4.0"),
+        ({"retain_difference": 7.0}, "does not show.*diff. retain is [+]7.0"),
+    ],
+)
+def test_the_number_in_a_sentence_shows_what_the_sentence_says(values, says):
+    [sentence] = audit_sentences([audit(**values)])
+    assert re.search(says, sentence)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(-9, 9), min_size=6, max_size=6))
+def test_a_sentence_never_says_what_its_number_does_not(values):
+    found = audit(**dict(zip(STATISTICS, values, strict=True)))
+    [sentence] = audit_sentences([found])
+    number = re.search(r"is ([+-][0-9.]+) of their", sentence)
+    if found.passed:
+        assert number is None and "is not told" in sentence
+        return
+    assert number is not None and abs(float(number[1])) >= 2.0
+    assert ("remembers" in sentence) == found.remembers
+    assert not found.remembers or float(number[1]) > 0
+    assert "less sure" not in sentence or float(number[1]) < 0

@@ -1,5 +1,10 @@
 import dataclasses
 
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.reporting import summarise
 
 
@@ -64,3 +69,95 @@ def test_preparation_that_never_pays_off(retrained, method):
     assert "1.12x that (9.00 s, after 1.00 s of preparation made once, never repaid)" in " ".join(
         summarise([retrained, slow], "ids")
     )
+
+
+def said_of(original, retrained, method, **accuracies):
+    o, r, m, test = (accuracies[name] for name in ("o", "r", "m", "test"))
+    rows = [dataclasses.replace(retrained, forget_accuracy=r)]
+    if o is not None:
+        rows.insert(0, dataclasses.replace(original, forget_accuracy=o))
+    return warning(summarise([*rows, method("m", forget_accuracy=m, test_accuracy=test)], "ids"))
+
+
+@pytest.mark.parametrize(
+    ("o", "r", "m", "test", "says"),
+    [
+        (90.0, 90.5, 40.0, 88.0, "m forgot more than retraining does (40.0 %"),
+        (100.0, 92.9, 0.8, 0.0, "m lost 88.0 points of test accuracy against retraining, so that"),
+        (99.0, 1.0, 0.8, 0.0, "0.8 % on the forgotten images, beside the retrained model's 1.0 %"),
+        (99.0, 1.0, 40.0, 30.0, "does not show that it forgot"),
+        (92.9, 92.9, 100.0, 88.0, "m is above the retrained model and the original (100.0 %"),
+        (90.0, 92.9, 100.0, 88.0, "m is above the retrained model and the original (100.0 %"),
+        (98.0, 92.9, 100.0, 88.0, "m did not forget (100.0 %"),
+        (99.0, 1.0, 63.0, 88.0, "m did not forget (63.0 % on the forgotten images, nearer"),
+        (99.0, 1.0, 37.0, 88.0, "m forgot only in part (37.0 %"),
+        (99.0, 80.0, 30.0, 70.0, "m forgot more than retraining does (30.0 %"),
+        (100.0, 92.9, 84.0, 80.0, "does not show that it forgot"),
+        (60.0, 90.0, 62.0, 88.0, "m did not come up to the retrained model (62.0 %"),
+        (60.0, 90.0, 40.0, 88.0, "m forgot more than retraining does (40.0 %"),
+        (None, 1.0, 90.0, 88.0, "m forgot only in part or not at all (90.0 %"),
+        (None, 90.0, 40.0, 88.0, "m forgot more than retraining does (40.0 %"),
+        (float("nan"), 1.0, 90.0, 88.0, "m forgot only in part or not at all (90.0 %"),
+        (99.0, 1.0, float("nan"), 88.0, "m cannot be judged"),
+        (99.0, float("nan"), 1.0, 88.0, "m cannot be judged"),
+        (99.0, 1.0, 1.5, 82.0, "m lost 6.0 points of test accuracy against retraining."),
+        (99.0, 1.0, 6.04, 88.0, ""),
+        (99.0, 1.0, 1.5, 88.0, ""),
+    ],
+)
+def test_the_side_of_the_retrained_model_decides(original, retrained, method, o, r, m, test, says):
+    said = said_of(original, retrained, method, o=o, r=r, m=m, test=test)
+    assert says in said if says else not said
+
+
+ROW = {name: 50.0 for name in ("retain_accuracy", "train_accuracy", "mia", "unlearning_metric")}
+ORIGINAL = Measurement(method="original", forget_accuracy=99.0, test_accuracy=90.0, **ROW)
+RETRAINED = Measurement(method="retrain", forget_accuracy=1.0, test_accuracy=88.0, **ROW)
+PERCENT = st.one_of(st.floats(0, 100), st.integers(0, 1000).map(lambda tenths: tenths / 10))
+
+
+@settings(max_examples=400, deadline=None)
+@given(o=st.none() | PERCENT, r=PERCENT, m=PERCENT, test=PERCENT)
+def test_no_clause_contradicts_the_numbers(o, r, m, test):
+    """Each clause is checked against the numbers that are printed, never against the code."""
+
+    def method(name, **fields):
+        return dataclasses.replace(RETRAINED, method=name, **fields)
+
+    said = said_of(ORIGINAL, RETRAINED, method, o=o, r=r, m=m, test=test)
+    o, r, m, test = (None if x is None else round(x, 1) for x in (o, r, m, test))
+    best, near = RETRAINED.test_accuracy, 5.0 + 1e-9
+    clauses = said.removeprefix("Warning: ").removesuffix(".").split("; ") if said else []
+    words = [next(w for w in WORDS if w in clause) for clause in clauses]
+    assert len(words) == len(set(words))
+    ruined = "does not show that it forgot" in said
+    assert (best - test > near) == ("lost" in words)
+    if test < best / 2 - 1e-9:
+        assert ruined and words == ["lost"]
+    if ruined:
+        assert words == ["lost"]
+        return
+    if abs(m - r) <= near:
+        assert not set(words) - {"lost"}
+    else:
+        assert len(set(words) - {"lost"}) == 1
+    if "forgot more" in words:
+        assert m < r - 5 and (o is None or m < o or abs(o - r) <= near)
+    if "did not come up" in words:
+        assert m < r - 5 and o < r - 5 and m >= o - near
+    if "did not forget" in words:
+        assert m > r + 5 and o > r and (m >= o or o - m < m - r + 1e-9)
+    if "forgot only in part" in words:
+        assert m > r + 5 and (o is None or (m < o and o - m >= m - r - 1e-9))
+    if "is above" in words:
+        assert m > r + 5 and m > o
+
+
+WORDS = (
+    "lost",
+    "forgot more",
+    "did not come up",
+    "did not forget",
+    "forgot only in part",
+    "is above",
+)
