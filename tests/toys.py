@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
+from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.data.sources import load
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 from dcmu_jax.training.examples import Examples
@@ -69,6 +70,14 @@ class Noisy(nn.Module):
 def toy_splits(classes: int = 3, per_class: int = 8, seed: int = 0):
     """Separable images of 8x8 grey pixels."""
     return load(f"synthetic:classes={classes},per_class={per_class},size=8,channels=1,seed={seed}")
+
+
+def repeated(dataset, rows):
+    """The samples at positions that may come again, under new ids."""
+    rows = np.asarray(rows)
+    return Dataset(
+        dataset.images[rows], dataset.labels[rows], np.arange(len(rows)), dataset.num_classes
+    )
 
 
 def fresh(model: nn.Module, dataset, seed: int = 0) -> Classifier:

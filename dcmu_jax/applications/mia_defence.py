@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from dcmu_jax.applications.overfitted import Overfitted, overfitted_subset
 from dcmu_jax.attacks.lira import lira_scores
 from dcmu_jax.data.dataset import Dataset
+from dcmu_jax.data.selections import Mask
 from dcmu_jax.errors import InputError, check_at_least, unknown_name
 from dcmu_jax.metrics.overfitting import overfitting_metric
 from dcmu_jax.training.classifier import Classifier
@@ -61,7 +62,7 @@ def exposed_values(
     *,
     margins: Float[np.ndarray, " samples"] | None = None,
     shadows: Float[np.ndarray, "models samples"] | None = None,
-    member: Bool[np.ndarray, "models samples"] | None = None,
+    member: Mask | None = None,
 ) -> np.ndarray:
     """What the samples are chosen by: small where a sample is overfitted, or found out.
 

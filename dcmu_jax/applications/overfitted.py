@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from skimage.filters import threshold_otsu
 
+from dcmu_jax.data.selections import as_mask
 from dcmu_jax.errors import InputError, check_fraction, unknown_name
 
 RULES: tuple[str, ...] = ("otsu", "otsu_per_class", "quantile")
@@ -29,6 +30,9 @@ class Overfitted:
     values: np.ndarray
     thresholds: np.ndarray
     chosen: np.ndarray
+
+    def __post_init__(self):
+        as_mask("chosen", self.chosen, self.values.shape)
 
     @property
     def share(self) -> float:

@@ -6,9 +6,9 @@ import dataclasses
 
 import flax.linen as nn
 import numpy as np
-from jaxtyping import Bool
 
 from dcmu_jax.data.dataset import Dataset, Normalisation
+from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.errors import InputError
 from dcmu_jax.training.keys import named_seed
 from dcmu_jax.training.population import FittedPopulation
@@ -34,7 +34,7 @@ class Recipe:
 def train_by(
     recipe: Recipe,
     train: Dataset,
-    member: Bool[np.ndarray, "models samples"],
+    member: Mask,
     *,
     normalisation: Normalisation,
     seed: int,
@@ -54,12 +54,12 @@ def train_by(
         seed: of initialisation and training.
         chunk: networks side by side, see ``training.population``.
     """
+    member = as_mask("members", member, (len(member), len(train)), "networks and samples")
     counts = np.unique(member.sum(axis=1))
-    if len(counts) != 1 or member.shape[1] != len(train):
+    if len(counts) != 1 or not counts[0]:
         raise InputError(
-            f"Networks of {counts.tolist()} samples each, masks of {member.shape[1]} for a "
-            f"training set of {len(train)}",
-            "as many samples for each network, masks over the training set",
+            f"Networks of {counts.tolist()} samples each",
+            "as many samples for each network, one or more",
             "Draw the masks with attacks.building.random_halves",
         )
     return train_together(

@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 from dcmu_jax.attacks.margins import logit_margins
 from dcmu_jax.attacks.population import Population, joined
 from dcmu_jax.data.dataset import Normalisation, Splits
+from dcmu_jax.data.selections import Ids, Mask, as_mask
 from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.files import write_json
 from dcmu_jax.reading import read_json_as
@@ -125,7 +126,7 @@ def shadow_population(rearing: Rearing, count: int) -> Population:
     return _reared(rearing, "shadow", member, np.zeros_like(member))
 
 
-def oracle_population(rearing: Rearing, forget_ids: np.ndarray, count: int) -> Population:
+def oracle_population(rearing: Rearing, forget_ids: Ids, count: int) -> Population:
     """Models that never saw the forgotten samples: what exact unlearning gives, by other seeds.
 
     Args:
@@ -141,7 +142,7 @@ def oracle_population(rearing: Rearing, forget_ids: np.ndarray, count: int) -> P
 
 
 def unlearned_population(
-    rearing: Rearing, forget_ids: np.ndarray, count: int, methods: Mapping[str, Serve | Together]
+    rearing: Rearing, forget_ids: Ids, count: int, methods: Mapping[str, Serve | Together]
 ) -> Population:
     """Originals on all of the training set, and what each method makes of each of them.
 
@@ -167,9 +168,9 @@ def measured(
     networks: Sequence[Classifier],
     kinds: Sequence[str],
     splits: Splits,
-    forget_ids: np.ndarray,
+    forget_ids: Ids,
     *,
-    members: np.ndarray | None = None,
+    members: Mask | None = None,
 ) -> Population:
     """Networks that are there already, as a population.
 
@@ -182,11 +183,13 @@ def measured(
             of the training set, for an ``oracle`` without the forgotten samples.
     """
     train = splits.train
-    forget = np.isin(train.ids, forget_ids)
+    forget = np.zeros(len(train), bool)
+    forget[train.positions(forget_ids)] = True
     forgetful = np.array([kind not in ("original", "oracle") for kind in kinds])
     if members is None:
         members = np.ones((len(networks), len(train)), bool)
         members[np.array(kinds) == "oracle"] = ~forget
+    members = as_mask("members", members, (len(networks), len(train)), "networks and samples")
     return _measure(stack(networks), splits, kinds, members, forgetful[:, None] & forget & members)
 
 

@@ -17,6 +17,7 @@ from dcmu_jax.attacks.probing import knn_probe, linear_probe, probe_samples
 from dcmu_jax.attacks.relearning import RelearningConfig, relearn
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.requests import ForgetRequest
+from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.errors import InputError
 from dcmu_jax.training.classifier import Classifier
 
@@ -64,7 +65,7 @@ def traces_of(
     request: ForgetRequest,
     original: Classifier,
     *,
-    usable: np.ndarray | None = None,
+    usable: Mask | None = None,
     limit: int = 2000,
     relearning: RelearningConfig | None = None,
 ) -> Callable[[Classifier], dict[str, float]]:
@@ -92,7 +93,9 @@ def traces_of(
     train = splits.train
     gone = np.isin(train.labels, request.forgotten_classes)
     kept = train.without(np.setdiff1d(request.ids, train.ids[gone]))
-    test = splits.test if usable is None else splits.test.take(usable)
+    test = splits.test
+    if usable is not None:
+        test = test.take(as_mask("usable mask", usable, (len(test),), "test samples"))
     samples = probe_samples(kept, train.ids[gone], test, limit=limit, seed=0)
     forgotten = train.take(np.flatnonzero(gone))
     forgotten = forgotten.take(np.random.default_rng(0).permutation(len(forgotten))[:limit])

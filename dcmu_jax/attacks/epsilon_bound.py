@@ -11,17 +11,18 @@ import math
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from scipy.optimize import brentq
 from scipy.stats import binom
 
-from dcmu_jax.attacks.checks import check_finite, check_same_shape
+from dcmu_jax.attacks.checks import check_finite
+from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.errors import InputError, check_at_least
 
 
 def epsilon_lower_bound(
     scores: Float[np.ndarray, "..."],
-    member: Bool[np.ndarray, "..."],
+    member: Mask,
     *,
     confidence: float = 0.95,
     delta: float = 0.0,
@@ -46,11 +47,11 @@ def epsilon_lower_bound(
         delta: in 0..1.
 
     Raises:
-        InputError: jax_privacy is not installed; scores that are not finite, of one kind only, or
-            in more than one row; a setting out of range.
+        InputError: jax_privacy is not installed; a mask that is not boolean; scores that are not
+            finite, of one kind only, or in more than one row; a setting out of range.
     """
     check_finite("Scores", scores)
-    check_same_shape("Membership", member, "scores", scores)
+    member = as_mask("Membership", member, scores.shape, "scores")
     if scores.ndim != 1 or not 0 < member.sum() < member.size:
         raise InputError(
             f"An epsilon of scores {scores.shape}, {int(member.sum())} of them members'",
@@ -65,7 +66,7 @@ def epsilon_lower_bound(
 
 def epsilon_of_one_run(
     scores: Float[np.ndarray, "..."],
-    member: Bool[np.ndarray, "..."],
+    member: Mask,
     *,
     guesses: int,
     confidence: float = 0.95,
@@ -96,10 +97,11 @@ def epsilon_of_one_run(
         delta: in 0..1.
 
     Raises:
-        InputError: scores that are not finite or in more than one row; a setting out of range.
+        InputError: a mask that is not boolean; scores that are not finite or in more than one row;
+            a setting out of range.
     """
     check_finite("Scores", scores)
-    check_same_shape("Membership", member, "scores", scores)
+    member = as_mask("Membership", member, scores.shape, "scores")
     if scores.ndim != 1:
         raise InputError(f"Scores {scores.shape} of one network", "one row", "Take a single row")
     count = scores.size

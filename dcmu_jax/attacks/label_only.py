@@ -6,13 +6,14 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Float64
 
+from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.errors import InputError
 
 
 def label_only_scores(
-    correct: Bool[np.ndarray, "examples transformations"],
+    correct: Mask,
 ) -> Float64[np.ndarray, " examples"]:
     """Share of an example's transformations that the model classifies right.
 
@@ -23,14 +24,14 @@ def label_only_scores(
             the plain one among them.
 
     Raises:
-        InputError: no examples or no transformations.
+        InputError: answers that are not booleans, no examples or no transformations.
     """
-    _check(correct)
+    correct = _checked(correct, least=2)
     return correct.mean(axis=1, dtype=np.float64)
 
 
 def gap_attack_scores(
-    correct: Bool[np.ndarray, "examples *transformations"],
+    correct: Mask,
 ) -> Float64[np.ndarray, " examples"]:
     """1 where the plain example is classified right, else 0 (Yeom et al. 2018): the baseline.
 
@@ -40,16 +41,18 @@ def gap_attack_scores(
         correct: ``(examples,)``, or as of ``label_only_scores`` with the plain example first.
 
     Raises:
-        InputError: no examples or no transformations.
+        InputError: answers that are not booleans, no examples or no transformations.
     """
-    _check(correct)
+    correct = _checked(correct, least=1)
     return correct.reshape(len(correct), -1)[:, 0].astype(np.float64)
 
 
-def _check(correct: np.ndarray) -> None:
-    if not correct.size or correct.ndim > 2:
+def _checked(given: Mask, least: int) -> np.ndarray:
+    correct = as_mask("Answers", given, np.shape(given), "examples")
+    if not correct.size or not least <= correct.ndim <= 2:
         raise InputError(
             f"A label-only attack on answers of shape {correct.shape}",
             "(examples, transformations) with at least one of each",
             "Bring at least the plain example of each",
         )
+    return correct

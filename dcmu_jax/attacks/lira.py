@@ -8,17 +8,18 @@ for normal.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Float, Float64
 
-from dcmu_jax.attacks.checks import check_finite, check_same_examples, check_same_shape
+from dcmu_jax.attacks.checks import check_finite, check_same_examples
 from dcmu_jax.attacks.gaussian import Sums, Variance, check_variance, enough, log_density
+from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.errors import InputError
 
 
 def lira_scores(
     target: Float[np.ndarray, "*targets _"],
     shadows: Float[np.ndarray, "models examples"],
-    member: Bool[np.ndarray, "..."],
+    member: Mask,
     *,
     online: bool = True,
     variance: Variance = "fixed",
@@ -43,11 +44,12 @@ def lira_scores(
         variance: ``"fixed"`` or ``"per_example"``.
 
     Raises:
-        InputError: shapes that do not match, margins that are not finite, or too few models in or
-            out: each example wants 1 (and some example 2) of each with a fixed variance, 2 of each
-            with one of its own. Offline, the models in are not asked for.
+        InputError: a mask that is not boolean, shapes that do not match, margins that are not
+            finite, or too few models in or out: each example wants 1 (and some example 2) of each
+            with a fixed variance, 2 of each with one of its own. Offline, the models in are not
+            asked for.
     """
-    _check(shadows, member, variance)
+    member = _checked(shadows, member, variance)
     check_finite("Margins of the target", target)
     check_same_examples("Margins of the target", target, "margins of the shadows", shadows)
     counts = member.sum(axis=0), (~member).sum(axis=0)
@@ -59,7 +61,7 @@ def lira_scores(
 
 def leave_one_out_lira(
     margins: Float[np.ndarray, "models examples"],
-    member: Bool[np.ndarray, "..."],
+    member: Mask,
     *,
     online: bool = True,
     variance: Variance = "fixed",
@@ -82,7 +84,7 @@ def leave_one_out_lira(
     Raises:
         InputError: as ``lira_scores``; each example wants one model more of each kind.
     """
-    _check(margins, member, variance)
+    member = _checked(margins, member, variance)
     counts = member.sum(axis=0), (~member).sum(axis=0)
     _check_counts(*counts, online=online, variance=variance, left_out=1)
     margins, _ = _centred(margins)
@@ -121,10 +123,11 @@ def _next_opposite(member: np.ndarray) -> np.ndarray:
     return following
 
 
-def _check(margins: np.ndarray, member: np.ndarray, variance: str) -> None:
+def _checked(margins: np.ndarray, member: Mask, variance: str) -> np.ndarray:
+    """The membership as a mask."""
     check_variance(variance)
     check_finite("Margins", margins)
-    check_same_shape("Membership", member, "margins", margins)
+    return as_mask("Membership", member, margins.shape, "margins")
 
 
 def _check_counts(

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from dcmu_jax.data.dataset import Splits
+from dcmu_jax.data.selections import Ids, Mask, as_ids, as_mask, as_positions
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import write_archive
 from dcmu_jax.reading import is_text, read_archive
@@ -57,6 +58,9 @@ class Population:
             _check_shape(name, getattr(self, name), shape)
         for name in _EXAMPLES:
             _check_shape(name, getattr(self, name), shape[1:])
+        for name in ("correct", "member", "forgotten", "test"):
+            array = getattr(self, name)
+            as_mask(name, array, array.shape)
         if (self.member & self.test).any() or (self.forgotten & ~self.member).any():
             raise InputError(
                 "A population with a test example among members, or a forgotten one that was none",
@@ -79,23 +83,28 @@ class Population:
                 )
         return self.models([number for number, kind in enumerate(self.kinds) if kind in kinds])
 
-    def models(self, numbers: Sequence[int] | np.ndarray) -> Population:
-        """Some of the models."""
-        numbers = np.asarray(numbers, np.int64)
+    def models(self, numbers: Mask | Ids) -> Population:
+        """Some of the models, by position or mask.
+
+        Raises:
+            InputError: as ``Dataset.take``.
+        """
+        numbers = as_positions("models", numbers, len(self))
         arrays = {name: getattr(self, name)[numbers] for name in _MODELS_BY_EXAMPLES}
         kinds = tuple(self.kinds[number] for number in numbers)
         return dataclasses.replace(self, kinds=kinds, **arrays)
 
-    def positions(self, ids: np.ndarray, *, test: bool = False) -> np.ndarray:
+    def positions(self, ids: Ids, *, test: bool = False) -> np.ndarray:
         """Where training (or test) examples stand, int64 ``(len(ids),)``.
 
         Raises:
-            InputError: an id that is not among them.
+            InputError: an id that is not among them, or there twice; a mask.
         """
+        ids = as_ids("ids", ids)
         candidates = np.flatnonzero(self.test == test)
         order = candidates[np.argsort(self.ids[candidates])]
         at = np.minimum(np.searchsorted(self.ids[order], ids), len(order) - 1)
-        missing = np.asarray(ids)[self.ids[order[at]] != ids] if len(order) else np.asarray(ids)
+        missing = ids[self.ids[order[at]] != ids] if len(order) else ids
         if len(missing):
             raise InputError(
                 f"{len(missing)} of {len(ids)} ids that the population was not measured on, "

@@ -13,7 +13,6 @@ import warnings
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
@@ -22,6 +21,7 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 
 from dcmu_jax.attacks.checks import check_finite
 from dcmu_jax.data.dataset import Dataset
+from dcmu_jax.data.selections import Ids
 from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.keys import named_seed
@@ -67,7 +67,7 @@ class ProbeSamples:
 
 def probe_samples(
     train: Dataset,
-    forget_ids: Int[np.ndarray, " forgotten"],
+    forget_ids: Ids,
     test: Dataset,
     *,
     limit: int = 5000,

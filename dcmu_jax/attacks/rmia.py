@@ -8,21 +8,22 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Float, Float64
 from scipy.special import logsumexp
 
-from dcmu_jax.attacks.checks import check_finite, check_same_examples, check_same_shape
+from dcmu_jax.attacks.checks import check_finite, check_same_examples
 from dcmu_jax.attacks.margins import losses_of
+from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.errors import InputError, check_positive
 
 
 def rmia_scores(
     target: Float[np.ndarray, "*targets examples"],
     shadows: Float[np.ndarray, "models _"],
-    member: Bool[np.ndarray, "..."],
+    member: Mask,
     population_target: Float[np.ndarray, "..."],
     population_shadows: Float[np.ndarray, "models population"],
-    population_member: Bool[np.ndarray, "..."] | None = None,
+    population_member: Mask | None = None,
     *,
     gamma: float = 2.0,
     online: bool = True,
@@ -54,8 +55,8 @@ def rmia_scores(
         a: of the offline approximation, in 0..1; 1 takes in for out.
 
     Raises:
-        InputError: shapes that do not match, margins that are not finite, an example without a
-            shadow model out (or, online, in), settings out of range.
+        InputError: a mask that is not boolean, shapes that do not match, margins that are not
+            finite, an example without a shadow model out (or, online, in), settings out of range.
     """
     check_positive("gamma", gamma)
     if not 0 <= a <= 1:
@@ -81,13 +82,13 @@ def rmia_scores(
 
 
 def _log_ratios(
-    name: str, target: np.ndarray, shadows: np.ndarray, member: np.ndarray, online: bool, a: float
+    name: str, target: np.ndarray, shadows: np.ndarray, member: Mask, online: bool, a: float
 ) -> np.ndarray:
     """Log p(x | target) - log p(x), as ``target``."""
     check_finite(f"Margins of the {name} in the target", target)
     check_finite(f"Margins of the {name} in the shadows", shadows)
     check_same_examples(f"Target margins of the {name}", target, "those of the shadows", shadows)
-    check_same_shape(f"Membership of the {name}", member, "margins", shadows)
+    member = as_mask(f"Membership of the {name}", member, shadows.shape, "margins")
     inside, outside = member.sum(axis=0), (~member).sum(axis=0)
     if outside.min() < 1 or (online and inside.min() < 1):
         raise InputError(

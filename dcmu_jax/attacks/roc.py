@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Float, Float64
 
-from dcmu_jax.attacks.checks import check_same_shape
+from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.errors import InputError, check_at_least
 
 Interval = tuple[float, float, float]
@@ -33,7 +33,7 @@ class Separation:
 
 
 def roc_curve(
-    scores: Float[np.ndarray, "..."], member: Bool[np.ndarray, "..."]
+    scores: Float[np.ndarray, "..."], member: Mask
 ) -> tuple[Float64[np.ndarray, " thresholds"], Float64[np.ndarray, " thresholds"]]:
     """False- and true-positive rates of "member if the score is at least t", for falling t.
 
@@ -42,19 +42,19 @@ def roc_curve(
 
     Args:
         scores: of any shape; higher is more likely a member. Infinities are allowed.
-        member: what is true, of the same shape.
+        member: what is true, booleans of the same shape.
 
     Raises:
-        InputError: scores that are NaN, shapes that differ, no member or no non-member.
+        InputError: scores that are NaN, a mask that is not boolean, shapes that differ, no member
+            or no non-member.
     """
+    member = as_mask("Membership", member, scores.shape, "scores")
     order, last = _ranked(scores, member)
     false_positives, true_positives = _counts(member.ravel()[order], np.ones(order.size), last)
     return false_positives / false_positives[-1], true_positives / true_positives[-1]
 
 
-def tpr_at_fpr(
-    scores: Float[np.ndarray, "..."], member: Bool[np.ndarray, "..."], fpr: float
-) -> float:
+def tpr_at_fpr(scores: Float[np.ndarray, "..."], member: Mask, fpr: float) -> float:
     """The largest true-positive rate of a threshold whose false-positive rate is at most ``fpr``.
 
     Nothing is interpolated, so tied scores are taken together or not at all. With fewer than
@@ -70,13 +70,14 @@ def tpr_at_fpr(
     """
     if not 0 <= fpr <= 1:
         raise InputError(f"fpr = {fpr!r}", "a number in 0..1", "Give a fraction, not a percentage")
+    member = as_mask("Membership", member, scores.shape, "scores")
     order, last = _ranked(scores, member)
     return _tpr(*_counts(member.ravel()[order], np.ones(order.size), last), fpr)
 
 
 def separation(
     scores: Float[np.ndarray, "*models examples"],
-    member: Bool[np.ndarray, "..."],
+    member: Mask,
     *,
     seed: int = 0,
     resamples: int = 200,
@@ -101,6 +102,7 @@ def separation(
         InputError: as ``roc_curve``, and no resamples.
     """
     check_at_least("resamples", resamples, 1)
+    member = as_mask("Membership", member, scores.shape, "scores")
     order, last = _ranked(scores, member)
     ordered = member.ravel()[order]
     columns = order % scores.shape[-1]
@@ -122,7 +124,6 @@ def separation(
 
 def _ranked(scores: np.ndarray, member: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Flat indices from the highest score down, and where in them each run of ties ends."""
-    check_same_shape("Membership", member, "scores", scores)
     members, missing = int(member.sum()), int(np.isnan(scores).sum())
     if missing or not 0 < members < member.size:
         raise InputError(

@@ -7,19 +7,20 @@ models", section V, with a logistic regression for the attack model.
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Float, Float64, Int
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from dcmu_jax.attacks.checks import check_finite, check_same_shape
+from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.errors import InputError
 
 
 def shadow_attack(
     target_features: Float[np.ndarray, "examples *features"],
     shadow_features: Float[np.ndarray, "models shadow_examples *_"],
-    shadow_member: Bool[np.ndarray, "..."],
+    shadow_member: Mask,
     *,
     labels: Int[np.ndarray, "..."] | None = None,
     shadow_labels: Int[np.ndarray, "..."] | None = None,
@@ -41,8 +42,9 @@ def shadow_attack(
         shadow_labels: classes of the shadow examples, ``labels`` if left out.
 
     Raises:
-        InputError: shapes that do not match, features that are not finite, or shadows without
-            members or without non-members, of a class where labels are given.
+        InputError: a mask that is not boolean, shapes that do not match, features that are not
+            finite, or shadows without members or without non-members, of a class where labels are
+            given.
     """
     check_finite("Features of the target", target_features)
     check_finite("Features of the shadows", shadow_features)
@@ -54,7 +56,7 @@ def shadow_attack(
             "Take the same features of both",
         )
     examples, shadow_examples = len(target_features), shadow_features.shape[1]
-    check_same_shape("Membership", shadow_member, "shadows", np.empty(shadow_features.shape[:2]))
+    shadow_member = as_mask("Membership", shadow_member, shadow_features.shape[:2], "shadows")
     if labels is None:
         labels = np.zeros(examples, np.int64)
         shadow_labels = np.zeros(shadow_examples, np.int64)

@@ -59,7 +59,7 @@ def recondense(
     """
     bank.check(dataset, classifier)
     gone = np.zeros(len(dataset), bool)
-    gone[dataset.positions(np.asarray(forget_ids))] = True
+    gone[dataset.positions(forget_ids)] = True
     if gone.all():
         raise InputError(
             "A request for every sample", "a request that leaves at least one", "Forget fewer"

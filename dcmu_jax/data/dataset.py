@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dcmu_jax.data.pieces import pieces
+from dcmu_jax.data.selections import Ids, Mask, as_ids, as_positions
 from dcmu_jax.errors import InputError
 
 
@@ -24,6 +25,10 @@ class Dataset:
         labels: int32 ``(N,)``, classes ``0..num_classes-1``.
         ids: int64 ``(N,)``, unique; they stay with their sample through every selection.
         num_classes: number of classes of the whole problem (a subset may lack some).
+
+    Raises:
+        InputError: not as many of each, images of another rank, labels that are no integers in
+            ``0..num_classes-1``, or ids that are no integers or there twice.
     """
 
     images: np.ndarray
@@ -31,40 +36,72 @@ class Dataset:
     ids: np.ndarray
     num_classes: int
 
+    def __post_init__(self):
+        shapes = [np.shape(array) for array in (self.images, self.labels, self.ids)]
+        count = shapes[0][:1]
+        if len(shapes[0]) != 4 or shapes[1] != count or shapes[2] != count:
+            raise InputError(
+                "A dataset of images {}, labels {} and ids {}".format(*shapes),
+                "images (N, height, width, channels), labels (N,) and ids (N,)",
+                "Give one label and one id for each image; splits_from_arrays makes the ids",
+            )
+        labels = np.asarray(self.labels)
+        if labels.dtype.kind not in "iu" or (
+            labels.size and not 0 <= labels.min() <= labels.max() < self.num_classes
+        ):
+            spread = f" from {labels.min()} to {labels.max()}" if labels.size else ""
+            raise InputError(
+                f"Labels of dtype {labels.dtype}{spread} for {self.num_classes} classes",
+                f"integers 0..{self.num_classes - 1}",
+                "Number the classes from 0, and pass labels.astype('int32')",
+            )
+        as_ids("ids of a dataset", self.ids)
+
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, positions: np.ndarray) -> Dataset:
-        """The samples at ``positions`` (integer positions or a boolean mask), ids kept."""
+    def take(self, positions: Mask | Ids) -> Dataset:
+        """The samples at ``positions`` (integer positions or a boolean mask), ids kept.
+
+        Raises:
+            InputError: a mask of another length; positions that are negative, out of range or
+                there twice.
+        """
+        at = as_positions("positions to take", positions, len(self))
         return dataclasses.replace(
-            self,
-            images=self.images[positions],
-            labels=self.labels[positions],
-            ids=self.ids[positions],
+            self, images=self.images[at], labels=self.labels[at], ids=self.ids[at]
         )
 
-    def positions(self, ids: np.ndarray) -> np.ndarray:
+    def positions(self, ids: Ids) -> np.ndarray:
         """Where ``ids`` stand in this dataset, int64 ``(len(ids),)``.
 
         Raises:
-            InputError: an id is not in the dataset.
+            InputError: an id that is not in the dataset, or there twice; a mask.
         """
+        ids = as_ids("ids", ids)
         order = np.argsort(self.ids)
         at = np.searchsorted(self.ids, ids, sorter=order)
-        found = order[np.minimum(at, len(order) - 1)]
-        missing = np.asarray(ids)[self.ids[found] != ids]
+        found = order[np.minimum(at, len(order) - 1)] if len(order) else at
+        missing = ids[self.ids[found] != ids] if len(order) else ids
         if len(missing):
             shown = ", ".join(map(str, missing[:5].tolist()))
+            known = f", {self.ids.min()}..{self.ids.max()}" if len(order) else ""
             raise InputError(
                 f"Unknown id(s): {shown}{', ...' if len(missing) > 5 else ''}",
-                f"ids of the {len(self)} samples, {self.ids.min()}..{self.ids.max()}",
+                f"ids of the {len(self)} samples{known}",
                 "Check the ids against those of the training set",
             )
         return found
 
-    def without(self, ids: np.ndarray) -> Dataset:
-        """The samples whose id is not among ``ids``."""
-        return self.take(~np.isin(self.ids, ids))
+    def only(self, ids: Ids) -> Dataset:
+        """The samples with these ids, in their order; see ``positions`` for what it raises."""
+        return self.take(self.positions(ids))
+
+    def without(self, ids: Ids) -> Dataset:
+        """The samples with other ids than these; see ``positions`` for what it raises."""
+        stays = np.ones(len(self), bool)
+        stays[self.positions(ids)] = False
+        return self.take(stays)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over images, labels and ids: the identity of the data.

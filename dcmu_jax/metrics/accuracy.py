@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 
+from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.errors import InputError
 from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.membership import Control, control_losses_for, loss_attack
@@ -40,20 +41,11 @@ def _percent(correct: np.ndarray, name: str) -> float:
     return 100 * float(np.mean(correct))
 
 
-def _check_mask(name: str, mask: np.ndarray, count: int) -> None:
-    if len(mask) != count:
-        raise InputError(
-            f"A {name} mask of {len(mask)} entries for {count} samples",
-            "one entry per sample",
-            "Build the mask over the same samples, in their order",
-        )
-
-
 def accuracies(
-    train_correct: Bool[np.ndarray, " train"],
-    test_correct: Bool[np.ndarray, " test"],
-    forget: Bool[np.ndarray, " mask"],
-    usable: Bool[np.ndarray, " test_mask"],
+    train_correct: Mask,
+    test_correct: Mask,
+    forget: Mask,
+    usable: Mask,
 ) -> Accuracies:
     """Accuracies from which samples are classified correctly.
 
@@ -65,15 +57,17 @@ def accuracies(
             methods train on.
 
     Raises:
-        InputError: a mask of another length, or an empty set.
+        InputError: a mask that is not boolean or of another length, or an empty set.
 
     >>> train, test = np.array([True, True, True, False]), np.array([True, False])
     >>> forget, usable = np.array([True, True, False, False]), np.ones(2, bool)
     >>> accuracies(train, test, forget, usable)
     Accuracies(retain=50.0, forget=100.0, train=75.0, test=50.0)
     """
-    _check_mask("forget", forget, len(train_correct))
-    _check_mask("usable", usable, len(test_correct))
+    train_correct = as_mask("train_correct", train_correct, (len(train_correct),))
+    test_correct = as_mask("test_correct", test_correct, (len(test_correct),))
+    forget = as_mask("forget mask", forget, train_correct.shape, "training samples")
+    usable = as_mask("usable mask", usable, test_correct.shape, "test samples")
     return Accuracies(
         retain=_percent(train_correct[~forget], "retain"),
         forget=_percent(train_correct[forget], "forget"),
@@ -89,8 +83,8 @@ def measure(
     test: Evaluation,
     train_labels: Int[np.ndarray, " train"],
     test_labels: Int[np.ndarray, " test"],
-    forget: Bool[np.ndarray, " mask"],
-    usable: Bool[np.ndarray, " test_mask"],
+    forget: Mask,
+    usable: Mask,
     unlearning_metric: float,
     control: Control = "all",
     seed: int = 0,
@@ -126,8 +120,11 @@ def measure(
         it spoils its own row and not the table.
 
     Raises:
-        InputError: a mask of another length, an empty set, too few samples for the attack.
+        InputError: a mask that is not boolean or of another length, an empty set, too few samples
+            for the attack.
     """
+    forget = as_mask("forget mask", forget, train.losses.shape, "training samples")
+    usable = as_mask("usable mask", usable, test.losses.shape, "test samples")
     found = accuracies(train.correct, test.correct, forget, usable)
     forget_losses = train.losses[forget]
     control_losses = control_losses_for(

@@ -13,6 +13,7 @@ from dcmu_jax.condensation.building import CLEAN, build_bank, build_clean_bank
 from dcmu_jax.data.dataset import Dataset, Normalisation, Splits
 from dcmu_jax.data.remembrance import remembrance_samples
 from dcmu_jax.data.requests import ForgetRequest
+from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.errors import InputError
 from dcmu_jax.metrics.accuracy import measure
 from dcmu_jax.metrics.gradients import unlearning_metric
@@ -87,7 +88,7 @@ def check_crop(config: RunConfig, splits: Splits) -> None:
 
 
 def check_comparable(
-    config: RunConfig, splits: Splits, request: ForgetRequest, usable: np.ndarray
+    config: RunConfig, splits: Splits, request: ForgetRequest, usable: Mask
 ) -> None:
     """Raise unless there are samples enough to measure what a comparison shows.
 
@@ -95,7 +96,7 @@ def check_comparable(
         InputError: fewer than two forgotten samples, or test samples to hold them against.
     """
     labels = splits.train.labels[splits.train.positions(request.ids)]
-    control = usable
+    control = usable = as_mask("usable mask", usable, (len(splits.test),), "test samples")
     if config.method.control == "same_class":
         control = usable & np.isin(splits.test.labels, labels)
     if min(len(request.ids), int(control.sum())) < 2:
@@ -336,7 +337,7 @@ def measure_network(
     classifier: Classifier,
     splits: Splits,
     request: ForgetRequest,
-    usable: np.ndarray,
+    usable: Mask,
     *,
     unlearned: Unlearned | None = None,
     prepared: Prepared | None = None,

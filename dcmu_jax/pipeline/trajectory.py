@@ -8,6 +8,7 @@ import numpy as np
 
 from dcmu_jax.data.dataset import Dataset, Splits
 from dcmu_jax.data.requests import ForgetRequest
+from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.metrics.measurement import Trajectory
 from dcmu_jax.training.classifier import Classifier
 
@@ -39,7 +40,7 @@ class TrajectoryRecorder:
         method: str,
         splits: Splits,
         request: ForgetRequest,
-        usable: np.ndarray,
+        usable: Mask,
         original: Classifier,
     ):
         rng = np.random.default_rng(0)
@@ -48,7 +49,7 @@ class TrajectoryRecorder:
         self._sets = _Sets(
             _sample(train.take(~forget), rng),
             _sample(train.take(forget), rng),
-            _sample(splits.test.take(usable), rng),
+            _sample(splits.test.take(as_mask("usable mask", usable, (len(splits.test),))), rng),
         )
         self._method = method
         self._rows: list[tuple[float, float, float, float]] = []

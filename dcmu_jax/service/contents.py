@@ -267,7 +267,7 @@ def read_samples(directory: Path, fixed: Fixed, history: History) -> Samples:
             raise not_as_written(str(directory / VERSIONS), problems[0])
     held_in = version_folder(directory, manifest.data)
     held = read_dataset(held_in / DATA, len(fixed.class_names))
-    train = held.without(history.forgotten)
+    train = held.take(~np.isin(held.ids, history.forgotten))  # what was purged is not held
     bank = CondensedBank.load(version_folder(directory, number) / BANK)
     bank.check(train)
     return Samples(manifest, bank, train, held)

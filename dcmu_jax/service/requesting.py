@@ -130,7 +130,7 @@ def read_request(terms: Terms, known: Dataset, history: History, seed: int) -> n
     """
     gone, ids = np.concatenate([history.forgotten, history.waiting]), terms.ids
     if terms.draws:
-        active = known.without(np.concatenate([gone, ids]))
+        active = known.without(np.union1d(gone, ids))
         if len(active) < 2:
             raise _nothing_left(terms.text)
         lot = named_seed(seed, f"random request {history.digest()}")

@@ -107,7 +107,7 @@ class NtkScrubbing:
             whole = len(all_retain) + len(forget)
             shares = np.full(len(ids), 1 / whole, np.float32)
             shares[: len(retain)] *= len(all_retain) / max(len(retain), 1)
-            both = task.train.take(task.train.positions(ids))
+            both = task.train.only(ids)
 
             def curvature(dataset, weights=None) -> Curvature:
                 return Curvature.of(

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from dcmu_jax.data.dataset import Dataset
+from dcmu_jax.data.selections import Ids, Mask, as_ids, as_mask
 from dcmu_jax.errors import InputError, check_at_least, unknown_name
 
 Touched = Literal["members", "recondense"]
@@ -73,7 +74,7 @@ class Collection:
 def collection_protocol(
     cluster: Int[np.ndarray, " samples"],
     num_clusters: int,
-    forget: Bool[np.ndarray, " mask"],
+    forget: Mask,
 ) -> Collection:
     r"""Split what stays into real samples and clusters that their condensed image stands for.
 
@@ -92,14 +93,10 @@ def collection_protocol(
         forget: which samples are forgotten; may be none.
 
     Raises:
-        InputError: a mask of another length, a cluster out of range, or nothing left to keep.
+        InputError: a mask that is not boolean or of another length, a cluster out of range, or
+            nothing left to keep.
     """
-    if len(forget) != len(cluster):
-        raise InputError(
-            f"A forget mask of {len(forget)} entries for {len(cluster)} clustered samples",
-            "one entry per sample",
-            "Build the mask over the samples of the bank, in their order",
-        )
+    forget = as_mask("forget mask", forget, cluster.shape, "samples of the bank")
     if forget.all():
         raise InputError(
             f"A request to forget all {len(cluster)} samples",
@@ -148,12 +145,13 @@ class ReducedRetainSet:
         return len(self.labels)
 
 
-def forget_mask(bank: Bank, forget_ids: Int[np.ndarray, " forget"]) -> Bool[np.ndarray, " bank"]:
+def forget_mask(bank: Bank, forget_ids: Ids) -> Bool[np.ndarray, " bank"]:
     """Which samples of the bank are named by ``forget_ids``.
 
     Raises:
-        InputError: an id that the bank does not have.
+        InputError: an id that the bank does not have, or there twice; a mask.
     """
+    forget_ids = as_ids("forget_ids", forget_ids)
     mask = np.isin(bank.ids, forget_ids)
     unknown = np.setdiff1d(forget_ids, bank.ids[mask])
     if len(unknown):
@@ -201,7 +199,7 @@ def _recondensed_images(
 def collect(
     bank: Bank,
     dataset: Dataset,
-    forget_ids: Int[np.ndarray, " forget"],
+    forget_ids: Ids,
     *,
     touched: Touched = "members",
     recondensed: Bank | None = None,

@@ -148,7 +148,7 @@ class UnlearningTask:
     def forget(self) -> Dataset:
         """The samples that go now."""
         ids = self.forget_ids[~np.isin(self.forget_ids, self.gone_before)]
-        return self.train.take(self.train.positions(ids))
+        return self.train.only(ids)
 
     def known(self) -> Dataset:
         """The samples that ``original`` has seen and not yet forgotten."""

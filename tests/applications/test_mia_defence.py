@@ -168,5 +168,5 @@ def test_recipes_of_one_seed_start_alike_and_train_on_their_halves():
         members=inside,
     )
     assert not found.forgotten.any()
-    with pytest.raises(InputError, match="as many samples for each network"):
+    with pytest.raises(InputError, match="members of shape"):
         train_by(plain, TRAIN, inside[:, :-1], normalisation=GIVEN, seed=3)

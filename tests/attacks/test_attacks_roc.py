@@ -99,7 +99,7 @@ def test_perfect_and_infinite_scores():
         ([1.0, 2.0], [True, True], "2 members and 0 non-members"),
         ([1.0, 2.0], [False, False], "0 members and 2 non-members"),
         ([1.0, math.nan], [True, False], "1 scores NaN"),
-        ([1.0, 2.0], [True, False, True], r"Membership of shape \(3\) for scores of shape \(2\)"),
+        ([1.0, 2.0], [True, False, True], r"Membership of shape \(3,\) for scores of shape \(2,\)"),
     ],
 )
 def test_refused_scores(scores, member, says):

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toys import fresh, toy_splits
+from toys import fresh, repeated, toy_splits
 
 from dcmu_jax.condensation import distribution_matching
 from dcmu_jax.condensation.condenser import classes_to_condense
@@ -155,7 +155,7 @@ def test_batches_of_classes_of_unequal_size():
 def test_rate_grows_with_many_images(monkeypatch):
     rates = {}
     for count in (2, 100):
-        many = TRAIN.take(np.arange(count * 3 * 2) % len(TRAIN))
+        many = repeated(TRAIN, np.arange(count * 3 * 2) % len(TRAIN))
 
         def advance(*args, count=count):
             rates[count] = float(args[7][0])

@@ -190,7 +190,7 @@ BAD_NPY = {
     "rank 0": (np.array(IDS[0]), r"an array of int64, shape \(\)"),
     "booleans": (np.ones(60, bool), r"an array of bool"),
     "empty": (np.zeros(0, np.int64), r"holds no id"),
-    "unknown": (np.array([2**63 + 1], np.uint64), r"Unknown id\(s\): 9223372036854775809"),
+    "unknown": (np.array([2**63 + 1], np.uint64), r"ids with 9223372036854775809"),
 }
 
 

@@ -25,8 +25,12 @@ def test_accuracies_by_hand():
 @pytest.mark.parametrize(
     ("forget", "usable", "says"),
     [
-        (np.zeros(3, bool), np.ones(4, bool), "forget mask of 3 entries for 4"),
-        (np.array([YES, NO, NO, NO]), np.ones(5, bool), "usable mask of 5 entries for 4"),
+        (
+            np.zeros(3, bool),
+            np.ones(4, bool),
+            r"forget mask of shape \(3,\) for training samples of shape \(4,\)",
+        ),
+        (np.array([YES, NO, NO, NO]), np.ones(5, bool), r"usable mask of shape \(5,\)"),
         (np.zeros(4, bool), np.ones(4, bool), "empty forget set"),
         (np.ones(4, bool), np.ones(4, bool), "empty retain set"),
         (np.array([YES, NO, NO, NO]), np.zeros(4, bool), "empty test set"),

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import optax
 import pytest
-from toys import TRACES, Noisy, Plain, fresh, toy_splits
+from toys import TRACES, Noisy, Plain, fresh, repeated, toy_splits
 
 from dcmu_jax.models.partition import apply_features, apply_parts
 from dcmu_jax.training.classifier import each_batch, fresh_classifier, in_batches
@@ -14,7 +14,7 @@ from dcmu_jax.training.keys import named_key, named_seed
 
 TRAIN = toy_splits().train
 # More than one batch of evaluation, and a ragged last one.
-MANY = TRAIN.take(np.resize(np.arange(len(TRAIN)), 507))
+MANY = repeated(TRAIN, np.resize(np.arange(len(TRAIN)), 507))
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 7, 100])

@@ -16,6 +16,7 @@ from toys import (
     examples_of,
     fresh,
     part_of,
+    repeated,
     same_bits,
     toy_splits,
 )
@@ -119,7 +120,9 @@ def test_optax_view_equals_the_sub_tree_view(parts):
 def test_cosine_runs_to_zero_over_all_steps_of_the_call():
     optimizer = Optimizer(name="sgd", learning_rate=0.5, momentum=0.0, schedule="cosine")
     start = fresh(Plain(), TRAIN)
-    alike = TRAIN.take(np.zeros(4, int))  # the same batch twice an epoch, however it is shuffled
+    alike = repeated(
+        TRAIN, np.zeros(4, int)
+    )  # the same batch twice an epoch, however it is shuffled
     options = {"classifier": start, "optimizer": optimizer, "epochs": 3, "batch_size": 2}
     ours = _fit(Plain(), examples_of(alike), **options)
     rates = 0.25 * (1 + np.cos(np.pi * np.arange(6) / 6))

@@ -224,7 +224,9 @@ def test_a_member_stands_in_for_each_condensed_image_and_weighs_as_much(real):
 
 def test_mask_and_cluster_refusals():
     cluster = np.array([0, 1, 1], np.int32)
-    with pytest.raises(InputError, match="mask of 2 entries for 3"):
+    with pytest.raises(
+        InputError, match=r"mask of shape \(2,\) for samples of the bank of shape \(3,\)"
+    ):
         collection_protocol(cluster, 2, np.zeros(2, bool))
     with pytest.raises(InputError, match="forget all 3 samples"):
         collection_protocol(cluster, 2, np.ones(3, bool))
