@@ -229,7 +229,7 @@ _MEASURED = {field.name for field in dataclasses.fields(Measurement)}
 
 def scored(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Rows of one group and request with gap, tug of war and costs over retraining's."""
-    measurements = [Measurement(**{k: row[k] for k in _MEASURED}) for row in rows]
+    measurements = [Measurement(**{k: row[k] for k in _MEASURED if k in row}) for row in rows]
     reference = next(row for row in rows if row["method"] == "retrain")
     found = []
     for row, m in zip(rows, with_scores(measurements), strict=True):

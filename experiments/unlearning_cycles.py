@@ -138,7 +138,9 @@ def measure_seed(options: Options, seed: int) -> list[dict]:
         for row in alike:
             spent[row["method"]] += row["online_flops"]
         names = [field.name for field in dataclasses.fields(Measurement)]
-        scores = with_scores([Measurement(**{k: row[k] for k in names}) for row in alike])
+        scores = with_scores(
+            [Measurement(**{k: row[k] for k in names if k in row}) for row in alike]
+        )
         found += [
             {"seed": seed, **row, "gap": m.gap, "tug_of_war": m.tug_of_war}
             | {"flops_over_retraining": spent[m.method] / spent["retrain"]}

@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.models.partition import Variables, apply_features, run_parts
 from dcmu_jax.training.classifier import Classifier, each_batch, in_batches
+from dcmu_jax.training.flops import spend_on
 
 PIXELS = "pixels"
 """The name of the map that leaves its inputs as they are, flattened."""
@@ -84,9 +85,11 @@ def layer_names(classifier: Classifier) -> tuple[str, ...]:
     return (*jax.eval_shape(every, classifier.variables, x), PIXELS)
 
 
-@functools.partial(jax.jit, static_argnames="feature_map")
-def _features(feature_map: FeatureMap, variables, normalisation, pixels):
+def _pass(feature_map: FeatureMap, variables, normalisation, pixels):
     return feature_map(variables, normalisation.apply(pixels))
+
+
+_features = functools.partial(jax.jit, static_argnames="feature_map")(_pass)
 
 
 def extract(
@@ -109,9 +112,12 @@ def extract(
         InputError: the model has no such layer, or ``out`` is of another shape or dtype.
     """
     feature_map = FeatureMap(classifier.model, layer)
+    network = classifier.variables, classifier.normalisation
+    one = jax.ShapeDtypeStruct((1, *pixels.shape[1:]), pixels.dtype)
+    spend_on(_pass, feature_map, *network, one, times=len(pixels))
 
     def of_batch(x):
-        return _features(feature_map, classifier.variables, classifier.normalisation, x)
+        return _features(feature_map, *network, x)
 
     if out is None:
         return in_batches(of_batch, pixels)

@@ -32,6 +32,7 @@ from dcmu_jax.condensation.weights import WeightKind, combine, constrain, member
 from dcmu_jax.data.dataset import Normalisation
 from dcmu_jax.errors import InputError, check_at_least, check_positive, unknown_name
 from dcmu_jax.training.devices import local_mesh, merged, placed, turn
+from dcmu_jax.training.flops import spend_on
 from dcmu_jax.training.minimise import descend, minimise
 
 FeatureFn = Callable[[Any, Array], Array]
@@ -248,7 +249,7 @@ def _match_chunk(
     state = _begin(solver, moved, arrays.real)
     kind = config.weights
     weights, inputs, before = _evaluate(feature_fn, kind, mesh, moved, variables, x, arrays)
-    after, active, done = before, arrays.real, 0
+    after, active, done, looks = before, arrays.real, 0, 1
     while done < config.steps:
         steps = config.steps - done
         if config.tolerance is not None:
@@ -259,11 +260,42 @@ def _match_chunk(
         done += steps
         last = after
         weights, inputs, after = _evaluate(feature_fn, kind, mesh, moved, variables, x, arrays)
+        looks += 1
         if config.tolerance is not None:
             active = active & (last - after > config.tolerance * last)
             if not np.asarray(active).any():
                 break
+    _spend(feature_fn, solver, variables, x, arrays, done, looks)
     return weights, inputs, before, after
+
+
+def _spend(feature_fn, solver: _Solver, variables, x, arrays: ChunkArrays, steps: int, looks: int):
+    """Add steps and evaluations to the open tally: cluster by cluster, whatever the chunks."""
+    clusters = int(np.sum(arrays.real))
+    samples = int(np.sum(np.asarray(arrays.cluster) < np.shape(arrays.real)[-1]))
+    # A cluster of n costs f(1) + (n - 1) (f(2) - f(1)): as much for its image whatever it holds.
+    for n, times in ((1, 2 * clusters - samples), (2, samples - clusters)):
+        shapes = (*x.shape[-3:-1], 0), (), (), (), np.shape(arrays.targets)[-1:], ()
+        rows, kinds = (n, n, n, n, 1, 1), (x.dtype, np.int32, *3 * (np.float32,), bool)
+        one: Any = ChunkArrays(*map(_array, rows, shapes, kinds))
+        state = jax.eval_shape(functools.partial(_begin, solver), one.start, one.real)
+        given = variables, one.start, state, _array(n, x.shape[-3:], x.dtype), one
+        spend_on(_one_step, (feature_fn, solver), *given, times=steps * times)
+        spend_on(_one_look, (feature_fn, solver), *given, times=looks * times)
+
+
+def _array(rows: int, shape: tuple[int, ...], kind: Any) -> Any:
+    return jax.ShapeDtypeStruct((rows, *shape), kind)
+
+
+def _one_step(program, variables, moved, state, x, arrays):
+    return _advance_chunk(
+        program[0], program[1], 1, variables, moved, state, x, arrays, arrays.real
+    )
+
+
+def _one_look(program, variables, moved, _, x, arrays):
+    return _residuals(moved, program[0], program[1].weights, variables, x, arrays)
 
 
 _normalise = jax.jit(lambda normalisation, pixels: normalisation.apply(pixels))

@@ -93,6 +93,7 @@ def measure(
     offline_s: float | None = None,
     compile_s: float | None = None,
     online_flops: float | None = None,
+    unsolved: float | None = None,
 ) -> Measurement:
     """The row of a table, less its scores (``with_scores`` adds them).
 
@@ -114,6 +115,7 @@ def measure(
         offline_s: seconds.
         compile_s: seconds.
         online_flops: operations.
+        unsolved: residual.
 
     Returns:
         The measurement. A model that has diverged (losses that are NaN) has ``mia`` NaN, so that
@@ -147,4 +149,5 @@ def measure(
         offline_s=offline_s,
         compile_s=compile_s,
         online_flops=online_flops,
+        unsolved=unsolved,
     )

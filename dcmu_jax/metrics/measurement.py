@@ -48,7 +48,10 @@ class Measurement:
         online_s: all that depends on the request: protocol and training (UT).
         offline_s: all that was done before any request.
         compile_s: compilation, in neither of the two.
-        online_flops: floating-point operations of the online training, counted by the compiler.
+        online_flops: floating-point operations of all that the request caused, convolutions
+            counted alike on every machine.
+        unsolved: relative residual of a method's systems of equations, where they were not solved
+            to its tolerance; ``None`` where they were, or it has none.
         gap: mean absolute difference to the retrained model over RA, FA, TeA and MIA.
         tug_of_war: product over forget, retain and test of (1 - |accuracy difference|).
     """
@@ -65,6 +68,7 @@ class Measurement:
     offline_s: float | None = None
     compile_s: float | None = None
     online_flops: float | None = None
+    unsolved: float | None = None
     gap: float | None = None
     tug_of_war: float | None = None
 
@@ -109,7 +113,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("online_s", "UT", "s", "lower", 2, "seconds from the request to the new model"),
     Metric("offline_s", "offline", "s", "lower", 2, "seconds spent before any request"),
     Metric("compile_s", "compile", "s", "for information", 2, "compilation, in neither time"),
-    Metric("online_flops", "FLOPs", "", "lower", 0, "operations of the online training"),
+    Metric("online_flops", "FLOPs", "", "lower", 0, "operations that a request costs"),
     Metric("gap", "gap", "", "lower", 2, "mean distance to the retrained RA, FA, TeA and MIA"),
     Metric(
         "tug_of_war", "ToW", "", "higher", 3, "closeness to the retrained accuracies, 1 at best"

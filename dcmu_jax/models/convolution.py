@@ -26,21 +26,25 @@ IMPLEMENTATIONS: tuple[str, ...] = ("auto", "lax", "dot")
 
 _WINOGRAD_CHANNELS = 32
 _LANES = 16  # of float32 in a vector register of 512 bits
+_NHWC = ("NHWC", "HWIO", "NHWC")
 _PIECE_BYTES = 2**21  # 2 to 4 MiB measured alike, 1 and 8 a little slower
 _whole = contextvars.ContextVar("whole", default=False)
+_as_lax = contextvars.ContextVar("as_lax", default=False)
 
 Padding = str | Sequence[tuple[int, int]]
 """``"SAME"``, ``"VALID"`` or ``((top, bottom), (left, right))``."""
 
 
 def resolve_implementation(impl: str) -> str:
-    """``dot`` or ``lax``; ``auto`` is ``dot`` on CPU and ``lax`` elsewhere.
+    """``dot`` or ``lax``; ``auto`` is ``dot`` on CPU and ``lax`` elsewhere; see ``all_lax``.
 
     Raises:
         InputError: unknown name.
     """
     if impl not in IMPLEMENTATIONS:
         raise unknown_name("convolution", impl, IMPLEMENTATIONS)
+    if _as_lax.get():
+        return "lax"
     if impl == "auto":
         return "dot" if _on_cpu() else "lax"
     return impl
@@ -91,8 +95,7 @@ def _suits_winograd(kernel: Array) -> bool:
 def whole_batches(whole: bool = True) -> Iterator[None]:
     """Convolutions that are traced within go through all images of a batch at once.
 
-    For compilers that count a program's operations, who count those of a loop once, and for batches
-    that lie on several devices.
+    For batches that lie on several devices.
 
     Args:
         whole: whether it is so, or as without.
@@ -102,6 +105,20 @@ def whole_batches(whole: bool = True) -> Iterator[None]:
         yield
     finally:
         _whole.reset(token)
+
+
+@contextlib.contextmanager
+def all_lax() -> Iterator[None]:
+    """Convolutions that are traced within are ``lax``'s, whichever was chosen.
+
+    For counting operations: a convolution costs the same on every machine then, however it is
+    computed there.
+    """
+    token = _as_lax.set(True)
+    try:
+        yield
+    finally:
+        _as_lax.reset(token)
 
 
 def _by_pieces(
@@ -146,6 +163,10 @@ def convolve_dot(
     One product of patches, or Winograd's 16 where they are faster. On CPU a large batch goes
     through in pieces that fit into the cache (see ``whole_batches``).
     """
+    if _as_lax.get():
+        return lax.conv_general_dilated(
+            x, kernel, strides, padding, dimension_numbers=_NHWC, precision=precision
+        )
     size = (kernel.shape[0], kernel.shape[1])
     steps = (strides[0], strides[1])
     if isinstance(padding, str):
@@ -235,7 +256,7 @@ def convolve_doubling(
             (1, 1),
             ((2, 2), (2, 2)),
             lhs_dilation=(2, 2),
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            dimension_numbers=_NHWC,
             precision=precision,
         )
     batch, height, width, channels = x.shape

@@ -341,6 +341,8 @@ class Run:
             "compile_s": unlearned.compile_s,
             "flops": unlearned.flops,
             "reduction": unlearned.reduction,
+            "residual": unlearned.residual,
+            "solved": unlearned.solved,
         }
         if is_writer():
             folder.mkdir(parents=True, exist_ok=True)

@@ -370,5 +370,6 @@ def measure_network(
         offline_s=prepared.offline_s if prepared else (unlearned and 0.0),
         compile_s=unlearned and unlearned.compile_s + (prepared.compile_s if prepared else 0.0),
         online_flops=unlearned and unlearned.flops,
+        unsolved=None if unlearned is None or unlearned.solved else unlearned.residual,
     )
     return Measured(measurement, on_train, on_test)

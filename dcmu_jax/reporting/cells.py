@@ -54,6 +54,11 @@ def find(measurements: Sequence[Measurement], method: str) -> Measurement | None
     return next((m for m in measurements if m.method == method), None)
 
 
+def name_of(measurement: Measurement) -> str:
+    """The method's name, with a star where its equations were left unsolved."""
+    return measurement.method + ("" if measurement.unsolved is None else " *")
+
+
 def known(value: float | None) -> bool:
     """Whether there is a finite number to show."""
     return value is not None and math.isfinite(value)

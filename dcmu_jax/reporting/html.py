@@ -23,6 +23,7 @@ from dcmu_jax.reporting.cells import (
     cell,
     find,
     legend,
+    name_of,
     seconds_text,
 )
 from dcmu_jax.reporting.sections import Section
@@ -121,7 +122,7 @@ def render(template: str, **values: Any) -> str:
 def _table(measurements: Sequence[Measurement], metrics: list[Metric]) -> _Table:
     retrained = find(measurements, RETRAINED)
     rows = [
-        _Row(m.method, m.method == RETRAINED, [_typeset(cell(x, m, retrained)) for x in metrics])
+        _Row(name_of(m), m.method == RETRAINED, [_typeset(cell(x, m, retrained)) for x in metrics])
         for m in measurements
     ]
     return _Table(metrics, rows)

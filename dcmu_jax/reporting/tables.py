@@ -14,7 +14,16 @@ from rich.text import Text
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import written_aside
 from dcmu_jax.metrics.measurement import METRICS, Measurement, Metric
-from dcmu_jax.reporting.cells import ARROWS, COST_METRICS, RETRAINED, Cell, cell, find, legend
+from dcmu_jax.reporting.cells import (
+    ARROWS,
+    COST_METRICS,
+    RETRAINED,
+    Cell,
+    cell,
+    find,
+    legend,
+    name_of,
+)
 
 _KNOWLEDGE = tuple(m for m in METRICS if m.name not in COST_METRICS)
 _COST = tuple(m for m in METRICS if m.name in COST_METRICS)
@@ -73,7 +82,7 @@ def _table(
         columns.append(_aligned(shown))
     for row, measurement in enumerate(measurements):
         style = "bold" if measurement.method == RETRAINED else None
-        table.add_row(Text(measurement.method), *(column[row] for column in columns), style=style)
+        table.add_row(Text(name_of(measurement)), *(column[row] for column in columns), style=style)
     return table
 
 

@@ -48,7 +48,8 @@ def summarise(measurements: Sequence[Measurement], request_text: str) -> list[st
     The first says how much accuracy on the forgotten images each model has, the second what was
     kept, the third what it took. A last one, beginning with ``Warning:``, names every method whose
     forget accuracy is off the retrained model's by more than ``TOLERANCE`` points, and on which
-    side, and every one that lost as much test accuracy: see the table above.
+    side, and every one that lost as much test accuracy: see the table above. One more
+    names those whose equations were left unsolved.
 
     Args:
         measurements: of the original, the retrained model and the methods; any may be missing.
@@ -61,8 +62,20 @@ def summarise(measurements: Sequence[Measurement], request_text: str) -> list[st
         _kept(original, retrained, methods),
         _took(retrained, methods),
         _warning(original, retrained, methods),
+        _unsolved(methods),
     ]
     return [sentence for sentence in sentences if sentence]
+
+
+def _unsolved(methods: list[Measurement]) -> str:
+    left = [f"{m.method} ({m.unsolved:.2g})" for m in methods if m.unsolved is not None]
+    if not left:
+        return ""
+    return (
+        f"{WARNING}the systems of equations of {', '.join(left)} were not solved to the tolerance "
+        "asked for (in brackets: what is left, as a share of the right-hand side); the rows "
+        "marked * are not what the method's formula says. Raise its iterations or its damping."
+    )
 
 
 def _percent(value: float) -> str:

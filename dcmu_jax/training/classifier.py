@@ -17,6 +17,7 @@ import optax
 
 from dcmu_jax.data.dataset import Dataset, Normalisation, channel_statistics
 from dcmu_jax.models.partition import apply_features, apply_parts, initialise
+from dcmu_jax.training.flops import spend_on
 from dcmu_jax.training.keys import named_key
 
 
@@ -38,12 +39,15 @@ class Evaluation:
     correct: np.ndarray
 
 
-@functools.partial(jax.jit, static_argnames=("model", "target"))
-def _forward(model, target, variables, normalisation, pixels):
+def _pass(program, variables, normalisation, pixels):
+    model, target = program
     x = normalisation.apply(pixels)
     if target == "features":
         return apply_features(model, variables, x)
     return apply_parts(model, variables, x, stop=None if target == "logits" else target)[0]
+
+
+_forward = functools.partial(jax.jit, static_argnames=("program",))(_pass)
 
 
 @jax.jit
@@ -150,9 +154,16 @@ class Classifier:
     normalisation: Normalisation
     image_shape: tuple[int, int, int]
 
+    def _spend(self, pixels: np.ndarray, target: str) -> None:
+        """Add a pass to the open tally: as many images, whatever batches they run in."""
+        one = jax.ShapeDtypeStruct((1, *pixels.shape[1:]), pixels.dtype)
+        program = self.model, target
+        spend_on(_pass, program, self.variables, self.normalisation, one, times=len(pixels))
+
     def _run(self, pixels: np.ndarray, target: str) -> np.ndarray:
+        self._spend(pixels, target)
         return in_batches(
-            lambda x: _forward(self.model, target, self.variables, self.normalisation, x), pixels
+            lambda x: _forward((self.model, target), self.variables, self.normalisation, x), pixels
         )
 
     def logits(self, pixels: np.ndarray) -> np.ndarray:
@@ -169,9 +180,10 @@ class Classifier:
 
     def evaluate(self, dataset: Dataset) -> Evaluation:
         """Loss and correctness of every sample."""
+        self._spend(dataset.images, "logits")
 
         def score(pixels, labels):
-            logits = _forward(self.model, "logits", self.variables, self.normalisation, pixels)
+            logits = _forward((self.model, "logits"), self.variables, self.normalisation, pixels)
             return _score(logits, labels)
 
         losses, correct = in_batches(score, dataset.images, dataset.labels)

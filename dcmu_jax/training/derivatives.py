@@ -17,6 +17,7 @@ from dcmu_jax.errors import check_at_least
 from dcmu_jax.models.partition import Variables
 from dcmu_jax.training.batches import Batches, cut, evaluation_logits
 from dcmu_jax.training.examples import cross_entropy
+from dcmu_jax.training.flops import spend_on
 
 
 def weighted_loss(
@@ -79,6 +80,8 @@ def mean_gradients(
     pieces = [cut(pixels, labels, size) for pixels, labels in sets]
     which = np.repeat(np.arange(len(sets), dtype=np.int32), [len(p.labels) for p in pieces])
     batches = Batches(*(np.concatenate(arrays) for arrays in zip(*pieces, strict=True)))
+    batch = jax.tree.map(lambda a: a[0], batches)
+    spend_on(batch_gradient, model, variables, normalisation, batch, times=len(which))
     return _group_gradients(model, variables, normalisation, batches, which, len(sets))
 
 

@@ -1,14 +1,17 @@
-"""Operations and bytes of a program, as the compiler counts them before optimising it."""
+"""Operations and bytes of programs, the same on every machine, and a tally of those that run."""
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, NamedTuple
 
 import jax
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun, jaxprs_in_params
 
-from dcmu_jax.models.convolution import whole_batches
+from dcmu_jax.models.convolution import all_lax
 
 
 class ProgramCost(NamedTuple):
@@ -26,10 +29,12 @@ class ProgramCost(NamedTuple):
 def program_cost(function: Callable[..., Any], settings: Hashable, *args: Any) -> ProgramCost:
     """What ``function(settings, *args)`` costs; nothing where JAX has no CPU to count on.
 
-    Nothing runs: the program is traced as for the device at hand, and lowered, once for each
-    function, settings and shapes. It is lowered for the CPU, whichever the device: what is counted
-    is the program before any compiler works on it, and the plugins of GPUs and TPUs do not count.
-    The body of a loop counts once, but for the pieces of batches that convolutions go through.
+    Nothing runs: the program is traced and lowered, once for each function, settings and shapes,
+    for the CPU, whichever the device: what is counted is the program before any compiler works on
+    it, and the plugins of GPUs and TPUs do not count. Convolutions count as ``lax`` has them,
+    however the device at hand computes them, so that two machines say the same. The body of a
+    ``scan`` counts as often as it runs. That of a loop whose end the data decide counts once:
+    whoever knows how often it ran counts one turn and multiplies.
 
     Args:
         function: jittable in ``args``; a module-level function, since it is part of a cache key.
@@ -37,7 +42,8 @@ def program_cost(function: Callable[..., Any], settings: Hashable, *args: Any) -
         *args: pytrees of arrays or of ``jax.ShapeDtypeStruct``.
     """
     leaves, structure = jax.tree.flatten(args)
-    return _lowered(function, settings, tuple((a.shape, a.dtype) for a in leaves), structure)
+    described = (jax.ShapeDtypeStruct(jax.numpy.shape(a), jax.numpy.result_type(a)) for a in leaves)
+    return _lowered(function, settings, tuple((a.shape, a.dtype) for a in described), structure)
 
 
 def program_flops(function: Callable[..., Any], settings: Hashable, *args: Any) -> float | None:
@@ -67,7 +73,81 @@ def _lowered(function, settings, shapes: tuple, structure) -> ProgramCost:
         cpu = jax.local_devices(backend="cpu")[0]
     except RuntimeError:  # JAX_PLATFORMS leaves it out
         return ProgramCost(None, None)
-    # The device is part of what a trace belongs to: none that has pieces of batches is taken.
-    with jax.default_device(cpu), whole_batches():
-        lowered = jax.jit(function, static_argnums=0).lower(settings, *args)
-    return compiler_cost(lowered.cost_analysis())
+    # The device is part of what a trace belongs to: none that was made to run is taken.
+    with jax.default_device(cpu), all_lax():
+        return _with_repetitions(jax.jit(function, static_argnums=0).trace(settings, *args))
+
+
+def _with_repetitions(traced: Any) -> ProgramCost:
+    """The compiler's count, which has the body of a scan once, and the other times it runs."""
+    whole = compiler_cost(traced.lower().cost_analysis())
+    for body, times in _scans(traced.jaxpr):
+        once = _with_repetitions(jax.jit(jaxpr_as_fun(body)).trace(*body.in_avals))
+        whole = ProgramCost(
+            *(
+                total if more is None else (total or 0.0) + times * more
+                for total, more in zip(whole, once, strict=True)
+            )
+        )
+    return whole
+
+
+def _scans(jaxpr: Any) -> Iterator[tuple[ClosedJaxpr, int]]:
+    """Bodies of the scans of a program, and how often each runs beyond what is counted."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == "scan":
+            body = equation.params["jaxpr"]
+            closed = body if isinstance(body, ClosedJaxpr) else ClosedJaxpr(body, ())
+            yield closed, equation.params["length"] - 1
+        # In a scan, too: its first run has those within counted once.
+        for inner in jaxprs_in_params(equation.params):
+            yield from _scans(inner)
+
+
+_Tally = list[float | None]
+_open: contextvars.ContextVar[_Tally | None] = contextvars.ContextVar("tally", default=None)
+
+
+@contextlib.contextmanager
+def tally() -> Iterator[_Tally]:
+    """A list of the operations of all that runs within, added by what runs it (``spend``).
+
+    Training, passes through a network, importances and systems of equations add their own.
+    Choosing and copying samples, and single operations on all parameters, are left out.
+    """
+    found: _Tally = []
+    token = _open.set(found)
+    try:
+        yield found
+    finally:
+        _open.reset(token)
+
+
+@contextlib.contextmanager
+def off_the_tally() -> Iterator[None]:
+    """What runs within is no part of any ``tally``: measurements of what is being made."""
+    token = _open.set(None)
+    try:
+        yield
+    finally:
+        _open.reset(token)
+
+
+def spend(flops: float | None) -> None:
+    """Add to the ``tally`` that is open, if one is; ``None`` where it could not be counted."""
+    found = _open.get()
+    if found is not None:
+        found.append(flops)
+
+
+def spend_on(function: Callable[..., Any], settings: Hashable, *args: Any, times: int = 1) -> None:
+    """Add ``times`` ``program_flops(function, settings, *args)`` to the open ``tally``, if any."""
+    if _open.get() is not None:
+        once = program_flops(function, settings, *args)
+        spend(None if once is None else times * once)
+
+
+def total(found: _Tally) -> float | None:
+    """The sum of a ``tally``; ``None`` where something in it could not be counted."""
+    known = [flops for flops in found if flops is not None]
+    return float(sum(known)) if len(known) == len(found) else None

@@ -26,7 +26,7 @@ from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import at_home, check_same_arrays, placed
 from dcmu_jax.training.epoch import EpochSettings, TrainState, batch_step, compiled_epoch
 from dcmu_jax.training.examples import Examples, Loss, check_examples, cross_entropy
-from dcmu_jax.training.flops import program_flops
+from dcmu_jax.training.flops import program_flops, spend
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.training.private import PrivateGradient
 from dcmu_jax.training.streaming import device_room, size_of, steps_in_room, streamed_epoch
@@ -51,8 +51,8 @@ class Fitted:
         accuracies: training accuracy (%) of each epoch, measured while training.
         run_s: seconds of training, compilation apart, those before a resumption included.
         compile_s: seconds of compilation.
-        flops: floating-point operations of all steps, counted by the compiler on the program
-            before its optimisation; ``None`` where JAX has no CPU to count on.
+        flops: floating-point operations of all steps, see ``flops.program_cost``; ``None`` where
+            JAX has no CPU to count on.
     """
 
     classifier: Classifier
@@ -303,6 +303,7 @@ def fit(
             batch_step, one_device, frozen, normalisation, mask, state, batch, key
         )
         flops = None if per_step is None else per_step * epochs * math.ceil(n / size)
+    spend(flops if epochs else 0.0)
     return Fitted(
         _assembled(classifier, state),
         state.opt_state,

@@ -16,13 +16,13 @@ from dcmu_jax.errors import check_positive
 from dcmu_jax.models.partition import apply_parts
 from dcmu_jax.training.classifier import Classifier, in_batches
 from dcmu_jax.training.examples import Examples, cross_entropy
+from dcmu_jax.training.flops import spend_on
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.serving import Serving
 from dcmu_jax.unlearning.task import Hooks, Unlearned, UnlearningTask
 
 
-@functools.partial(jax.jit, static_argnames=("model",))
-def _across(model, variables, normalisation, epsilon, pixels, labels):
+def _pushed(model, variables, normalisation, epsilon, pixels, labels):
     x = normalisation.apply(pixels)
 
     def logits(x):
@@ -34,6 +34,9 @@ def _across(model, variables, normalisation, epsilon, pixels, labels):
     return jnp.where(own, -jnp.inf, there).argmax(-1).astype(jnp.int32)
 
 
+_across = functools.partial(jax.jit, static_argnames=("model",))(_pushed)
+
+
 def nearest_wrong_labels(
     classifier: Classifier, dataset: Dataset, epsilon: float
 ) -> Int[np.ndarray, " n"]:
@@ -43,16 +46,10 @@ def nearest_wrong_labels(
     gradient sign method in the units of the network's input, not clipped to valid pixels;
     evaluation mode.
     """
-    step = np.float32(epsilon)
+    given = classifier.model, classifier.variables, classifier.normalisation, np.float32(epsilon)
+    spend_on(_pushed, *given, dataset.images[:1], dataset.labels[:1], times=len(dataset))
     return in_batches(
-        lambda pixels, labels: _across(
-            classifier.model,
-            classifier.variables,
-            classifier.normalisation,
-            step,
-            pixels,
-            labels,
-        ),
+        lambda pixels, labels: _across(*given, pixels, labels),
         dataset.images,
         dataset.labels,
     )

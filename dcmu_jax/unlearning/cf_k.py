@@ -32,7 +32,7 @@ def train_parts(
 ) -> Classifier:
     """Train the parts of ``step`` on the retain set; those below are frozen and run but once."""
     with serving.hooks.progress(name, step.epochs) as progress:
-        fitted = train_step(
+        return train_step(
             step,
             classifier,
             Examples.of(retain.images, retain.labels),
@@ -40,9 +40,7 @@ def train_parts(
             mesh=serving.task.mesh,
             progress=progress,
             observe=serving.observe,
-        )
-    serving.count(fitted.flops)
-    return fitted.classifier
+        ).classifier
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from dcmu_jax.errors import check_at_least, check_positive
 from dcmu_jax.training.batches import Batches, batched, evaluation_logits
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.derivatives import Solution, conjugate_gradients, plus, summed
-from dcmu_jax.training.flops import program_flops
+from dcmu_jax.training.flops import spend_on
 
 Loss = Literal["squared", "cross_entropy"]
 
@@ -44,26 +44,29 @@ def _bend(objective: _Objective, logits: Array, direction: Array) -> Array:
     return p * (direction - (p * direction).sum(-1, keepdims=True))
 
 
-def _batch_gradient(objective, variables, normalisation, batch):
-    """Weighted sum over a batch of the gradients of the loss."""
-    logits, pull = jax.vjp(
-        lambda params: evaluation_logits(
-            objective.model, variables, normalisation, params, batch.pixels
-        ),
-        variables["params"],
+def _logits_by(objective, variables, normalisation, batch):
+    return lambda params: evaluation_logits(
+        objective.model, variables, normalisation, params, batch.pixels
     )
-    slopes = _slopes(objective, logits, batch.labels)
+
+
+def _batch_gradient(objective, variables, normalisation, batch, moved=None):
+    """Weighted sum over a batch of the gradients of the loss, of its expansion at ``moved``."""
+    by = _logits_by(objective, variables, normalisation, batch)
+    if moved is None:
+        logits, pull = jax.vjp(by, variables["params"])
+        slopes = _slopes(objective, logits, batch.labels)
+    else:
+        logits, push = jax.linearize(by, variables["params"])
+        pull = jax.linear_transpose(push, variables["params"])
+        slopes = _slopes(objective, logits, batch.labels) + _bend(objective, logits, push(moved))
     return pull(batch.weights[:, None] * slopes)[0]
 
 
 def _batch_product(objective, variables, normalisation, batch, vector):
     """Weighted sum over a batch of J' H J, times ``vector``."""
-    logits, push = jax.linearize(
-        lambda params: evaluation_logits(
-            objective.model, variables, normalisation, params, batch.pixels
-        ),
-        variables["params"],
-    )
+    by = _logits_by(objective, variables, normalisation, batch)
+    logits, push = jax.linearize(by, variables["params"])
     bent = _bend(objective, logits, push(vector))
     pull = jax.linear_transpose(push, variables["params"])
     return pull(batch.weights[:, None] * bent)[0]
@@ -73,9 +76,9 @@ _static = functools.partial(jax.jit, static_argnames=("objective",))
 
 
 @_static
-def _gradient(objective, variables, normalisation, batches):
+def _gradient(objective, variables, normalisation, batches, moved):
     def add(batch):
-        return _batch_gradient(objective, variables, normalisation, batch)
+        return _batch_gradient(objective, variables, normalisation, batch, moved)
 
     return summed(add, batches, variables["params"])
 
@@ -161,12 +164,20 @@ class Curvature:
     def _arguments(self):
         return self.objective, self.classifier.variables, self.classifier.normalisation
 
-    def gradient(self) -> Any:
-        """g, a tree like ``params``."""
-        return _gradient(*self._arguments(), self.batches)
+    def gradient(self, moved: Any = None) -> Any:
+        """g, or the gradient g + G ``moved`` of the linearised loss there; a tree like ``params``.
+
+        Taken sample by sample from the loss's slope there, not as a sum of g and a product.
+
+        Args:
+            moved: a tree like ``params``, away from the network's; None for nothing.
+        """
+        self._spend(_batch_gradient, moved)
+        return _gradient(*self._arguments(), self.batches, moved)
 
     def product(self, vector: Any, damping: float = 0.0) -> Any:
         """(G + damping I) times ``vector``, a tree like ``params``."""
+        self._spend(_batch_product, vector)
         return _product(*self._arguments(), self.batches, vector, damping)
 
     def solve(
@@ -186,20 +197,15 @@ class Curvature:
             InputError: a setting out of its range.
         """
         check_solver(damping, iterations, tolerance)
-        return _solve(*self._arguments(), self.batches, right, damping, iterations, tolerance)
+        found = _solve(*self._arguments(), self.batches, right, damping, iterations, tolerance)
+        self._spend(_batch_product, right, times=int(found.iterations))
+        return found
 
-    def gradient_flops(self) -> float | None:
-        """Operations of ``gradient``; ``None`` where the backend does not count."""
-        return self._flops(_batch_gradient)
-
-    def product_flops(self) -> float | None:
-        """Operations of ``product``; ``None`` where the backend does not count."""
-        return self._flops(_batch_product, self.classifier.variables["params"])
-
-    def _flops(self, function, *rest) -> float | None:
+    def _spend(self, function, vector: Any, times: int = 1) -> None:
+        """Add passes over all batches to the open tally."""
         batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), self.batches)
-        once = program_flops(function, *self._arguments(), batch, *rest)
-        return None if once is None else once * len(self.batches.weights)
+        passes = times * len(self.batches.weights)
+        spend_on(function, *self._arguments(), batch, vector, times=passes)
 
 
 def check_solver(damping: float, iterations: int, tolerance: float) -> None:

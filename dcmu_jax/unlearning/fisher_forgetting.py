@@ -94,9 +94,8 @@ class FisherForgetting:
             network = task.original
             retain = drawn(task.retain(), self.samples, serving.key("samples for Fisher"))
             with serving.step("Fisher information"):
-                fisher, flops = mean_squared_gradients(network, retain, "fisher")
+                fisher = mean_squared_gradients(network, retain, "fisher")
                 jax.block_until_ready(fisher)
-            serving.count(flops)
             params = scrubbed(
                 network.variables["params"],
                 fisher,

@@ -14,7 +14,7 @@ from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import check_at_least
 from dcmu_jax.training.batches import batched, evaluation_logits
 from dcmu_jax.training.classifier import Classifier
-from dcmu_jax.training.flops import program_flops
+from dcmu_jax.training.flops import spend_on
 
 _ROOM = 2**27
 """Numbers that the gradients of one chunk may take, all together: 512 MiB."""
@@ -33,7 +33,6 @@ def _at_once() -> int:
 class _Settings:
     model: nn.Module
     classes: int | None  # to sum over; None for the true labels
-    unroll: bool = False
 
 
 def _add_chunk(settings, variables, normalisation, total, pixels, labels, weights):
@@ -69,7 +68,7 @@ def _add_chunk(settings, variables, normalisation, total, pixels, labels, weight
             return add(total, y[None], share * probabilities[0, y]), None
 
         classes = jnp.arange(settings.classes)
-        return jax.lax.scan(add_class, total, classes, unroll=settings.unroll)[0]
+        return jax.lax.scan(add_class, total, classes)[0]
 
     return jax.vmap(unit, axis_name="unit", out_axes=None)(pixels, labels, weights)
 
@@ -83,31 +82,13 @@ def _mean_squares(settings, variables, normalisation, batches):
     return jax.lax.scan(step, zeros, batches)[0]
 
 
-def _flops(settings: _Settings, variables, normalisation, batches) -> float | None:
-    """Operations of ``_mean_squares``; a loop is counted once, so multiply by hand."""
-    chunk = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), tuple(batches))
-    steps = len(batches.weights)
-
-    def of(classes: int | None) -> float | None:
-        one = dataclasses.replace(settings, classes=classes, unroll=True)
-        return program_flops(_add_chunk, one, variables, normalisation, variables["params"], *chunk)
-
-    if settings.classes is None:
-        whole = of(None)
-        return None if whole is None else steps * whole
-    first, second = of(1), of(2)
-    if first is None or second is None:
-        return None
-    return steps * (first + (settings.classes - 1) * (second - first))
-
-
 def mean_squared_gradients(
     classifier: Classifier,
     dataset: Dataset,
     kind: Literal["label", "fisher"] = "label",
     *,
     group: int = 1,
-) -> tuple[Any, float | None]:
+) -> Any:
     r"""The mean over samples of the squared gradient of the log-likelihood.
 
     With ``label``, at the true label, and with ``fisher`` the diagonal of Fisher's matrix under
@@ -131,7 +112,7 @@ def mean_squared_gradients(
             a last group that is smaller counts by its size. 1 is the formula above.
 
     Returns:
-        A tree like ``params``, float32; and the operations, ``None`` where not counted.
+        A tree like ``params``, float32.
 
     Raises:
         InputError: an empty data set, or a group below 1.
@@ -144,5 +125,8 @@ def mean_squared_gradients(
     units = max(1, min(_at_once() // max(group, 1), _ROOM // max(parameters, 1), count))
     batches = batched(dataset, units, max(group, 1))
     settings = _Settings(classifier.model, dataset.num_classes if kind == "fisher" else None)
-    values = _mean_squares(settings, variables, normalisation, batches)
-    return values, _flops(settings, variables, normalisation, batches)
+    # One unit after another, so that the count does not depend on how many fit a machine.
+    one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[2:]), a.dtype), tuple(batches))
+    params = variables["params"]
+    spend_on(_add_chunk, settings, variables, normalisation, params, *one, times=count)
+    return _mean_squares(settings, variables, normalisation, batches)

@@ -32,9 +32,9 @@ class InfluenceUnlearning:
 
     Jia et al. (2023; "IU") estimate the inverse by WoodFisher's recursion over a thousand
     batches. Conjugate gradients solve for the same kind of matrix without its dependence on the
-    order of the samples, with an error that is measured, and without a prior hidden in where the
-    recursion starts: that is :math:`\mu`. They search alpha per problem; here it is 1, the step
-    as derived.
+    order of the samples, to a residual that is told with the result, and without a prior hidden in
+    where the recursion starts: that is :math:`\mu`. They search alpha per problem; here it is 1,
+    the step as derived.
 
     All parameters move, in evaluation mode; BatchNorm's statistics are constants and stay as they
     are. Nothing here is random unless ``samples`` is set.
@@ -45,7 +45,8 @@ class InfluenceUnlearning:
             no curvature, and a gradient of F that is next to nothing.
         samples: of the retain set that the matrix is taken over, drawn anew for each request; None
             for all. The whole forget set is always used.
-        iterations: of conjugate gradients, at most. One costs about as much as a training epoch on
+        iterations: of conjugate gradients, at most; where they do not reach ``tolerance``, the
+            result says so and tables mark it. One costs about as much as a training epoch on
             the same samples.
         tolerance: relative residual at which they stop.
         batch_size: samples per product; no part of the result.
@@ -53,9 +54,9 @@ class InfluenceUnlearning:
 
     sees_forget_set: ClassVar[bool] = True
     alpha: float = 1.0
-    damping: float = 1e-2
+    damping: float = 1.0
     samples: int | None = None
-    iterations: int = 50
+    iterations: int = 500
     tolerance: float = 1e-3
     batch_size: int = 256
 
@@ -78,19 +79,16 @@ class InfluenceUnlearning:
                 Curvature.of(network, dataset, "cross_entropy", batch_size=self.batch_size)
                 for dataset in (retain, forget)
             )
-            with serving.step("influence of the forget set"):
-                share = len(forget) / len(all_retain)
-                right = jax.tree.map(lambda g: share * g, goes.gradient())
-                serving.count(goes.gradient_flops())
-                solution = stays.solve(
-                    right,
-                    damping=self.damping,
-                    iterations=self.iterations,
-                    tolerance=self.tolerance,
-                )
-                once = stays.product_flops()
-                serving.count(None if once is None else int(solution.iterations) * once)
-            params = plus(network.variables["params"], self.alpha, solution.vector)
+            share = len(forget) / len(all_retain)
+            step = serving.solve(
+                "influence of the forget set",
+                stays,
+                jax.tree.map(lambda g: share * g, goes.gradient()),
+                damping=self.damping,
+                iterations=self.iterations,
+                tolerance=self.tolerance,
+            )
+            params = plus(network.variables["params"], self.alpha, step)
             variables = {**network.variables, "params": params}
             network = serving.finished(dataclasses.replace(network, variables=variables))
         return serving.unlearned(network, np.concatenate([retain.ids, forget.ids]))

@@ -239,7 +239,6 @@ class ModularUnlearning:
                     observe=serving.observe if last else None,
                 )
                 opt_states[index] = fitted.opt_state
-                serving.count(fitted.flops)
                 return fitted.classifier
 
             with hooks.progress("unlearning, rounds", self.rounds) as progress:

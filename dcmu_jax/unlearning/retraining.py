@@ -53,5 +53,4 @@ def retrain(
                 progress=progress,
                 observe=serving.observe,
             )
-        serving.count(fitted.flops)
     return serving.unlearned(fitted.classifier, retain.ids)

@@ -15,6 +15,7 @@ from dcmu_jax.errors import InputError
 from dcmu_jax.models.partition import apply_parts
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import cross_entropy
+from dcmu_jax.training.flops import spend_on
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.masks import largest
 from dcmu_jax.unlearning.random_labels import random_label_examples
@@ -22,8 +23,7 @@ from dcmu_jax.unlearning.serving import Serving
 from dcmu_jax.unlearning.task import Hooks, Unlearned, UnlearningTask
 
 
-@functools.partial(jax.jit, static_argnames=("model",), donate_argnames=("total",))
-def _add_gradient(model, variables, normalisation, total, pixels, labels, weights):
+def _added(model, variables, normalisation, total, pixels, labels, weights):
     """``total`` plus the weighted gradient on one batch, evaluation mode."""
     rest = {name: tree for name, tree in variables.items() if name != "params"}
 
@@ -33,6 +33,11 @@ def _add_gradient(model, variables, normalisation, total, pixels, labels, weight
         return jnp.vdot(weights, cross_entropy(logits, labels))
 
     return jax.tree.map(jnp.add, total, jax.grad(loss)(variables["params"]))
+
+
+_add_gradient = functools.partial(jax.jit, static_argnames=("model",), donate_argnames=("total",))(
+    _added
+)
 
 
 def mean_gradient(classifier: Classifier, dataset: Dataset, batch_size: int = 256) -> Any:
@@ -47,15 +52,10 @@ def mean_gradient(classifier: Classifier, dataset: Dataset, batch_size: int = 25
         rows = np.arange(low, low + size)
         weights = (rows < count).astype(np.float32) / count
         at = rows % count
-        total = _add_gradient(
-            classifier.model,
-            classifier.variables,
-            classifier.normalisation,
-            total,
-            dataset.images[at],
-            dataset.labels[at],
-            weights,
-        )
+        network = classifier.model, classifier.variables, classifier.normalisation
+        batch = dataset.images[at], dataset.labels[at], weights
+        spend_on(_added, *network, total, *batch)
+        total = _add_gradient(*network, total, *batch)
     return total
 
 

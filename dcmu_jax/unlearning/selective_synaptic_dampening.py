@@ -82,11 +82,10 @@ class SelectiveSynapticDampening:
             def importance(name: str, dataset: Dataset) -> Any:
                 order = jax.random.permutation(serving.key(name), len(dataset))
                 with serving.step(name):
-                    values, flops = mean_squared_gradients(
+                    values = mean_squared_gradients(
                         network, dataset.take(np.asarray(order)), group=self.batch_size
                     )
                     jax.block_until_ready(values)
-                serving.count(flops)
                 return values
 
             params = dampened(

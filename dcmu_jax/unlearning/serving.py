@@ -12,16 +12,19 @@ from jaxtyping import Array
 
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples
+from dcmu_jax.training.flops import off_the_tally, tally, total
 from dcmu_jax.training.keys import named_key, named_seed
 from dcmu_jax.training.loop import Fitted, Observer, fit
 from dcmu_jax.training.timing import Stopwatch
+from dcmu_jax.unlearning.curvature import Curvature
 from dcmu_jax.unlearning.task import Hooks, Unlearned, UnlearningTask
 
 
 class Serving:
     """What every unlearning method does beside its own idea.
 
-    The clock runs inside the ``with`` block; all that depends on the request belongs there.
+    The clock runs inside the ``with`` block, and the operations of all that runs there are added
+    up (``training.flops.tally``); all that depends on the request belongs there.
 
     >>> def serve(task, hooks):
     ...     with Serving(task, hooks, "my_method") as serving:
@@ -43,10 +46,12 @@ class Serving:
         self.task, self.hooks = task, hooks
         self.seed = named_seed(task.seed, task.name or method)
         self.watch = Stopwatch()
-        self._flops: list[float | None] = []
+        self._residuals: list[float] = []
+        self._solved = True
         self._open = contextlib.ExitStack()
 
     def __enter__(self) -> Serving:
+        self._flops = self._open.enter_context(tally())
         self._open.enter_context(self.watch.running())
         return self
 
@@ -57,17 +62,13 @@ class Serving:
         """The key of ``name`` under the seed of this method."""
         return named_key(self.seed, name)
 
-    def count(self, flops: float | None) -> None:
-        """Add to the operations of this request; ``None`` where they could not be counted."""
-        self._flops.append(flops)
-
     @property
     def observe(self) -> Observer:
         """For ``fit``: shows the network to ``hooks`` with the clock stopped."""
 
         def observe(_: int, classifier: Classifier) -> None:
             seconds = self.watch.elapsed()
-            with self.watch.paused():
+            with self.watch.paused(), off_the_tally():
                 self.hooks.observe(seconds, classifier)
 
         return observe
@@ -78,6 +79,27 @@ class Serving:
         with self.hooks.progress(name, 1) as progress:
             yield
             progress(1, float("nan"), float("nan"))
+
+    def solve(
+        self, name: str, curvature: Curvature, right: Any, *, tolerance: float, **rest: Any
+    ) -> Any:
+        """The vector of ``Curvature.solve``; what it leaves unsolved is told with the result.
+
+        Args:
+            name: what the user is shown.
+            curvature: of the system.
+            right: see ``Curvature.solve``.
+
+        Other Args:
+            tolerance: see ``Curvature.solve``.
+            **rest: see ``Curvature.solve``.
+        """
+        with self.step(name):
+            found = curvature.solve(right, tolerance=tolerance, **rest)
+            residual = float(found.residual)
+        self._residuals.append(residual)
+        self._solved &= residual <= tolerance  # False for NaN
+        return found.vector
 
     def fit(
         self, name: str, classifier: Classifier, examples: Examples, *, epochs: int, **rest: Any
@@ -101,7 +123,7 @@ class Serving:
         """As ``fit``, with the optimizer's state and the losses."""
         rest.setdefault("key", self.key(name))
         with self.hooks.progress(name, epochs) as progress:
-            fitted = fit(
+            return fit(
                 classifier,
                 examples,
                 epochs=epochs,
@@ -110,8 +132,6 @@ class Serving:
                 observe=self.observe,
                 **rest,
             )
-        self.count(fitted.flops)
-        return fitted
 
     def finished(self, classifier: Classifier) -> Classifier:
         """``classifier`` once the device has computed it, shown to ``hooks`` as the last one.
@@ -133,12 +153,13 @@ class Serving:
             size: number of images trained on, if not as many as ``trained_ids``.
         """
         retained = len(self.task.train) - len(self.task.forget_ids)
-        known = [flops for flops in self._flops if flops is not None]
         return Unlearned(
             classifier,
             self.watch.run_s,
             self.watch.compile_s,
-            float(sum(known)) if len(known) == len(self._flops) else None,
+            total(self._flops),
             (len(trained_ids) if size is None else size) / retained,
             np.asarray(trained_ids, np.int64),
+            max(self._residuals, default=None),
+            self._solved,
         )

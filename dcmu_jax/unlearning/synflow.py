@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from dcmu_jax.errors import check_at_least, check_fraction
 from dcmu_jax.models.partition import PARTS, Variables, apply_parts
+from dcmu_jax.training.flops import spend_on
 from dcmu_jax.unlearning.masks import largest
 
 _NORMS = (nn.BatchNorm, nn.LayerNorm, nn.GroupNorm, nn.InstanceNorm, nn.RMSNorm)
@@ -116,10 +117,15 @@ def synflow_scores(
     )
 
 
-@functools.partial(jax.jit, static_argnames=("model", "image_shape"))
-def _prune(model, variables, image_shape, mask, keep):
+def _scores(network, variables, mask):
+    model, image_shape = network
+    return synflow_scores(model, variables, image_shape, mask)
+
+
+@functools.partial(jax.jit, static_argnames=("network",))
+def _prune(network, variables, mask, keep):
     """One round: of the weights that are left, the ``keep`` with the largest scores."""
-    scores = synflow_scores(model, variables, image_shape, mask)
+    scores = _scores(network, variables, mask)
     # Below 0, because a weight whose paths are all cut scores 0 as a pruned one does.
     return largest(jax.tree.map(lambda free, s: jnp.where(free, s, -1.0), mask, scores), keep)
 
@@ -154,7 +160,8 @@ def synflow_mask(
     total = sum(m.size for m in jax.tree.leaves(mask))
     for number in range(1, rounds + 1):
         keep = np.int32(max(1, round(total * density ** (number / rounds))))
-        mask = _prune(model, variables, image_shape, mask, keep)
+        spend_on(_scores, (model, image_shape), variables, mask)
+        mask = _prune((model, image_shape), variables, mask, keep)
     return jax.tree.map(
         lambda free, p: jnp.ones(p.shape, bool) if free is None else free,
         mask,

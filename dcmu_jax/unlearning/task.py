@@ -163,9 +163,14 @@ class Unlearned:
         classifier: the new network.
         online_s: seconds from the request to it, compilation apart.
         compile_s: seconds of compilation meanwhile.
-        flops: operations of the training among them, ``None`` where not counted.
+        flops: operations of all that the request caused (``training.flops.tally``): passes,
+            training, systems of equations; ``None`` where not counted.
         reduction: size of what was trained on over the size of the retain set.
         trained_ids: ids of the real training samples that any batch may have held.
+        residual: of a method that solves systems of equations, the largest relative residual that
+            one was left with; ``None`` for others.
+        solved: whether every system was solved to the method's ``tolerance``. Where not, the
+            network is not what the method's formula says, and tables mark it.
     """
 
     classifier: Classifier
@@ -174,6 +179,8 @@ class Unlearned:
     flops: float | None
     reduction: float
     trained_ids: np.ndarray
+    residual: float | None = None
+    solved: bool = True
 
 
 @runtime_checkable

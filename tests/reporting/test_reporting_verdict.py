@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.reporting import summarise
+from dcmu_jax.reporting.cells import name_of
 
 
 def warning(sentences):
@@ -161,3 +162,11 @@ WORDS = (
     "forgot only in part",
     "is above",
 )
+
+
+def test_equations_left_unsolved_are_told_and_marked(measurements, method):
+    rows = [*measurements, method("influence", unsolved=0.25)]
+    said = summarise(rows, "class:1")
+    assert [text for text in said if "influence (0.25)" in text and text.startswith("Warning:")]
+    assert not [text for text in summarise(measurements, "class:1") if "equations" in text]
+    assert [name_of(m) for m in rows[-2:]] == [rows[-2].method, "influence *"]

@@ -10,6 +10,7 @@ from toys import TRACES, Noisy, Plain, fresh
 from dcmu_jax.errors import InputError
 from dcmu_jax.models.partition import apply_parts
 from dcmu_jax.training.examples import cross_entropy
+from dcmu_jax.training.flops import tally
 from dcmu_jax.unlearning.curvature import Curvature
 
 SOME = TRAIN.take(np.arange(0, 60, 6))
@@ -105,19 +106,36 @@ def test_operations_grow_with_the_batches_and_nothing_is_traced_twice():
     classifier = fresh(Plain(), TRAIN)
     right = random_like(classifier)
 
-    def run(damping):
-        curvature = Curvature.of(classifier, TRAIN, "cross_entropy", batch_size=30)
-        curvature.gradient(), curvature.product(right, damping)
-        curvature.solve(right, damping=damping, iterations=4)
-        return curvature.gradient_flops(), curvature.product_flops()
+    def run(damping, dataset=TRAIN):
+        curvature = Curvature.of(classifier, dataset, "cross_entropy", batch_size=30)
+        with tally() as found:
+            curvature.gradient(), curvature.product(right, damping)
+            curvature.solve(right, damping=damping, iterations=4, tolerance=0.0)
+            curvature.gradient(right)
+        return found
 
-    gradient, product = run(0.1)
+    found = run(0.1)
     before = len(TRACES)
-    run(0.2)
+    assert run(0.2) == found
     assert len(TRACES) == before
-    half = Curvature.of(classifier, TRAIN.take(np.arange(30)), "cross_entropy", batch_size=30)
-    assert (gradient, product) == (2 * half.gradient_flops(), 2 * half.product_flops())
+    gradient, product, solve, moved = found
+    assert solve == 4 * product
     assert gradient < product < 3 * gradient
+    assert product == pytest.approx(moved, rel=0.05)
+    assert found == [2 * flops for flops in run(0.1, TRAIN.take(np.arange(30)))]
+
+
+@nets
+@pytest.mark.parametrize("loss", LOSSES)
+def test_the_gradient_of_the_linearised_loss_elsewhere(model, loss):
+    classifier = fresh(model, TRAIN)
+    curvature = Curvature.of(classifier, SOME, loss, batch_size=4)
+    vector = random_like(classifier)
+    gradient, matrix = dense(classifier, SOME, loss)
+    wanted = gradient + matrix @ flat(vector)
+    np.testing.assert_allclose(
+        flat(curvature.gradient(vector)), wanted, rtol=1e-3, atol=1e-4 * abs(wanted).max()
+    )
 
 
 def test_bad_settings_are_refused():

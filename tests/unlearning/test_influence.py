@@ -66,6 +66,7 @@ def test_statistics_stay_and_operations_follow_the_iterations():
     )
     stats = six.classifier.variables["batch_stats"]
     assert same_bits(stats, task.original.variables["batch_stats"])
+    assert not six.solved and 0 < six.residual < two.residual
     assert six.flops - four.flops == pytest.approx(four.flops - two.flops)
     assert four.flops > two.flops > 0
     np.testing.assert_array_equal(np.sort(six.trained_ids), np.sort(TRAIN.ids))

@@ -58,8 +58,46 @@ def test_elsewhere_it_is_the_difference_of_two_linear_fits(model, loss, anchor, 
     wanted = 0.5 * (fits[0] - fits[1])
     found = flat(result.classifier.variables["params"]) - theta
     assert np.linalg.norm(found - wanted) < 5e-3 * np.linalg.norm(wanted)
+    assert result.solved and 0 < result.residual <= EXACT["tolerance"]
     stats = result.classifier.variables["batch_stats"]
     assert same_bits(stats, network.variables["batch_stats"])
+
+
+def step_and_truth(network, damping, target, tolerance, iterations=1000):
+    """The step that the method takes, the dense one, and its result."""
+    task = request(network, TRAIN.ids[::6])
+    method = NtkScrubbing(
+        damping=damping, target=target, tolerance=tolerance, iterations=iterations
+    )
+    result = method(task, Hooks())
+    theta = flat(network.variables["params"])
+    fits = []
+    for dataset in (task.retain(), TRAIN):
+        gradient, matrix = dense(network, dataset, "squared", target=target)
+        matrix += damping * np.eye(len(theta))
+        fits.append(np.linalg.solve(matrix, -gradient - damping * theta))
+    return flat(result.classifier.variables["params"]) - theta, fits[0] - fits[1], result
+
+
+def cosine(a, b):
+    return a @ b / np.linalg.norm(a) / np.linalg.norm(b)
+
+
+@pytest.mark.parametrize("damping", [1e-2, 1.0])
+def test_the_step_is_the_dense_one_at_the_default_tolerance(damping):
+    """With targets as large as the logits of a trained network, and little damping."""
+    network = fresh(Plain(width=4), TRAIN)
+    tolerance = NtkScrubbing().tolerance
+    found, wanted, result = step_and_truth(network, damping, 10.0, tolerance)
+    assert cosine(found, wanted) > 0.999
+    assert result.solved and result.residual <= tolerance
+
+
+def test_a_step_that_was_not_reached_is_told():
+    network = fresh(Plain(width=4), TRAIN)
+    found, wanted, result = step_and_truth(network, 1e-2, 10.0, 1e-3, iterations=3)
+    assert cosine(found, wanted) < 0.999
+    assert not result.solved and result.residual > 1e-3
 
 
 def test_operations_follow_the_iterations():
