@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -27,6 +27,16 @@ class Chunk(NamedTuple):
     samples: np.ndarray
     clusters: np.ndarray
     arrays: ChunkArrays
+
+
+def one_cluster(samples: int, x: Any, width: int) -> Any:
+    """The shapes of one cluster: of images like those of ``x``, with features of ``width``."""
+    rows = (samples, samples, samples, samples, 1, 1)
+    shapes = (*x.shape[-3:-1], 0), (), (), (), (width,), ()
+    kinds = (x.dtype, np.int32, np.float32, np.float32, np.float32, bool)
+    return ChunkArrays(
+        *(jax.ShapeDtypeStruct((n, *s), k) for n, s, k in zip(rows, shapes, kinds, strict=True))  # pyright: ignore[reportArgumentType]
+    )
 
 
 def default_chunk() -> int:

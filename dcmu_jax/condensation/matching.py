@@ -26,7 +26,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Bool, Float, Int
 
-from dcmu_jax.condensation.chunks import Chunk, ChunkArrays, deal_clusters
+from dcmu_jax.condensation.chunks import Chunk, ChunkArrays, deal_clusters, one_cluster
 from dcmu_jax.condensation.gauss_newton import newton_step
 from dcmu_jax.condensation.weights import WeightKind, combine, constrain, membership
 from dcmu_jax.data.dataset import Normalisation
@@ -275,17 +275,11 @@ def _spend(feature_fn, solver: _Solver, variables, x, arrays: ChunkArrays, steps
     samples = int(np.sum(np.asarray(arrays.cluster) < np.shape(arrays.real)[-1]))
     # A cluster of n costs f(1) + (n - 1) (f(2) - f(1)): as much for its image whatever it holds.
     for n, times in ((1, 2 * clusters - samples), (2, samples - clusters)):
-        shapes = (*x.shape[-3:-1], 0), (), (), (), np.shape(arrays.targets)[-1:], ()
-        rows, kinds = (n, n, n, n, 1, 1), (x.dtype, np.int32, *3 * (np.float32,), bool)
-        one: Any = ChunkArrays(*map(_array, rows, shapes, kinds))
+        one = one_cluster(n, x, np.shape(arrays.targets)[-1])
         state = jax.eval_shape(functools.partial(_begin, solver), one.start, one.real)
-        given = variables, one.start, state, _array(n, x.shape[-3:], x.dtype), one
+        given = variables, one.start, state, jax.ShapeDtypeStruct((n, *x.shape[-3:]), x.dtype), one
         spend_on(_one_step, (feature_fn, solver), *given, times=steps * times)
         spend_on(_one_look, (feature_fn, solver), *given, times=looks * times)
-
-
-def _array(rows: int, shape: tuple[int, ...], kind: Any) -> Any:
-    return jax.ShapeDtypeStruct((rows, *shape), kind)
 
 
 def _one_step(program, variables, moved, state, x, arrays):
