@@ -19,7 +19,7 @@ from dcmu_jax.cli_condensed_model import (
     condensed_model,
     condensed_model_defaults,
 )
-from dcmu_jax.cli_service import SERVICE_COMMANDS
+from dcmu_jax.cli_service import SERVICE_COMMANDS, ProcessCommand, process_defaults
 from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.pipeline.auditing import audit_run
 from dcmu_jax.pipeline.config import PRESETS, RunConfig
@@ -310,6 +310,8 @@ def _parse(command: str, argv: Sequence[str]) -> Any:
         if chosen not in PRESETS:
             raise unknown_name("preset", chosen, PRESETS)
         options["default"] = _NewRun(config=RunConfig(preset=chosen, model=model))
+    if kind is ProcessCommand:
+        options["default"] = process_defaults(argv, _value_of("preset", argv, "") or None)
     if kind is CondensedModelCommand:
         chosen = _value_of("preset", argv, "recommended")
         options["default"] = condensed_model_defaults(chosen, _value_of("run", argv, ""))

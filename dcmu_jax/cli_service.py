@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,21 @@ from rich.console import Console
 from rich.text import Text
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.files import written_aside
+from dcmu_jax.files import json_text, written_aside
+from dcmu_jax.pipeline.config import RunConfig, from_json
 from dcmu_jax.pipeline.run import Run
-from dcmu_jax.reporting.certificate import certificate_sentences, write_certificate
+from dcmu_jax.reporting.certificate import (
+    accuracy_sentence,
+    certificate_sentences,
+    write_certificate,
+)
 from dcmu_jax.reporting.progress import training_progress
+from dcmu_jax.service.contents import CONFIG
+from dcmu_jax.service.gate import BatchSettings, NotPublished, settings_of
+from dcmu_jax.service.ledger import MAX_ACCURACY_LOSS
 from dcmu_jax.service.verification import verify
 from dcmu_jax.service.workspace import Workspace
+from dcmu_jax.unlearning.modular import ModularUnlearning
 from dcmu_jax.unlearning.task import Hooks
 
 
@@ -29,11 +38,14 @@ class _Create:
     Attributes:
         run: directory of a run, as `dcmu train` leaves it.
         out: directory of the workspace, not there yet.
+        max_accuracy_loss: points of test accuracy, on the classes that stay, that a batch may
+            cost; one that costs more is not published.
         quiet: no progress bars.
     """
 
     run: tyro.conf.Positional[Path]
     out: Path
+    max_accuracy_loss: float = MAX_ACCURACY_LOSS
     quiet: bool = False
 
 
@@ -57,6 +69,69 @@ class _Work(_Workspace):
     """
 
     quiet: bool = False
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Schedules:
+    """With what a batch is forgotten.
+
+    Attributes:
+        online: where single samples go.
+        online_classes: where all that must go are whole classes.
+    """
+
+    online: ModularUnlearning
+    online_classes: ModularUnlearning
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProcessCommand(_Work):
+    """A workspace, and with what this batch is forgotten; recorded, and for this batch alone.
+
+    Attributes:
+        preset: the workspace's own if not given; of another its schedules, without its offline
+            phase.
+        accept_accuracy_loss: points of test accuracy that this batch may cost, in place of the
+            limit of the workspace.
+        method: the schedules.
+    """
+
+    preset: str
+    accept_accuracy_loss: float | None = None
+    method: _Schedules
+
+
+def process_defaults(argv: Sequence[str], preset: str | None) -> ProcessCommand:
+    """The defaults of ``dcmu process``: the settings of the workspace that ``argv`` names.
+
+    Args:
+        argv: the arguments; one of them is the workspace.
+        preset: in place of the workspace's.
+    """
+    config = RunConfig()
+    for path in (Path(argument) / CONFIG for argument in argv if not argument.startswith("-")):
+        with contextlib.suppress(OSError, InputError):  # Workspace says what is wrong with it
+            config = from_json(path.read_bytes().decode(errors="replace"), str(path))
+            break
+    chosen = settings_of(config, preset)
+    command = ProcessCommand(
+        directory=Path(),
+        preset=chosen.preset,
+        method=_Schedules(online=chosen.online, online_classes=chosen.online_classes),
+    )
+    object.__setattr__(command, "directory", tyro.MISSING)  # no default: it has to be given
+    return command
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Gate(_Workspace):
+    """A workspace and its limit.
+
+    Attributes:
+        points: of test accuracy, on the classes that stay, that a batch may cost from here on.
+    """
+
+    points: tyro.conf.Positional[float]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -98,7 +173,7 @@ def _hooks(quiet: bool) -> Hooks:
 def _create(args: _Create, console: Console) -> None:
     """Make a workspace of a saved run: its network, its bank, a copy of its images."""
     run = Run.open(args.run, progress=_hooks(args.quiet).progress)
-    workspace = Workspace.create(run, args.out)
+    workspace = Workspace.create(run, args.out, max_accuracy_loss=args.max_accuracy_loss)
     _say(console, f"Workspace {args.out}: {len(workspace.fixed.known)} samples, version 0")
 
 
@@ -108,15 +183,36 @@ def _request(args: _Request, console: Console) -> None:
     _say(console, answer.sentence())
 
 
-def _process(args: _Work, console: Console) -> None:
+def _process(args: ProcessCommand, console: Console) -> None:
     """Forget all that is pending as one batch, and publish the new network."""
     workspace = Workspace(args.directory)
-    done = workspace.process(_hooks(args.quiet))
-    for version in done:
-        _say(console, certificate_sentences(workspace.certificate(version))[0])
+    settings = BatchSettings(
+        preset=args.preset, online=args.method.online, online_classes=args.method.online_classes
+    )
+    try:
+        done = workspace.process(
+            _hooks(args.quiet), settings=settings, accept_accuracy_loss=args.accept_accuracy_loss
+        )
+    except NotPublished as error:
+        _say_published(workspace, error.published, console)
+        raise
+    _say_published(workspace, done, console)
     _say(console, f"Current network: {workspace.status().network}")
     if not done:
         _say(console, "Nothing was pending.")
+
+
+def _say_published(workspace: Workspace, versions: Sequence[int], console: Console) -> None:
+    for version in versions:
+        certificate = workspace.certificate(version)
+        _say(console, certificate_sentences(certificate)[0])
+        _say(console, accuracy_sentence(certificate["record"]))
+
+
+def _gate(args: _Gate, console: Console) -> None:
+    """Set how much test accuracy a batch may cost from here on; the ledger records it."""
+    Workspace(args.directory).set_max_accuracy_loss(args.points)
+    _say(console, f"From here on a batch may cost {args.points:g} points of test accuracy.")
 
 
 def _status(args: _Workspace, console: Console) -> None:
@@ -161,7 +257,7 @@ def _certificate(args: _Certificate, console: Console) -> None:
     page = path.with_suffix(".html")
     try:
         with written_aside(path.with_suffix(".json")) as aside:
-            aside.write_text(json.dumps(certificate, indent=2) + "\n", encoding="utf-8")
+            aside.write_text(json_text(certificate, indent=2) + "\n", encoding="utf-8")
         write_certificate(page, certificate, workspace.fixed.name)
     except OSError as error:
         raise InputError(
@@ -208,7 +304,8 @@ REMAINS = (
 SERVICE_COMMANDS: dict[str, tuple[Callable[[Any, Console], None], type]] = {
     "workspace": (_create, _Create),
     "request": (_request, _Request),
-    "process": (_process, _Work),
+    "process": (_process, ProcessCommand),
+    "gate": (_gate, _Gate),
     "status": (_status, _Workspace),
     "verify": (_verify, _Workspace),
     "certificate": (_certificate, _Certificate),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Iterable
+from typing import Any
 
 
 class InputError(ValueError):
@@ -22,7 +23,7 @@ class InputError(ValueError):
         self.given, self.allowed, self.remedy = given, allowed, remedy
         super().__init__(f"{given}. Allowed: {allowed}. {remedy}")
 
-    def __reduce__(self):
+    def __reduce__(self) -> Any:
         return type(self), (self.given, self.allowed, self.remedy)
 
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from dcmu_jax.errors import InputError
+
 
 @contextlib.contextmanager
 def written_aside(path: Path | str) -> Iterator[Path]:
@@ -30,10 +32,30 @@ def written_aside(path: Path | str) -> Iterator[Path]:
         aside.unlink(missing_ok=True)
 
 
+def json_text(value: Any, indent: int | None = None) -> str:
+    """A value as JSON: all that this library writes.
+
+    Raises:
+        InputError: a number that is not finite, which JSON has no word for.
+
+    >>> json_text({"loss": 0.5})
+    '{"loss": 0.5}'
+    """
+    try:
+        return json.dumps(value, indent=indent, allow_nan=False)
+    except ValueError as error:
+        raise InputError(
+            f"A result that cannot be written ({error})",
+            "finite numbers",
+            "Look for what diverged before; nothing was written",
+        ) from error
+
+
 def write_json(path: Path | str, value: Any) -> None:
-    """Write a JSON file; see ``written_aside``."""
+    """Write a JSON file; see ``written_aside`` and ``json_text``."""
+    text = json_text(value, indent=2) + "\n"
     with written_aside(path) as aside:
-        aside.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        aside.write_text(text, encoding="utf-8")
 
 
 def write_archive(path: Path | str, arrays: Mapping[str, Any]) -> None:

@@ -33,6 +33,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from dcmu_jax.data.requests import request_for_ids
+from dcmu_jax.files import json_text
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import NetworkOptions, RunConfig
 from dcmu_jax.pipeline.run import Run
@@ -131,7 +132,7 @@ def measure_seed(options: Options, seed: int) -> dict[str, Any]:
         version = workspace.audit(oracles=options.oracles)
         audit = workspace.certificate(version)["audit"]
         print("audit", audit["passed"], audit["distance"], flush=True)
-    finished.write_text(json.dumps({"rows": rows, "audit": audit}))
+    finished.write_text(json_text({"rows": rows, "audit": audit}))
     return {"rows": rows, "audit": audit}
 
 

@@ -67,8 +67,20 @@ class CondensedBank:
     model_fingerprint: str
 
     def save(self, path: str | Path) -> None:
-        """Write an ``npz`` archive; the file appears whole or not at all."""
-        write_archive(path, dataclasses.asdict(self))
+        """Write an ``npz`` archive; the file appears whole or not at all.
+
+        Raises:
+            InputError: numbers that are not finite, or arrays that do not fit together.
+        """
+        arrays = dataclasses.asdict(self)
+        fault = _fault({name: np.asarray(value) for name, value in arrays.items()})
+        if fault:
+            raise InputError(
+                f"A condensed bank to be saved: {fault}",
+                "the arrays of a condensed bank; nothing was saved",
+                "Make the bank again with build_bank",
+            )
+        write_archive(path, arrays)
 
     def to_bytes(self) -> bytes:
         """The bank as ``from_bytes`` takes it, to be sent to another process."""

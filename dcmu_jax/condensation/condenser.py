@@ -14,6 +14,7 @@ from dcmu_jax.files import write_archive
 from dcmu_jax.models.catalogue import create
 from dcmu_jax.reading import read_archive
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
+from dcmu_jax.training.divergence import Diverged, all_finite
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,6 +29,10 @@ class CondensedImages:
 
     images: np.ndarray
     labels: np.ndarray
+
+    def __post_init__(self):
+        if not all_finite(self.images):
+            raise Diverged("condensed images are not finite")
 
     @property
     def images_per_class(self) -> int:

@@ -27,6 +27,7 @@ from dcmu_jax.errors import check_at_least, check_positive, unknown_name
 from dcmu_jax.models.inverters import INVERTERS
 from dcmu_jax.models.partition import PARTS, run_parts
 from dcmu_jax.training.classifier import Classifier, in_batches
+from dcmu_jax.training.divergence import during
 from dcmu_jax.training.examples import Examples, Loss, cross_entropy
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import fit
@@ -179,19 +180,20 @@ def invert_clusters(
         phases.insert(0, ("reconstruction", config.warm_start, reconstruction_error))
     opt_state, losses = None, ()
     for name, epochs, loss in phases:
-        fitted = fit(
-            whole,
-            Examples.of(ids, labels, sizes, targets),
-            epochs=epochs,
-            key=named_key(seed, name),
-            optimizer=Optimizer(learning_rate=config.learning_rate),
-            batch_size=config.batch_size,
-            parts=("intermediate",),
-            start="intermediate",
-            loss=loss,
-            opt_state=opt_state,
-            count_flops=False,
-        )
+        with during(name, option="inversion.learning_rate"):
+            fitted = fit(
+                whole,
+                Examples.of(ids, labels, sizes, targets),
+                epochs=epochs,
+                key=named_key(seed, name),
+                optimizer=Optimizer(learning_rate=config.learning_rate),
+                batch_size=config.batch_size,
+                parts=("intermediate",),
+                start="intermediate",
+                loss=loss,
+                opt_state=opt_state,
+                count_flops=False,
+            )
         whole, opt_state, losses = fitted.classifier, fitted.opt_state, fitted.losses
     trained = {"params": whole.variables["params"]["intermediate"]}
     inputs = in_batches(lambda ids: _draw(inverter, trained, ids), ids)

@@ -32,6 +32,7 @@ from dcmu_jax.condensation.weights import WeightKind, combine, constrain, member
 from dcmu_jax.data.dataset import Normalisation
 from dcmu_jax.errors import InputError, check_at_least, check_positive, unknown_name
 from dcmu_jax.training.devices import local_mesh, merged, placed, turn
+from dcmu_jax.training.divergence import Diverged, all_finite
 from dcmu_jax.training.flops import spend_on
 from dcmu_jax.training.minimise import descend, minimise
 
@@ -135,6 +136,7 @@ def match_clusters(
             processes, each makes the same call, does its share and is told the rest at the end.
 
     Raises:
+        Diverged: an image, weight or loss is not finite.
         InputError: a cluster number without samples, targets of another number of clusters.
     """
     sizes = np.bincount(cluster)
@@ -179,7 +181,16 @@ def match_clusters(
         out_weights, images, losses = merged(out_weights), merged(images), merged(losses)
     alone = np.flatnonzero(sizes[cluster] == 1)
     images[cluster[alone]], out_weights[alone] = pixels[alone], 1
+    if not all_finite((out_weights, images, losses)):
+        raise Diverged("condensed images are not finite", *_at_fault(config))
     return Matched(out_weights, images, losses[0], losses[1])
+
+
+def _at_fault(config: MatchingConfig) -> tuple[str, float]:
+    """The setting that makes a matching diverge, and its value."""
+    if config.solver == "newton":
+        return "matching.steps", config.steps
+    return "matching.learning_rate", config.learning_rate
 
 
 class _Solver(NamedTuple):

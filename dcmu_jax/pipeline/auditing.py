@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -114,7 +115,8 @@ def plain_audit(audit: NetworkAudit, traces: Mapping[str, Trace] | None = None) 
     found: dict = {
         "kind": audit.kind,
         "passed": audit.passed,
-        "distance": audit.distance,
+        # Infinite where the oracles are all equal and the network is not; JSON has no word for it.
+        "distance": audit.distance if math.isfinite(audit.distance) else None,
         "oracles": audit.oracles,
         "statistics": {
             name: {

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
 import time
@@ -21,7 +22,7 @@ from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.requests import ForgetRequest, parse_request
 from dcmu_jax.data.sources import load
 from dcmu_jax.errors import InputError
-from dcmu_jax.files import write_json
+from dcmu_jax.files import json_text, write_json
 from dcmu_jax.metrics.measurement import Trajectory
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import PRESETS, RunConfig, from_json, to_json
@@ -36,10 +37,16 @@ from dcmu_jax.training.checkpoints import (
 )
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 from dcmu_jax.training.devices import by_writer, check_same, device_mesh, from_writer, is_writer
+from dcmu_jax.training.divergence import Diverged, during
 from dcmu_jax.training.loop import Progress
 from dcmu_jax.unlearning.modular import ModularUnlearning
 from dcmu_jax.unlearning.registry import method_class
 from dcmu_jax.unlearning.task import Hooks, Prepared, Unlearned
+
+
+def _in_another_run():
+    """Say where to set what made a stage diverge: the settings of a run stay as they are."""
+    return during(place=" in a new run (another --out)")
 
 
 def _is_there(path: Path) -> bool:
@@ -224,7 +231,7 @@ class Run:
         if not is_writer():
             return
         with (self.directory / "metrics.jsonl").open("a") as file:
-            file.write(json.dumps({"time": round(time.time(), 3), **entry}) + "\n")
+            file.write(json_text({"time": round(time.time(), 3), **entry}) + "\n")
 
     def _hooks(self, stage: str, observe: Any = None) -> Hooks:
         @contextlib.contextmanager
@@ -234,7 +241,9 @@ class Run:
 
                 def both(epoch: int, loss: float, accuracy: float) -> None:
                     show(epoch, loss, accuracy)
-                    self.log(stage=stage, phase=name, epoch=epoch, loss=loss, accuracy=accuracy)
+                    # A step that is no training has neither.
+                    known = {"loss": loss, "accuracy": accuracy} if math.isfinite(loss) else {}
+                    self.log(stage=stage, phase=name, epoch=epoch, **known)
 
                 yield both
 
@@ -254,13 +263,18 @@ class Run:
             every=max(1, self.config.training.epochs // 6),
             identity=identity_of(self.model, self.config.training, self.config.seed),
         )
-        fitted = stages.train_original(
-            self.config,
-            self.model,
-            self.splits,
-            hooks=self._hooks("train"),
-            checkpoint=checkpoint,
-        )
+        try:
+            with _in_another_run():
+                fitted = stages.train_original(
+                    self.config,
+                    self.model,
+                    self.splits,
+                    hooks=self._hooks("train"),
+                    checkpoint=checkpoint,
+                )
+        except Diverged:
+            checkpoint.discard()  # to go on from there would end there again
+            raise
         save_classifier(path, fitted.classifier)
         checkpoint.discard()
         self.log(stage="train", run_s=fitted.run_s, compile_s=fitted.compile_s, flops=fitted.flops)
@@ -281,9 +295,10 @@ class Run:
             network = self._load(folder / "network") if note.trained else self.train()
             return Prepared(bank, network, remembrance, note.offline_s, note.compile_s)
         original = self.train()
-        prepared = stages.prepare(
-            self.config, original, self.splits, name=name, hooks=self._hooks(f"prepare {name}")
-        )
+        with _in_another_run():
+            prepared = stages.prepare(
+                self.config, original, self.splits, name=name, hooks=self._hooks(f"prepare {name}")
+            )
         trained = prepared.classifier is not original
         if is_writer():
             folder.mkdir(parents=True, exist_ok=True)
@@ -326,15 +341,16 @@ class Run:
         original = self.train()
         prepared = self.prepare(name) if name in PRESETS else None
         recorder = TrajectoryRecorder(name, self.splits, request, self.usable_tests(), original)
-        unlearned = stages.unlearn(
-            name,
-            self.config,
-            original,
-            self.splits,
-            request,
-            prepared=prepared,
-            hooks=self._hooks(f"forget {request.slug} {name}", recorder),
-        )
+        with _in_another_run():
+            unlearned = stages.unlearn(
+                name,
+                self.config,
+                original,
+                self.splits,
+                request,
+                prepared=prepared,
+                hooks=self._hooks(f"forget {request.slug} {name}", recorder),
+            )
         trajectory = recorder.finish(unlearned.online_s, unlearned.classifier)
         cost = {
             "online_s": unlearned.online_s,

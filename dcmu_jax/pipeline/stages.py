@@ -31,6 +31,7 @@ from dcmu_jax.pipeline.config import (
 from dcmu_jax.training.checkpoints import FitCheckpoint
 from dcmu_jax.training.classifier import Classifier, Evaluation
 from dcmu_jax.training.devices import device_mesh
+from dcmu_jax.training.divergence import Diverged, check_outputs, during
 from dcmu_jax.training.keys import named_seed
 from dcmu_jax.training.loop import Fitted
 from dcmu_jax.training.timing import Stopwatch
@@ -43,6 +44,9 @@ from dcmu_jax.unlearning.task import (
     UnlearningTask,
     train_from_scratch,
 )
+
+_LOOKED_AT = 500
+"""Test images on which a new network has to give numbers."""
 
 
 def build_model(name: str, splits: Splits, options: NetworkOptions | None = None) -> nn.Module:
@@ -119,8 +123,9 @@ def train_original(
 ) -> Fitted:
     """Train the model that will have to forget, on all of the training set."""
     hooks = hooks or Hooks()
-    with hooks.progress("training the original", config.training.epochs) as progress:
-        return train_from_scratch(
+    shown = hooks.progress("training the original", config.training.epochs)
+    with during("Training the original", within="--training."), shown as progress:
+        fitted = train_from_scratch(
             model,
             splits.train,
             config.training,
@@ -130,6 +135,8 @@ def train_original(
             progress=progress,
             checkpoint=checkpoint,
         )
+        check_outputs(fitted.classifier, splits.test.images[:_LOOKED_AT])
+    return fitted
 
 
 def method_options(config: RunConfig, name: str) -> MethodOptions:
@@ -195,26 +202,29 @@ def prepare(
     seed = named_seed(config.unlearning_seed, name)
     mesh = device_mesh(config.devices)
     watch = Stopwatch()
+    within = _settings_of(config, name)
     with watch.running():
-        bank = _build_bank(
-            condensation,
-            train,
-            original,
-            _clusters_per_class(config, name, train),
-            # The features of a clean bank are found again by the seed of the unlearning alone.
-            config.unlearning_seed if condensation.lineage == "clean" else seed,
-            mesh,
-        )
+        with during("Condensing", within=f"{within}condensation."):
+            bank = _build_bank(
+                condensation,
+                train,
+                original,
+                _clusters_per_class(config, name, train),
+                # The features of a clean bank are found again by the seed of the unlearning alone.
+                config.unlearning_seed if condensation.lineage == "clean" else seed,
+                mesh,
+            )
         remembrance = remembrance_of(config, name, splits)
-        classifier = train_offline(
-            original,
-            train,
-            remembrance,
-            options.offline,
-            seed=seed,
-            mesh=mesh,
-            hooks=hooks,
-        )
+        with during("Offline training", within=f"{within}offline."):
+            classifier = train_offline(
+                original,
+                train,
+                remembrance,
+                options.offline,
+                seed=seed,
+                mesh=mesh,
+                hooks=hooks,
+            )
     return Prepared(bank, classifier, remembrance, watch.run_s, watch.compile_s)
 
 
@@ -278,8 +288,17 @@ def unlearn(
         forgotten = splits.train.labels[splits.train.positions(request.ids)]
         whole = bool(np.isin(forgotten, request.forgotten_classes).all())
         method = options.online_classes if whole else options.online
+        naming = during(
+            f"Forgetting by {name}",
+            within=f"{_settings_of(config, name)}{'online_classes' if whole else 'online'}.",
+        )
     else:
         method = build_method(name, config.settings.get(name))
+        naming = during(
+            f"Forgetting by {name}",
+            within="--training." if name == "retrain" else f"{name}.",
+            place="" if name == "retrain" else " (RunConfig.settings), or leave this rival out",
+        )
     task = UnlearningTask(
         original=original,
         train=splits.train,
@@ -292,7 +311,15 @@ def unlearn(
         features=features,
         name=name if name in PRESETS else "",
     )
-    return method(task, hooks or Hooks())
+    with naming:
+        unlearned = method(task, hooks or Hooks())
+        check_outputs(unlearned.classifier, splits.test.images[:_LOOKED_AT])
+    return unlearned
+
+
+def _settings_of(config: RunConfig, name: str) -> str:
+    """How the settings of the preset ``name`` begin: those of the run's own are options."""
+    return "--method." if name == config.preset else f"{name}."
 
 
 def _reference_seed(config: RunConfig) -> int:
@@ -346,6 +373,8 @@ def measure_network(
     train, test = splits.train, splits.test
     forget = np.isin(train.ids, request.ids)
     on_train, on_test = classifier.evaluate(train), classifier.evaluate(test)
+    if not all(np.isfinite(found.losses).all() for found in (on_train, on_test)):
+        raise Diverged("losses of single samples are not finite", stage=f"The network of {name}")
     measurement = measure(
         name,
         train=on_train,

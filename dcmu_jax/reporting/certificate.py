@@ -28,6 +28,8 @@ def certificate_sentences(certificate: Mapping[str, Any]) -> list[str]:
             f"{len(record.get('forgotten', []))} samples by the method {record.get('method')}; "
             f"{record.get('retained')} stay."
         )
+        if record.get("accuracy_before"):  # records of earlier versions of dcmu_jax lack it
+            sentences += [accuracy_sentence(record), *_gate_sentences(record)]
         if record.get("looks_at_what_goes"):
             sentences.append(
                 "The method looks at what goes once more, in this version only, to unlearn it."
@@ -64,6 +66,47 @@ def _remains_sentences(certificate: Mapping[str, Any]) -> list[str]:
     return [said, f"So its files said when they were looked at, {looked}."] if looked else [said]
 
 
+def accuracy_sentence(record: Mapping[str, Any]) -> str:
+    """What a batch did to accuracy, in words.
+
+    Args:
+        record: of a version that forgot a batch.
+    """
+    before, after = record["accuracy_before"], record["accuracy"]
+    parts = [
+        f"{what} {_percent(before[name])} before, {_percent(after[name])} after"
+        for what, name in (
+            ("retained samples", "retained"),
+            ("test images of the classes that stay", "test_of_classes_that_stay"),
+        )
+    ]
+    return f"Accuracy on {'; on '.join(parts)}."
+
+
+def _percent(value: float | None) -> str:
+    return "not measured" if value is None else f"{value:.2f} %"
+
+
+def _gate_sentences(record: Mapping[str, Any]) -> list[str]:
+    """Under which limit a batch was published, and what was refused before."""
+    sentences = []
+    if record["other_settings"]:
+        sentences.append(
+            "It was forgotten with other settings than those of the workspace, which the record "
+            "holds."
+        )
+    accepted = record["gate"]["accepted_for_this_batch"]
+    if accepted is not None:
+        sentences.append(
+            f"A loss of up to {accepted:g} points of test accuracy was accepted for this batch."
+        )
+    sentences += [
+        f"Refused before, on {refused['time']}: {refused['reason']}."
+        for refused in record["refused"]
+    ]
+    return sentences
+
+
 def write_certificate(path: Path | str, certificate: Mapping[str, Any], name: str) -> None:
     """Write the page; everything in the certificate is shown as text, never as markup.
 
@@ -97,7 +140,7 @@ def write_certificate(path: Path | str, certificate: Mapping[str, Any], name: st
         ]
         numbers = {
             key: record[key]
-            for key in ("reduction", "cost", "accuracy", "retained")
+            for key in ("reduction", "cost", "accuracy_before", "accuracy", "gate", "retained")
             if key in record
         }
         page = render(

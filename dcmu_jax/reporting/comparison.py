@@ -20,7 +20,7 @@ from dcmu_jax.metrics.scores import with_scores
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.auditing import RunAudit
 from dcmu_jax.pipeline.config import PRESETS
-from dcmu_jax.pipeline.run import Run
+from dcmu_jax.pipeline.run import Run, Served
 from dcmu_jax.reporting.audits import (
     MEANINGS,
     TRACE_MEANINGS,
@@ -48,6 +48,7 @@ from dcmu_jax.reporting.style import save_figure
 from dcmu_jax.reporting.tables import write_csv
 from dcmu_jax.reporting.verdict import summarise
 from dcmu_jax.training.devices import is_writer
+from dcmu_jax.training.divergence import Diverged
 
 APPLICATIONS = ("defence", "condensed-model")
 """Folders of a run whose folders each may hold a section of its report."""
@@ -84,7 +85,7 @@ def compare(run: Run, request: ForgetRequest, audit: RunAudit | None = None) -> 
     """
     run.check_comparable(request)  # before any training, not after it
     original = run.train()
-    served = {name: run.unlearn(request, name) for name in run.methods}
+    served, failed = _serve_all(run, request)
     usable = run.usable_tests()
     rows = {
         "original": stages.measure_network(
@@ -110,7 +111,7 @@ def compare(run: Run, request: ForgetRequest, audit: RunAudit | None = None) -> 
     directory = run.request_directory(request)
     if directory == run.request_directory(run.request(run.config.forget)):
         directory = run.directory
-    summary = summarise(measurements, request.text)
+    summary = [*summarise(measurements, request.text), *failed]
     bank = run.prepare().bank
     if not is_writer():
         return Comparison(measurements, summary, directory)
@@ -161,6 +162,19 @@ def compare(run: Run, request: ForgetRequest, audit: RunAudit | None = None) -> 
         sections=sections,
     )
     return Comparison(measurements, summary, directory)
+
+
+def _serve_all(run: Run, request: ForgetRequest) -> tuple[dict[str, Served], list[str]]:
+    """What each method gave, and a sentence for each rival that came to no network."""
+    served, failed = {}, []
+    for name in run.methods:
+        try:
+            served[name] = run.unlearn(request, name)
+        except Diverged as error:
+            if name in ("retrain", run.config.preset):  # without which there is no table
+                raise
+            failed.append(f"FAILED: {name} has no row. {error.given}.")
+    return served, failed
 
 
 def environment() -> dict[str, str]:

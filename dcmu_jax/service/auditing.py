@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from dcmu_jax.attacks.building import Rearing, measured, oracle_population
 from dcmu_jax.attacks.checks import check_models
 from dcmu_jax.data.requests import request_for_ids
 from dcmu_jax.errors import InputError
+from dcmu_jax.files import json_text
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.auditing import plain_audit
 from dcmu_jax.service.contents import Fixed, Version
@@ -73,4 +73,4 @@ def audit_version(
         control=config.method.control,
     )
     found: dict[str, Any] = plain_audit(audit) | {"forgotten": len(forgotten)}
-    return (json.dumps(found, indent=1) + "\n").encode()
+    return (json_text(found, indent=1) + "\n").encode()

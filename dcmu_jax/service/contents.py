@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.condensation.building import feature_network
 from dcmu_jax.data.dataset import Dataset, Splits
 from dcmu_jax.errors import InputError
+from dcmu_jax.files import json_text
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import RunConfig, from_json, to_json
 from dcmu_jax.reading import parse_json, read_archive, read_json_as
@@ -91,7 +91,7 @@ class Fixed:
 def write_fixed(disk: Disk, directory: Path, config: RunConfig, splits: Splits) -> dict[str, str]:
     """Write what never changes; gives the hash of each file."""
     about = {"name": splits.name, "class_names": list(splits.class_names)}
-    texts = {CONFIG: to_json(config) + "\n", ABOUT: json.dumps(about, indent=1) + "\n"}
+    texts = {CONFIG: to_json(config) + "\n", ABOUT: json_text(about, indent=1) + "\n"}
     for name, text in texts.items():
         disk.create(directory / name, text.encode())
     known = {"ids": splits.train.ids, "labels": splits.train.labels}
@@ -328,7 +328,7 @@ def write_version(
     if train is not None:
         write_dataset(disk, aside / DATA, train)
     disk.create(aside / BANK, archive(dataclasses.asdict(bank)))
-    disk.create(aside / RECORD, (json.dumps(record, indent=1) + "\n").encode())
+    disk.create(aside / RECORD, (json_text(record, indent=1) + "\n").encode())
     manifest = dataclasses.replace(
         manifest, parameters=network.fingerprint(), files=hash_files(aside)
     )

@@ -14,14 +14,16 @@ from dcmu_jax.pipeline.run import Run
 from dcmu_jax.service import work
 from dcmu_jax.service.contents import VERSIONS, write_fixed, write_version
 from dcmu_jax.service.disk import Disk, storage_errors
+from dcmu_jax.service.gate import check_points
 from dcmu_jax.service.ledger import Published, append, create_ledger, now
 from dcmu_jax.service.manifest import Manifest
 
 LEDGER_LOCK, WORK_LOCK = "ledger.lock", "work.lock"
 
 
-def create(run: Run, directory: Path, disk: Disk) -> None:
+def create(run: Run, directory: Path, disk: Disk, max_accuracy_loss: float | int) -> None:
     """Make a workspace of a run, all of it at once; see ``Workspace.create``."""
+    check_points("max_accuracy_loss", max_accuracy_loss)
     if directory.exists():
         raise InputError(
             f"The workspace {str(directory)!r} exists already",
@@ -38,7 +40,7 @@ def create(run: Run, directory: Path, disk: Disk) -> None:
             for name in (LEDGER_LOCK, WORK_LOCK):
                 disk.create(aside / name, b"")
             files = write_fixed(disk, aside, run.config, run.splits)
-            ledger = create_ledger(disk, aside, files)
+            ledger = create_ledger(disk, aside, files, float(max_accuracy_loss))
             manifest = Manifest(
                 version=0,
                 change="created",

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from typing import Any
 
 import numpy as np
 
 from dcmu_jax.service.ledger import (
+    MAX_ACCURACY_LOSS,
     Audited,
     Begun,
     Created,
     Ledger,
+    Limited,
     Published,
+    Refused,
     Requested,
     damaged,
 )
@@ -26,11 +30,23 @@ class Batch:
         version: that forgets them.
         through: line of the last of them.
         lines: of all of them; ascending.
+        settings: see ``Begun``.
+        accepted_loss: likewise.
     """
 
     version: int
     through: int
     lines: tuple[int, ...]
+    settings: dict[str, Any] | None = None
+    accepted_loss: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Refusal:
+    """A batch that the gate did not let through."""
+
+    batch: Batch
+    entry: Refused
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +60,11 @@ class History:
         published: line -> publication, in the order of versions.
         batches: version -> the batch that it forgot.
         open: a batch that was begun and not published.
-        pending: lines of requests that no batch holds yet.
+        pending: lines of requests that no batch holds yet, or none any more that was refused.
         audits: version -> SHA-256 of its audit.
+        refusals: of what is pending or in the open batch.
+        refused: version -> what was refused before it forgot the same requests.
+        max_accuracy_loss: the gate's limit now.
     """
 
     ledger: Ledger
@@ -56,6 +75,9 @@ class History:
     open: Batch | None
     pending: tuple[int, ...]
     audits: dict[int, str]
+    refusals: tuple[Refusal, ...]
+    refused: dict[int, tuple[Refusal, ...]]
+    max_accuracy_loss: float
 
     @property
     def versions(self) -> list[Published]:
@@ -118,11 +140,18 @@ def replay(ledger: Ledger) -> History:
     seen: set[int] = set()
     opened: Batch | None = None
     pending: tuple[int, ...] = ()
+    refusals: tuple[Refusal, ...] = ()
+    refused: dict[int, tuple[Refusal, ...]] = {}
+    limit = MAX_ACCURACY_LOSS
     for line, entry in enumerate(ledger.entries):
         following = len(published)
         match entry:
             case Created():
                 fits = line == 0
+                limit = entry.max_accuracy_loss
+            case Limited():
+                fits = bool(published)
+                limit = entry.max_accuracy_loss
             case Requested():
                 fits = line > 0 and not seen.intersection(entry.ids)
                 fits = fits and list(entry.ids) == sorted(set(entry.ids))
@@ -133,14 +162,23 @@ def replay(ledger: Ledger) -> History:
             case Begun():
                 chosen = tuple(request for request in pending if request <= entry.through)
                 fits = opened is None and entry.version == following > 0 and bool(chosen)
-                opened = Batch(entry.version, entry.through, chosen)
+                opened = Batch(
+                    entry.version, entry.through, chosen, entry.settings, entry.accepted_loss
+                )
                 pending = pending[len(chosen) :]
+            case Refused():
+                fits = opened is not None and entry.version == opened.version
+                if opened is not None:
+                    refusals = (*refusals, Refusal(opened, entry))
+                    pending = (*opened.lines, *pending)
+                opened = None
             case Published():
                 fits = entry.version == following and (entry.change == "created") == (line == 1)
                 if entry.change == "batch":
                     fits = fits and opened is not None
                     if opened is not None:
                         batches[entry.version] = opened
+                        refused[entry.version], refusals = refusals, ()
                     opened = None
                 fits = fits and opened is None
                 published[line] = entry
@@ -151,4 +189,16 @@ def replay(ledger: Ledger) -> History:
             raise damaged(f"line {line + 1} ({entry.kind}) does not follow from those before")
     if len(ledger.entries) < 2 or not isinstance(ledger.entries[0], Created) or not published:
         raise damaged("it does not begin with a workspace and its first version")
-    return History(ledger, ledger.entries[0], requests, published, batches, opened, pending, audits)
+    return History(
+        ledger=ledger,
+        created=ledger.entries[0],
+        requests=requests,
+        published=published,
+        batches=batches,
+        open=opened,
+        pending=pending,
+        audits=audits,
+        refusals=refusals,
+        refused=refused,
+        max_accuracy_loss=limit,
+    )

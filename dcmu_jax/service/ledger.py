@@ -13,7 +13,7 @@ import datetime
 import hashlib
 import json
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import pydantic
 
@@ -27,6 +27,10 @@ STRICT = pydantic.ConfigDict(extra="forbid")
 Hash = Annotated[str, pydantic.StringConstraints(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
 Id = Annotated[int, pydantic.Field(ge=-(2**63), lt=2**63)]
+Points = Annotated[float, pydantic.Field(ge=0, le=100)]
+Percent = Annotated[float, pydantic.Field(ge=0, le=100)]
+MAX_ACCURACY_LOSS = 5.0
+"""Points of test accuracy that a batch may cost where nothing else was said."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,7 @@ class Created:
 
     Attributes:
         files: name -> SHA-256 of the files that never change.
+        max_accuracy_loss: the gate's limit until a ``Limited`` line sets another.
         previous: SHA-256 of the line before; empty, as there is none.
         time: when, in UTC.
     """
@@ -43,6 +48,7 @@ class Created:
     kind: Literal["created"] = "created"
     format: Literal[1] = 1
     files: dict[str, Hash]
+    max_accuracy_loss: Points = MAX_ACCURACY_LOSS
     previous: str
     time: str
 
@@ -75,12 +81,56 @@ class Requested:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Begun:
-    """A batch was closed: the next version forgets every request up to line ``through``."""
+    """A batch was closed: the next version forgets every request up to line ``through``.
+
+    Attributes:
+        version: that shall forget it.
+        through: line of the last request in it.
+        settings: ``gate.BatchSettings`` as JSON; None for those of the workspace.
+        accepted_loss: the gate's limit for this batch alone; None for that of the workspace.
+    """
 
     __pydantic_config__: ClassVar = STRICT
     kind: Literal["begin"] = "begin"
     version: Count
     through: Count
+    settings: dict[str, Any] | None = None
+    accepted_loss: Points | None = None
+    previous: str
+    time: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Refused:
+    """The gate did not let a batch through: its requests are pending again.
+
+    Attributes:
+        version: that it would have been.
+        reason: in words.
+        before: test accuracy (%) on the classes that stay, of the network before; None where there
+            is nothing to measure it on.
+        after: the same of the network that was refused; None also where that is not finite.
+        limit: points that might have been lost.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    kind: Literal["refuse"] = "refuse"
+    version: Count
+    reason: str
+    before: Percent | None
+    after: Percent | None
+    limit: Points
+    previous: str
+    time: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Limited:
+    """The gate's limit from here on, in points of test accuracy."""
+
+    __pydantic_config__: ClassVar = STRICT
+    kind: Literal["limit"] = "limit"
+    max_accuracy_loss: Points
     previous: str
     time: str
 
@@ -115,7 +165,7 @@ class Audited:
     time: str
 
 
-Entry = Created | Requested | Begun | Published | Audited
+Entry = Created | Requested | Begun | Refused | Limited | Published | Audited
 _ENTRY = pydantic.TypeAdapter(Annotated[Entry, pydantic.Field(discriminator="kind")])
 
 
@@ -218,10 +268,16 @@ def _head_bytes(size: int, hashed: str) -> bytes:
     return (json.dumps({"bytes": size, "sha256": hashed}) + "\n").encode()
 
 
-def create_ledger(disk: Disk, directory: Path, files: dict[str, str]) -> Ledger:
+def create_ledger(
+    disk: Disk,
+    directory: Path,
+    files: dict[str, str],
+    max_accuracy_loss: float = MAX_ACCURACY_LOSS,
+) -> Ledger:
     """The first line of a new ledger, and its head."""
     disk.create(directory / LEDGER, b"")
-    return append(disk, directory, Ledger(), Created(files=files, previous="", time=now()))
+    first = Created(files=files, max_accuracy_loss=max_accuracy_loss, previous="", time=now())
+    return append(disk, directory, Ledger(), first)
 
 
 def settle(disk: Disk, directory: Path, ledger: Ledger) -> Ledger:
@@ -249,7 +305,8 @@ def append(disk: Disk, directory: Path, ledger: Ledger, entry: Entry) -> Ledger:
     """
     previous = ledger.hashes[-1] if ledger.hashes else ""
     entry = dataclasses.replace(entry, previous=previous)
-    line = (json.dumps(dataclasses.asdict(entry), separators=(",", ":")) + "\n").encode()
+    plain = dataclasses.asdict(entry)
+    line = (json.dumps(plain, separators=(",", ":"), allow_nan=False) + "\n").encode()
     # What could not be read back must never be acknowledged.
     if _ENTRY.validate_json(line, strict=True) != entry:
         raise damaged(f"a line of kind {entry.kind!r} that reads back as another")

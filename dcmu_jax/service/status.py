@@ -22,6 +22,9 @@ class Status:
         retained: samples that it can still train on.
         forgotten: samples that it and those before forgot.
         pending: samples that wait.
+        refused: why the gate did not let the last try to forget them through; None where it did
+            not refuse.
+        max_accuracy_loss: points of test accuracy that a batch may cost.
         interrupted: the version that was begun and not published, if any.
         unpurged: forgotten samples whose images lie in the workspace, as its files say.
         head: SHA-256 of the ledger's last line: who keeps it elsewhere can tell a ledger that was
@@ -35,6 +38,8 @@ class Status:
     retained: int
     forgotten: int
     pending: int
+    refused: str | None
+    max_accuracy_loss: float
     interrupted: int | None
     unpurged: int
     head: str
@@ -52,6 +57,8 @@ def status(directory: Path, fixed: Fixed, history: History) -> Status:
         retained=len(fixed.known) - len(history.forgotten),
         forgotten=len(history.forgotten),
         pending=len(history.waiting),
+        refused=history.refusals[-1].entry.reason if history.refusals else None,
+        max_accuracy_loss=history.max_accuracy_loss,
         interrupted=history.open.version if history.open else None,
         unpurged=remains(directory, history).images,
         head=history.ledger.hashes[-1],

@@ -17,11 +17,16 @@ from dcmu_jax.data.requests import request_for_ids
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.service.contents import Fixed, Version
+from dcmu_jax.service.gate import BatchSettings
 from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.divergence import Diverged
 from dcmu_jax.training.keys import named_seed
 from dcmu_jax.training.timing import Stopwatch
 from dcmu_jax.unlearning.modular import Offline
 from dcmu_jax.unlearning.task import Hooks, Prepared
+
+TEST_STAYING = "test_of_classes_that_stay"
+"""The accuracy that the gate looks at, in the records of batches."""
 
 _PACKAGES = ("dcmu_jax", "jax", "jaxlib", "flax", "numpy", "orbax-checkpoint")
 
@@ -47,7 +52,12 @@ def seed_of(config: RunConfig, version: int, digest: str) -> int:
 
 
 def forget_batch(
-    fixed: Fixed, before: Version, ids: np.ndarray, seed: int, hooks: Hooks | None = None
+    fixed: Fixed,
+    before: Version,
+    ids: np.ndarray,
+    seed: int,
+    hooks: Hooks | None = None,
+    settings: BatchSettings | None = None,
 ) -> Made:
     """The online phase for a batch, from the network, images and bank of the version before.
 
@@ -61,18 +71,25 @@ def forget_batch(
         ids: of the batch.
         seed: of all that is random in it.
         hooks: see ``Hooks``.
+        settings: in place of those of the workspace.
+
+    Raises:
+        Diverged: the online phase came to no number.
     """
-    config = dataclasses.replace(fixed.config, unlearning_seed=seed)
+    config = settings.applied(fixed.config) if settings else fixed.config
+    # Offline training was for the preset of the workspace.
+    start = before.start if config.preset == fixed.config.preset else before.network
+    config = dataclasses.replace(config, unlearning_seed=seed)
     request = request_for_ids(ids, before.train)
     splits = fixed.splits(before.train)
-    remembrance = stages.remembrance_of(fixed.config, config.preset, splits)
+    remembrance = stages.remembrance_of(fixed.config, fixed.config.preset, splits)
     unlearned = stages.unlearn(
         config.preset,
         config,
         before.network,
         splits,
         request,
-        prepared=Prepared(before.bank, before.start, remembrance, 0.0, 0.0),
+        prepared=Prepared(before.bank, start, remembrance, 0.0, 0.0),
         features=before.features,
         hooks=hooks,
     )
@@ -91,6 +108,13 @@ def forget_batch(
     whole = request.forgotten_classes
     forgotten_labels = before.train.labels[before.train.positions(ids)]
     schedule = method.online_classes if np.isin(forgotten_labels, whole).all() else method.online
+    test = fixed.test.without(remembrance.ids)
+    sets = {
+        "retained": train,
+        "test": test,
+        TEST_STAYING: test.take(np.isin(test.labels, train.labels)),
+        "forgotten": before.train.without(train.ids),
+    }
     facts = {
         "classes_forgotten_whole": [fixed.class_names[label] for label in whole],
         "looks_at_what_goes": schedule.sees_forget_set,
@@ -101,8 +125,8 @@ def forget_batch(
             "compile_s": unlearned.compile_s + watch.compile_s,
             "online_flops": unlearned.flops,
         },
-        "accuracy": accuracies(unlearned.classifier, train, fixed.test.without(remembrance.ids))
-        | {"forgotten": _accuracy(unlearned.classifier, before.train.without(train.ids))},
+        "accuracy_before": _accuracies(before.network, sets),
+        "accuracy": _accuracies(unlearned.classifier, sets),
     }
     return Made(unlearned.classifier, bank, facts)
 
@@ -125,13 +149,21 @@ def make_bank_again(fixed: Fixed, before: Version, seed: int, hooks: Hooks | Non
 
 def accuracies(network: Classifier, train: Dataset, test: Dataset) -> dict[str, float | None]:
     """Accuracies in percent on what is left and on test images that are not remembered."""
-    return {"retained": _accuracy(network, train), "test": _accuracy(network, test)}
+    return _accuracies(network, {"retained": train, "test": test})
+
+
+def _accuracies(network: Classifier, sets: dict[str, Dataset]) -> dict[str, float | None]:
+    """Accuracies in percent by name of the set; None where a set is empty."""
+    return {name: _accuracy(network, dataset) for name, dataset in sets.items()}
 
 
 def _accuracy(network: Classifier, dataset: Dataset) -> float | None:
     if not len(dataset):
         return None
-    return round(100 * float(network.evaluate(dataset).correct.mean()), 4)
+    found = network.evaluate(dataset)
+    if not np.isfinite(found.losses).all():
+        raise Diverged("losses of single samples are not finite", stage="The new network")
+    return round(100 * float(found.correct.mean()), 4)
 
 
 def environment() -> dict[str, str]:

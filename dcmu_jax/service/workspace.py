@@ -7,7 +7,7 @@ import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import flax.linen as nn
 import numpy as np
@@ -35,13 +35,28 @@ from dcmu_jax.service.creating import (
 )
 from dcmu_jax.service.disk import Disk, storage_errors
 from dcmu_jax.service.entries import check_plain
+from dcmu_jax.service.gate import (
+    BatchSettings,
+    NotPublished,
+    check_points,
+    limit_of,
+    not_published,
+    read_settings,
+    refused_again,
+    settings_of,
+    told,
+    too_much,
+)
 from dcmu_jax.service.history import Batch, History, replay
 from dcmu_jax.service.ledger import (
     LEDGER,
+    MAX_ACCURACY_LOSS,
     Audited,
     Begun,
     Entry,
     Ledger,
+    Limited,
+    Refused,
     Requested,
     append,
     now,
@@ -67,6 +82,7 @@ from dcmu_jax.service.requesting import (
 from dcmu_jax.service.status import Status, status
 from dcmu_jax.service.verification import Verification, verify
 from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.divergence import Diverged
 from dcmu_jax.unlearning.task import Hooks
 
 _ASK_AGAIN = "Make room and ask again: the answer says what is known by then"
@@ -110,16 +126,30 @@ class Workspace:
             self.fixed: Fixed = read_fixed(self.directory, history.created.files, model)
 
     @classmethod
-    def create(cls, run: Run, directory: Path | str, *, disk: Disk | None = None) -> Workspace:
+    def create(
+        cls,
+        run: Run,
+        directory: Path | str,
+        *,
+        max_accuracy_loss: float | int = MAX_ACCURACY_LOSS,
+        disk: Disk | None = None,
+    ) -> Workspace:
         """A workspace of a run: its original network, its bank, and copies of its images.
 
         What the run has not done yet (training, the offline phase) is done first.
+
+        Args:
+            run: the run.
+            directory: of the workspace, not there yet.
+            max_accuracy_loss: points of test accuracy, on the classes that stay, that a batch may
+                cost; one that costs more is not published. See ``set_max_accuracy_loss``.
+            disk: see ``Disk``.
 
         Raises:
             InputError: the directory exists, or cannot be written.
         """
         disk = disk or Disk()
-        create(run, Path(directory), disk)
+        create(run, Path(directory), disk, max_accuracy_loss)
         return cls(directory, model=run.model, disk=disk)
 
     @contextlib.contextmanager
@@ -212,15 +242,47 @@ class Workspace:
             answer = answer_of(after, np.setdiff1d(ids, new), line)
             return dataclasses.replace(answer, accepted=new)
 
-    def process(self, hooks: Hooks | None = None) -> list[int]:
+    def set_max_accuracy_loss(self, points: float | int) -> None:
+        """Set how much test accuracy a batch may cost from here on; the ledger records it."""
+        check_points("max_accuracy_loss", points)
+        with self._writing("The limit was not changed"):
+            history = replay(settle(self._disk, self.directory, read_ledger(self.directory)))
+            entry = Limited(max_accuracy_loss=float(points), previous="", time=now())
+            if history.max_accuracy_loss != points:
+                self._append(history, entry)
+
+    def process(
+        self,
+        hooks: Hooks | None = None,
+        *,
+        settings: BatchSettings | None = None,
+        accept_accuracy_loss: float | int | None = None,
+    ) -> list[int]:
         """Forget what is pending, as one batch, and publish the network that has.
 
         A batch that was interrupted comes first, as it was closed then. Requests that come in
-        meanwhile wait for the next call.
+        meanwhile wait for the next call. A network that is not finite, or that loses more test
+        accuracy on the classes that stay than is allowed, is not published: the ledger says so, and
+        the samples of the batch are pending again.
+
+        Args:
+            hooks: see ``Hooks``.
+            settings: for this batch, in place of the workspace's (``gate.settings_of``).
+            accept_accuracy_loss: points that this batch may cost, in place of the workspace's.
 
         Returns:
             The versions that were published: none where nothing was pending.
+
+        Raises:
+            NotPublished: the gate did not let the batch through, or would not again.
         """
+        if accept_accuracy_loss is not None:
+            check_points("accept_accuracy_loss", accept_accuracy_loss)
+        if settings is not None:
+            settings.applied(self.fixed.config)  # checks them
+            settings = None if settings == settings_of(self.fixed.config) else settings
+        chosen = None if settings is None else settings.to_json()
+        accepted = None if accept_accuracy_loss is None else float(accept_accuracy_loss)
         with self._working() as done:
             with self._writing("The batch was not begun"):
                 history = replay(read_ledger(self.directory))
@@ -228,26 +290,78 @@ class Workspace:
             if history.open is not None or last >= 0:
                 read_samples(self.directory, self.fixed, history)  # or nothing is begun
             if history.open is not None:
-                done.append(self._serve(history.open, hooks))
+                last = max(last, history.open.through)
+                with contextlib.suppress(NotPublished):  # and then it is begun anew
+                    done.append(self._serve(history.open, hooks))
             with self._writing("The batch was not begun"):
                 history = replay(read_ledger(self.directory))
-                if last >= 0:
+                lines = tuple(line for line in history.pending if line <= last)
+                if lines:
+                    batch = Batch(history.current.version + 1, lines[-1], lines, chosen, accepted)
+                    if refused_again(history, batch):
+                        raise not_published(self.directory, self.fixed.config, history, tuple(done))
                     begun = Begun(
-                        version=history.current.version + 1, through=last, previous="", time=now()
+                        version=batch.version,
+                        through=batch.through,
+                        settings=chosen,
+                        accepted_loss=accepted,
+                        previous="",
+                        time=now(),
                     )
                     history = self._append(history, begun)
             if history.open is not None:
-                done.append(self._serve(history.open, hooks))
+                done.append(self._serve(history.open, hooks, tuple(done)))
             return done
 
-    def _serve(self, batch: Batch, hooks: Hooks | None) -> int:
+    def _refuse(
+        self,
+        batch: Batch,
+        reason: str,
+        before: float | None,
+        after: float | None,
+        done: tuple[int, ...],
+    ) -> NoReturn:
+        """Record that a batch is not published, and raise the error for it."""
+        with self._writing("The refusal was not recorded", "Make room and start again"):
+            ledger = settle(self._disk, self.directory, read_ledger(self.directory))
+            history = replay(ledger)
+            entry = Refused(
+                version=batch.version,
+                reason=reason,
+                before=before,
+                after=after,
+                limit=limit_of(history, batch),
+                previous="",
+                time=now(),
+            )
+            history = self._append(history, entry)
+        raise not_published(self.directory, self.fixed.config, history, done)
+
+    def _serve(self, batch: Batch, hooks: Hooks | None, done: tuple[int, ...] = ()) -> int:
         history = self.history()
         before = read_version(self.directory, self.fixed, history)
         seed = work.seed_of(self.fixed.config, batch.version, history.digest(batch.through))
         ids = history.ids_of(batch.lines)
-        made = work.forget_batch(self.fixed, before, ids, seed, hooks)
-        record = record_of(self.fixed.config, batch.version, "batch", seed)
+        settings = None if batch.settings is None else read_settings(batch.settings)
+        try:
+            made = work.forget_batch(self.fixed, before, ids, seed, hooks, settings)
+        except Diverged as error:
+            self._refuse(batch, error.given, None, None, done)
+        history = self.history()  # the limit may have been changed meanwhile
+        gate = {
+            "before": made.facts["accuracy_before"][work.TEST_STAYING],
+            "after": made.facts["accuracy"][work.TEST_STAYING],
+        }
+        limit = limit_of(history, batch)
+        reason = too_much(**gate, limit=limit)
+        if reason is not None:
+            self._refuse(batch, reason, **gate, done=done)
+        config = settings.applied(self.fixed.config) if settings else self.fixed.config
+        record = record_of(config, batch.version, "batch", seed)
         record |= {
+            "gate": gate | {"limit": limit, "accepted_for_this_batch": batch.accepted_loss},
+            "other_settings": settings is not None,
+            "refused": told(history.refusals),
             "forgotten": ids.tolist(),
             "retained": len(before.train) - len(ids),
             "requests": [

@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 from dcmu_jax.errors import InputError
 from dcmu_jax.models.partition import PARTS
 from dcmu_jax.training.devices import arrays_from_writer, from_writer, is_writer
+from dcmu_jax.training.divergence import all_finite
 
 if TYPE_CHECKING:  # the loop imports this module
     from dcmu_jax.training.classifier import Classifier
@@ -90,7 +91,16 @@ def save_classifier(path: str | Path, classifier: Classifier) -> None:
     """Save a network under ``path``: one Orbax item per part, one for the normalisation.
 
     Only process 0 does.
+
+    Raises:
+        InputError: a parameter, a statistic or the normalisation is not finite.
     """
+    if not all_finite((classifier.variables, classifier.normalisation)):
+        raise InputError(
+            "A network with numbers that are not finite",
+            "finite parameters, statistics and normalisation; nothing was saved",
+            "Train it again with a lower learning rate",
+        )
     if not is_writer():
         return
     items = {part: _part_item(classifier.variables, part) for part in PARTS}
@@ -208,10 +218,12 @@ class FitCheckpoint:
     ) -> None:
         """Save after an epoch, if one is due; the last epoch is left to the caller to save.
 
-        Only process 0 does.
+        Only process 0 does. A state that is not finite is not saved: the loss of the next epoch
+        tells of it.
         """
         done = len(history)
-        if is_writer() and done % self.every == 0 and done < epochs:
+        due = done % self.every == 0 and done < epochs
+        if is_writer() and due and all_finite((state.params, state.batch_stats)):
             items = {"state": jax.tree.map(np.asarray, state)._asdict()}
             items["state"]["opt_state"] = jax.tree.leaves(items["state"]["opt_state"])
             items["state"]["marker"] = np.zeros((), np.int32)

@@ -24,6 +24,7 @@ from dcmu_jax.models.partition import PARTS, check_parts, partition
 from dcmu_jax.training.checkpoints import FitCheckpoint
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import at_home, check_same_arrays, placed
+from dcmu_jax.training.divergence import check_loss, check_parameters
 from dcmu_jax.training.epoch import EpochSettings, TrainState, batch_step, compiled_epoch
 from dcmu_jax.training.examples import Examples, Loss, check_examples, cross_entropy
 from dcmu_jax.training.flops import program_flops, spend
@@ -159,6 +160,7 @@ def fit(
         The trained classifier, with what it cost. Same arguments, same bits on one machine.
 
     Raises:
+        Diverged: the loss of an epoch, or a parameter at the end, is not finite.
         InputError: no examples, or arrays of unequal length; a part that is not one, a part below
             ``start`` among those that train; augmentation of what is not pixels; an ``opt_state``
             to go on from with a schedule, which is laid out for one call; a batch that does not
@@ -284,6 +286,7 @@ def fit(
             else:
                 state, mean_loss, accuracy = streamed_epoch(*given, examples, key, piece)
             history.append((float(mean_loss), float(accuracy)))
+            check_loss(history[-1][0], epoch, epochs, optimizer)
             if progress is not None:
                 progress(epoch + 1, *history[-1])
             if observe is not None:
@@ -293,6 +296,8 @@ def fit(
                 with watch.paused():
                     checkpoint.save(home(state), history, watch.elapsed(), epochs)
         state = home(jax.block_until_ready(state))
+    if epochs:  # the loss of the last epoch does not tell of its last step
+        check_parameters((state.params, state.batch_stats), optimizer)
     flops = None
     if count_flops and epochs and rule is None:
         batch = jax.tree.map(

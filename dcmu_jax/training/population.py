@@ -25,6 +25,7 @@ from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.models.partition import PARTS, apply_parts
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import check_same_arrays, gathered, placed
+from dcmu_jax.training.divergence import check_loss, check_parameters
 from dcmu_jax.training.epoch import EpochSettings, TrainState, train_epoch
 from dcmu_jax.training.examples import Examples, Loss, check_examples, cross_entropy
 from dcmu_jax.training.loop import Progress
@@ -199,6 +200,7 @@ def fit_population(
         progress: called after every epoch, with the means over the networks.
 
     Raises:
+        Diverged: the loss of an epoch, or a parameter at the end, is not finite.
         InputError: rows or keys that do not fit the networks or the examples, a mesh that does
             not divide the networks.
     """
@@ -260,9 +262,14 @@ def fit_population(
                 settings, chunk, mesh, states, frozen, normalisation, keys, rows_there, shared
             )
             history.append(jax.tree.map(np.asarray, gathered((losses, accuracies))))
+            for number in np.flatnonzero(~np.isfinite(history[-1][0]))[:1].tolist():
+                found = float(history[-1][0][number])
+                check_loss(found, epoch, epochs, optimizer, f" of network {number}")
             if progress is not None:
                 progress(epoch + 1, *(float(values.mean()) for values in history[-1]))
         states = gathered(jax.block_until_ready(states))
+    if epochs:
+        check_parameters((states.params, states.batch_stats), optimizer)
     trained = dataclasses.replace(
         classifiers, variables={"params": states.params, "batch_stats": states.batch_stats}
     )

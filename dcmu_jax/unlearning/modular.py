@@ -14,6 +14,7 @@ from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.divergence import during
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key, named_seed
 from dcmu_jax.training.optimizers import Optimizer
@@ -94,9 +95,11 @@ def train_offline(
                 ("intermediate", intermediate, everything, progress),
             ):
                 key = named_key(seed, f"offline {number} {name}")
-                classifier = train_step(
-                    step, classifier, examples, key=key, mesh=mesh, progress=shown
-                ).classifier
+                option = f"{name}_optimizer.learning_rate"
+                with during(f"round {number + 1}, {name}", option=option):
+                    classifier = train_step(
+                        step, classifier, examples, key=key, mesh=mesh, progress=shown
+                    ).classifier
     jax.block_until_ready(classifier.variables)
     return classifier
 
@@ -228,16 +231,19 @@ class ModularUnlearning:
             opt_states: dict[int, object] = {}
 
             def run(index: int, step: Step, name: str, progress, last: bool) -> Classifier:
-                fitted = train_step(
-                    step,
-                    classifier,
-                    sets[step.on],
-                    key=serving.key(name),
-                    opt_state=opt_states.get(index),
-                    mesh=task.mesh,
-                    progress=progress,
-                    observe=serving.observe if last else None,
-                )
+                after = index - len(self.round_steps)
+                where = f"round_steps.{index}." if after < 0 else f"closing_steps.{after}."
+                with during(name, within=where):
+                    fitted = train_step(
+                        step,
+                        classifier,
+                        sets[step.on],
+                        key=serving.key(name),
+                        opt_state=opt_states.get(index),
+                        mesh=task.mesh,
+                        progress=progress,
+                        observe=serving.observe if last else None,
+                    )
                 opt_states[index] = fitted.opt_state
                 return fitted.classifier
 

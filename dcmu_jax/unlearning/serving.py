@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array
 
 from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.divergence import Diverged, all_finite, during
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.flops import off_the_tally, tally, total
 from dcmu_jax.training.keys import named_key, named_seed
@@ -122,7 +123,7 @@ class Serving:
     ) -> Fitted:
         """As ``fit``, with the optimizer's state and the losses."""
         rest.setdefault("key", self.key(name))
-        with self.hooks.progress(name, epochs) as progress:
+        with during(name), self.hooks.progress(name, epochs) as progress:
             return fit(
                 classifier,
                 examples,
@@ -151,7 +152,12 @@ class Serving:
             classifier: the new network.
             trained_ids: ids of all real training samples that a step may have seen.
             size: number of images trained on, if not as many as ``trained_ids``.
+
+        Raises:
+            Diverged: the network is not finite.
         """
+        if not all_finite(classifier.variables):
+            raise Diverged("the network is not finite")
         retained = len(self.task.train) - len(self.task.forget_ids)
         return Unlearned(
             classifier,

@@ -1,0 +1,105 @@
+"""Trainings that come to no number: how they are found, and what is said of them."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+
+from dcmu_jax.errors import InputError
+from dcmu_jax.training.optimizers import Optimizer
+
+if TYPE_CHECKING:  # it loads no network
+    from dcmu_jax.training.classifier import Classifier
+
+
+_RATE = "optimizer.learning_rate"
+
+
+class Diverged(InputError):
+    """A training, or an optimisation, whose loss or result is not finite any more.
+
+    Args:
+        found: what is not finite, and when.
+        option: the setting that is most likely at fault, as fields joined by dots; "" for none.
+        value: of it.
+        stage: what was being done.
+        place: where to set it otherwise, if that is not where it was set.
+    """
+
+    def __init__(
+        self, found: str, option: str = "", value: float = 0, stage: str = "", place: str = ""
+    ):
+        self.found, self.option, self.value = found, option, value
+        self.stage, self.place = stage, place
+        typed = option if not option.startswith("--") else option.replace("_", "-")
+        super().__init__(
+            f"{stage or 'A training'} diverged: {found}"
+            + (f", with {typed} = {value:g}" if option else ""),
+            "losses and results that are finite numbers; nothing of this stage was kept",
+            f"Set {typed} below {value:g}{place}" if option else f"Change its settings{place}",
+        )
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.found, self.option, self.value, self.stage, self.place)
+
+
+@contextlib.contextmanager
+def during(stage: str = "", within: str = "", place: str = "", option: str = "") -> Iterator[None]:
+    """Tell a ``Diverged`` from inside what was being done and where its setting is found.
+
+    Args:
+        stage: what is being done, for those from inside that name no stage.
+        within: put before the name of the setting: ``--method.online.``.
+        place: see ``Diverged``.
+        option: the setting's name here, if it is another than inside.
+    """
+    try:
+        yield
+    except Diverged as error:
+        name = option or error.option
+        raise Diverged(
+            error.found,
+            within + name if name else "",
+            error.value,
+            f"{stage} ({error.stage})" if stage and error.stage else stage or error.stage,
+            place or error.place,
+        ) from error
+
+
+def check_loss(loss: float, epoch: int, epochs: int, optimizer: Optimizer, who: str = "") -> None:
+    """Raise ``Diverged`` unless the mean loss of an epoch, which counts from 0, is finite."""
+    if not math.isfinite(loss):
+        found = f"the loss{who} is {loss} in epoch {epoch + 1} of {epochs}"
+        raise Diverged(found, _RATE, optimizer.learning_rate)
+
+
+def check_parameters(tree: Any, optimizer: Optimizer) -> None:
+    """Raise ``Diverged`` unless parameters and statistics are finite after the last epoch."""
+    if not all_finite(tree):
+        found = "parameters are not finite after the last epoch"
+        raise Diverged(found, _RATE, optimizer.learning_rate)
+
+
+def check_outputs(classifier: Classifier, pixels: np.ndarray) -> None:
+    """Raise ``Diverged`` unless a network's logits are finite: its parameters may be and be huge.
+
+    Args:
+        classifier: the network.
+        pixels: a few images ``(N, H, W, C)``.
+    """
+    if not all_finite(classifier.logits(pixels)):
+        raise Diverged("the network gives logits that are not finite")
+
+
+def all_finite(tree: Any) -> bool:
+    """Whether every number of every floating-point array in a tree is finite.
+
+    On the host: nothing is compiled.
+    """
+    arrays = (np.asarray(leaf) for leaf in jax.tree.leaves(tree))
+    return all(bool(np.isfinite(a).all()) for a in arrays if np.issubdtype(a.dtype, np.inexact))
