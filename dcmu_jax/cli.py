@@ -4,39 +4,45 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import tyro
-from rich.console import Console
-from rich.text import Text
+from dcmu_jax.outlets import Interrupted, ended, quiet_imports
 
-import dcmu_jax
-from dcmu_jax.cli_condensed_model import (
-    CondensedModelCommand,
-    condensed_model,
-    condensed_model_defaults,
-)
-from dcmu_jax.cli_service import SERVICE_COMMANDS, ProcessCommand, process_defaults
-from dcmu_jax.errors import InputError, unknown_name
-from dcmu_jax.pipeline.auditing import audit_run
-from dcmu_jax.pipeline.config import PRESETS, RunConfig
-from dcmu_jax.pipeline.run import Run
-from dcmu_jax.pipeline.stages import short_classes
-from dcmu_jax.reporting.audits import (
-    audit_sentences,
-    audit_table,
-    trace_sentences,
-    trace_table,
-)
-from dcmu_jax.reporting.comparison import Comparison, compare, renew_report
-from dcmu_jax.reporting.defending import DefenceOptions, defend_run
-from dcmu_jax.reporting.progress import training_progress
-from dcmu_jax.reporting.tables import cost_table, terminal_table
-from dcmu_jax.training.devices import is_writer
-from dcmu_jax.training.processes import ProcessOptions, ended_together, start
+with quiet_imports():  # which take seconds
+    import tyro
+    from rich.console import Console
+    from rich.text import Text
+
+    import dcmu_jax
+    from dcmu_jax.cli_condensed_model import (
+        CondensedModelCommand,
+        condensed_model,
+        condensed_model_defaults,
+        with_folder,
+    )
+    from dcmu_jax.cli_service import SERVICE_COMMANDS, ProcessCommand, process_defaults
+    from dcmu_jax.errors import InputError, check_numbers, unknown_name
+    from dcmu_jax.pipeline.auditing import audit_run
+    from dcmu_jax.pipeline.config import PRESETS, RunConfig
+    from dcmu_jax.pipeline.run import Run
+    from dcmu_jax.pipeline.stages import short_classes
+    from dcmu_jax.reporting.audits import (
+        audit_sentences,
+        audit_table,
+        trace_sentences,
+        trace_table,
+    )
+    from dcmu_jax.reporting.comparison import Comparison, compare, renew_report
+    from dcmu_jax.reporting.defending import DefenceOptions, defend_run
+    from dcmu_jax.reporting.progress import training_progress
+    from dcmu_jax.reporting.tables import cost_table, terminal_table
+    from dcmu_jax.training.devices import check_platform, is_writer
+    from dcmu_jax.training.processes import ProcessOptions, ended_together, start
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -159,15 +165,9 @@ def _start(args: _NewRun, console: Console) -> Run:
                 "--resume without --out", "--resume with the --out of a run", "Add --out DIR"
             )
         return Run.open(args.out, progress=progress)
-    config = args.config
-    if args.out is None:
-        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        source = config.dataset.split(":")[0]
-        out = Path("runs") / f"{now}-{source}-{config.model}-{config.preset}"
-    else:
-        out = args.out
-    run = Run.create(out, config, progress=progress)
-    _say(console, f"Run directory: {out}")
+    assert args.out is not None  # see _named
+    run = Run.create(args.out, args.config, progress=progress)
+    _say(console, f"Run directory: {args.out}")
     return run
 
 
@@ -333,27 +333,82 @@ def _usage() -> str:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0, or 2 for bad input."""
-    argv = list(sys.argv[1:] if argv is None else argv)
+def _named(args: Any) -> Any:
+    """Arguments whose directory is settled, so that an interrupted command can name it."""
+    if isinstance(args, CondensedModelCommand):
+        return with_folder(args)
+    new = isinstance(args, _NewRun) and not (args.resume or args.start_or_resume)
+    if not new or args.out is not None:
+        return args
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    source, config = args.config.dataset.split(":")[0], args.config
+    return dataclasses.replace(
+        args, out=Path("runs") / f"{now}-{source}-{config.model}-{config.preset}"
+    )
+
+
+def _go_on(argv: Sequence[str], args: Any) -> list[str]:
+    """The arguments that go on with an interrupted command."""
+    words, out = list(argv), getattr(args, "out", None)
+    if argv[0] == "request" and args is not None and args.reference is None:
+        return ["status", str(args.directory)]  # says whether it was acknowledged
+    if argv[0] not in ("run", "train", "condensed-model") or out is None or not out.is_dir():
+        return words
+    if not _value_of("out", argv, ""):
+        words += ["--out", str(out)]
+    if isinstance(args, _NewRun) and not (args.resume or args.start_or_resume):
+        words.append("--resume")
+    return words
+
+
+class _Console(Console):
+    """A console that leaves it to ``main`` what to do when its reader has gone."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+def _command(argv: Sequence[str]) -> int:
     # A file or a pipe has no width; the tables need some 105 columns.
-    console = Console() if sys.stdout.isatty() else Console(width=120)
+    console = _Console() if sys.stdout.isatty() else _Console(width=120)
+    if not argv or argv[0] in ("-h", "--help"):
+        print(_usage())
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(dcmu_jax.__version__)
+        return 0
+    if argv[0] not in _COMMANDS:
+        raise unknown_name("command", argv[0], _COMMANDS)
+    args = None
     try:
-        if not argv or argv[0] in ("-h", "--help"):
-            print(_usage())
-            return 0 if argv else 2
-        if argv[0] == "--version":
-            print(dcmu_jax.__version__)
-            return 0
-        if argv[0] not in _COMMANDS:
-            raise unknown_name("command", argv[0], _COMMANDS)
-        handler = _COMMANDS[argv[0]][0]
-        with ended_together():
-            handler(_parse(argv[0], argv[1:]), console)
-    except InputError as error:
-        print(f"dcmu: {error}", file=sys.stderr)
-        return 2
+        args = _named(_parse(argv[0], argv[1:]))
+        for field in dataclasses.fields(args):
+            value = getattr(args, field.name)
+            check_numbers(value, "" if dataclasses.is_dataclass(value) else field.name)
+        several = getattr(args, "several", None)
+        if several is None or not several.several:
+            check_platform()
+        _COMMANDS[argv[0]][0](args, console)
+    except Interrupted as stop:
+        stop.go_on = _go_on(argv, args)
+        raise
     return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Returns:
+        The exit status: 0; 2 for bad input; 1 where the machine failed; 141 where the reader of
+        the output has gone; 130 and 143 after Ctrl-C and SIGTERM.
+    """
+    argv = list(sys.argv[1:] if argv is None else argv)
+
+    def work() -> int:
+        with ended_together():
+            return _command(argv)
+
+    return ended(work, argv)
 
 
 if __name__ == "__main__":

@@ -69,13 +69,22 @@ def condensed_model_defaults(name: str, run: str = "") -> CondensedModelCommand:
     return CondensedModelCommand(config=config)
 
 
+def with_folder(args: CondensedModelCommand) -> CondensedModelCommand:
+    """The command with the directory that it takes, where none is given and no run."""
+    if args.out is not None or args.run is not None:
+        return args
+    source, now = args.config.dataset.split(":")[0], datetime.datetime.now()
+    out = Path("runs") / f"{now:%Y%m%d-%H%M%S}-{source}-condensed-model"
+    return dataclasses.replace(args, out=out)
+
+
 def _folder(args: CondensedModelCommand, run: Run | None) -> Path:
     """Where a condensed model is kept; InputError for one in a run of other data."""
     config = args.config
     if run is None:
-        source = config.dataset.split(":")[0]
-        now = datetime.datetime.now()
-        return args.out or Path("runs") / f"{now:%Y%m%d-%H%M%S}-{source}-condensed-model"
+        args = with_folder(args)
+        assert args.out is not None
+        return args.out
     own = run.config.dataset, run.config.data.test_fraction
     if (config.dataset, config.test_fraction) != own:
         raise InputError(

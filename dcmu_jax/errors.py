@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import math
+import numbers
 from collections.abc import Iterable
 from typing import Any
 
@@ -39,9 +41,48 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
     return InputError(f"Unknown {kind} {name!r}", ", ".join(known), remedy)
 
 
+def _is_number(value: Any) -> bool:
+    """Whether a value is a finite number that fits 64 bits, if it is a whole one."""
+    if isinstance(value, numbers.Integral):
+        return -(2**63) <= int(value) < 2**64
+    return isinstance(value, numbers.Real) and math.isfinite(value)
+
+
+def check_numbers(value: Any, name: str = "") -> None:
+    """Raise unless every number in settings is finite, and every whole one fits 64 bits.
+
+    Args:
+        value: settings: dataclasses, dictionaries, lists and tuples of each other and of values.
+        name: of the value, by which those within are named in turn; empty for the whole.
+
+    >>> check_numbers({"data": {"mean": (0.5, float("nan"))}})  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    ...
+    dcmu_jax.errors.InputError: data.mean = nan. Allowed: finite numbers... Set data.mean to one
+    """
+    if isinstance(value, list | tuple):
+        for inner in value:
+            check_numbers(inner, name)
+        return
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        inside = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    else:
+        inside = value if isinstance(value, dict) else {}
+    for key, inner in inside.items():
+        check_numbers(inner, f"{name}.{key}".lstrip("."))
+    if isinstance(value, numbers.Real) and not _is_number(value):
+        whole = isinstance(value, numbers.Integral)  # too long to be written out, perhaps
+        shown = f"a number of {int(value).bit_length()} bits" if whole else repr(value)
+        raise InputError(
+            f"{name} = {shown}",
+            "finite numbers, whole ones within 64 bits",
+            f"Set {name} to one",
+        )
+
+
 def check_fraction(name: str, value: float | int) -> None:
     """Raise unless ``value`` lies strictly between 0 and 1."""
-    if not (math.isfinite(value) and 0 < value < 1):
+    if not (_is_number(value) and 0 < value < 1):
         raise InputError(
             f"{name} = {value!r}", "a number strictly between 0 and 1", f"Set {name} within (0, 1)"
         )
@@ -49,11 +90,11 @@ def check_fraction(name: str, value: float | int) -> None:
 
 def check_at_least(name: str, value: float | int, least: float | int) -> None:
     """Raise unless ``value`` is finite and at least ``least``."""
-    if not (math.isfinite(value) and value >= least):
+    if not (_is_number(value) and value >= least):
         raise InputError(f"{name} = {value!r}", f"{least} or more", f"Raise {name} to {least}")
 
 
 def check_positive(name: str, value: float | int) -> None:
     """Raise unless ``value`` is finite and above zero."""
-    if not (math.isfinite(value) and value > 0):
+    if not (_is_number(value) and value > 0):
         raise InputError(f"{name} = {value!r}", "a number above 0", f"Set {name} above 0")

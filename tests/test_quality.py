@@ -57,7 +57,7 @@ def test_nothing_freezes_by_optax_masked():
 
 LAYERS = (
     ("errors",),
-    ("files", "reading"),
+    ("files", "locks", "outlets", "reading"),
     ("data", "models"),
     ("training", "theory"),
     ("condensation", "metrics"),

@@ -15,7 +15,7 @@ from dcmu_jax.attacks.population import Population
 from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.files import write_json
 from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.run import Run
+from dcmu_jax.pipeline.run import Run, one_at_a_time
 from dcmu_jax.training.keys import named_seed
 
 
@@ -39,6 +39,7 @@ class RunAudit:
     traces: Mapping[str, Mapping[str, Trace]] = dataclasses.field(default_factory=dict)
 
 
+@one_at_a_time
 def audit_run(
     run: Run,
     request: ForgetRequest,

@@ -11,7 +11,13 @@ import pydantic
 
 from dcmu_jax.condensation.inversion import InversionConfig
 from dcmu_jax.condensation.matching import MatchingConfig
-from dcmu_jax.errors import InputError, check_at_least, check_fraction, unknown_name
+from dcmu_jax.errors import (
+    InputError,
+    check_at_least,
+    check_fraction,
+    check_numbers,
+    unknown_name,
+)
 from dcmu_jax.models.partition import PARTS
 from dcmu_jax.reading import parse_json
 from dcmu_jax.theory import best_clusters_per_class
@@ -332,6 +338,7 @@ class RunConfig:
 
     def check(self) -> None:
         """Raise ``InputError`` for settings that are wrong whatever the data is."""
+        check_numbers(self)
         if self.preset not in PRESETS:
             raise unknown_name("preset", self.preset, PRESETS)
         for name in ("seed", "forget_seed", "unlearning_seed"):

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import math
 import os
 import shutil
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import flax.linen as nn
 import numpy as np
@@ -23,6 +25,7 @@ from dcmu_jax.data.requests import ForgetRequest, parse_request
 from dcmu_jax.data.sources import load
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import json_text, write_json
+from dcmu_jax.locks import locked_again
 from dcmu_jax.metrics.measurement import Trajectory
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import PRESETS, RunConfig, from_json, to_json
@@ -36,12 +39,21 @@ from dcmu_jax.training.checkpoints import (
     save_classifier,
 )
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
-from dcmu_jax.training.devices import by_writer, check_same, device_mesh, from_writer, is_writer
+from dcmu_jax.training.devices import (
+    by_writer,
+    check_platform,
+    check_same,
+    device_mesh,
+    from_writer,
+    is_writer,
+)
 from dcmu_jax.training.divergence import Diverged, during
 from dcmu_jax.training.loop import Progress
 from dcmu_jax.unlearning.modular import ModularUnlearning
 from dcmu_jax.unlearning.registry import method_class
 from dcmu_jax.unlearning.task import Hooks, Prepared, Unlearned
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _in_another_run():
@@ -51,7 +63,18 @@ def _in_another_run():
 
 def _is_there(path: Path) -> bool:
     """Whether process 0 finds a directory."""
-    return from_writer(lambda: b"yes" if path.is_dir() else b"") == b"yes"
+    return from_writer(lambda: b"yes" if os.path.isdir(path) else b"") == b"yes"
+
+
+def one_at_a_time(function: F) -> F:
+    """A function whose first argument is a run, and which holds its directory (``working``)."""
+
+    @functools.wraps(function)
+    def alone(run: Run, *args: Any, **kwargs: Any) -> Any:
+        with run.working():
+            return function(run, *args, **kwargs)
+
+    return cast(F, alone)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +143,7 @@ class Run:
     @classmethod
     def create(cls, directory: Path, config: RunConfig, **rest: Any) -> Run:
         """A new run; nothing is written unless settings, data and request are all good."""
+        check_platform()
         by_writer(lambda: cls._check_new(directory))
         run = cls(directory, config, **rest)
         run.check_comparable(run.request(config.forget))
@@ -128,7 +152,15 @@ class Run:
 
     @staticmethod
     def _check_new(directory: Path) -> None:
-        if directory.exists():
+        try:
+            there = directory.exists()
+        except OSError as error:  # a name too long, say
+            raise InputError(
+                f"The run directory {str(directory)!r} cannot be made ({error.strerror})",
+                "a directory in a folder that can be written to",
+                "Choose another --out",
+            ) from error
+        if there:
             raise InputError(
                 f"The run directory {str(directory)!r} exists already",
                 "a directory that is not there yet",
@@ -137,27 +169,31 @@ class Run:
 
     def _make_directory(self) -> None:
         directory = self.directory
-        aside = directory.with_name(f".{directory.name}.{os.getpid()}")
+        aside = directory.with_name(f".{directory.name}.{os.getpid()}.{threading.get_ident()}")
         try:
             aside.mkdir(parents=True)
             (aside / "config.json").write_text(to_json(self.config) + "\n", encoding="utf-8")
             write_json(aside / "data.json", {"fingerprint": self._data_fingerprint()})
             aside.rename(directory)
         except OSError as error:
-            shutil.rmtree(aside, ignore_errors=True)
+            if aside.is_dir():
+                self._check_new(directory)  # another process was quicker
             raise InputError(
                 f"The run directory {str(directory)!r} cannot be made ({error.strerror})",
                 "a directory in a folder that can be written to",
                 "Choose another --out",
             ) from error
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
     @classmethod
     def open(cls, directory: Path, **rest: Any) -> Run:
         """A run that was created before, with the same data."""
+        check_platform()
         file = directory / "config.json"
 
         def read() -> bytes:
-            if not file.is_file():
+            if not os.path.isfile(file):  # False also for a name too long
                 raise InputError(
                     f"{str(directory)!r} is no run directory",
                     "a directory made by dcmu run or dcmu train",
@@ -185,7 +221,11 @@ class Run:
             InputError: the run that is there has other settings; see ``create`` and ``open``.
         """
         if not _is_there(directory):
-            return cls.create(directory, config, **rest)
+            try:
+                return cls.create(directory, config, **rest)
+            except InputError:
+                if not _is_there(directory):
+                    raise
         run = cls.open(directory, **rest)
         saved, given = json.loads(to_json(run.config)), json.loads(to_json(config))
         other = [name for name in given if saved[name] != given[name]]
@@ -230,8 +270,20 @@ class Run:
         """Append a line to metrics.jsonl."""
         if not is_writer():
             return
-        with (self.directory / "metrics.jsonl").open("a") as file:
-            file.write(json_text({"time": round(time.time(), 3), **entry}) + "\n")
+        line = json_text({"time": round(time.time(), 3), **entry}) + "\n"
+        # One write of one line, which no other process or thread can get into.
+        with (self.directory / "metrics.jsonl").open("ab", buffering=0) as file:
+            file.write(line.encode())
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """Hold the run directory: another process or thread that would work there waits.
+
+        What it waited for it finds done, and does not do again.
+        """
+        with contextlib.ExitStack() as stack:
+            by_writer(lambda: stack.enter_context(locked_again(self.directory / "run.lock")))
+            yield
 
     def _hooks(self, stage: str, observe: Any = None) -> Hooks:
         @contextlib.contextmanager
@@ -253,6 +305,7 @@ class Run:
         like = fresh_classifier(self.model, self.splits.train, 0)
         return load_classifier(path, self.model, like)
 
+    @one_at_a_time
     def train(self) -> Classifier:
         """The original network, trained if it is not there yet."""
         path = self.directory / "original"
@@ -280,6 +333,7 @@ class Run:
         self.log(stage="train", run_s=fitted.run_s, compile_s=fitted.compile_s, flops=fitted.flops)
         return fitted.classifier
 
+    @one_at_a_time
     def prepare(self, name: str | None = None) -> Prepared:
         """The offline phase of a preset (the run's own if not named), done if not there yet."""
         name = name or self.config.preset
@@ -330,6 +384,7 @@ class Run:
         """Which test samples the table of this run may use."""
         return stages.usable_tests(self.config, self.splits, self.presets)
 
+    @one_at_a_time
     def unlearn(self, request: ForgetRequest, name: str | None = None) -> Served:
         """Serve a request with a method (the run's own preset if not named), or find it served."""
         name = name or self.config.preset

@@ -20,7 +20,7 @@ from dcmu_jax.metrics.scores import with_scores
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.auditing import RunAudit
 from dcmu_jax.pipeline.config import PRESETS
-from dcmu_jax.pipeline.run import Run, Served
+from dcmu_jax.pipeline.run import Run, Served, one_at_a_time
 from dcmu_jax.reporting.audits import (
     MEANINGS,
     TRACE_MEANINGS,
@@ -69,6 +69,7 @@ class Comparison:
     directory: Path
 
 
+@one_at_a_time
 def compare(run: Run, request: ForgetRequest, audit: RunAudit | None = None) -> Comparison:
     """Serve ``request`` by every method of the run that has not yet, measure, and report.
 

@@ -23,7 +23,7 @@ from dcmu_jax.errors import InputError, check_at_least, check_fraction, unknown_
 from dcmu_jax.files import write_json
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import PRESETS
-from dcmu_jax.pipeline.run import Run
+from dcmu_jax.pipeline.run import Run, one_at_a_time
 from dcmu_jax.reading import read_json_as
 from dcmu_jax.reporting.comparison import environment
 from dcmu_jax.reporting.defence_section import AFTER, BEFORE, defence_section
@@ -88,6 +88,7 @@ class _Note:
     sentences: tuple[str, ...]
 
 
+@one_at_a_time
 def defend_run(
     run: Run,
     options: DefenceOptions,

@@ -13,6 +13,7 @@ import flax.linen as nn
 import numpy as np
 
 from dcmu_jax.errors import InputError
+from dcmu_jax.locks import locked
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.service import work
 from dcmu_jax.service.auditing import audit_version
@@ -65,7 +66,6 @@ from dcmu_jax.service.ledger import (
     sha256,
 )
 from dcmu_jax.service.leftovers import finished, tidy, unpublished
-from dcmu_jax.service.locks import locked
 from dcmu_jax.service.looking import Found, looked_at
 from dcmu_jax.service.manifest import Manifest
 from dcmu_jax.service.remains import Remains, remains

@@ -28,12 +28,18 @@ if TYPE_CHECKING:  # the loop imports this module
 def _write(path: Path, items: dict[str, Any], about: dict[str, Any]) -> None:
     """Save named trees and one JSON object; Orbax writes aside and renames when complete."""
     arguments = {name: ocp.args.StandardSave(_plain(tree)) for name, tree in items.items()}
-    with _checkpointer() as checkpointer:
-        checkpointer.save(
-            path.absolute(),
-            args=ocp.args.Composite(**arguments, about=ocp.args.JsonSave(about)),
-            force=True,
-        )
+    try:
+        with _checkpointer() as checkpointer:
+            checkpointer.save(
+                path.absolute(),
+                args=ocp.args.Composite(**arguments, about=ocp.args.JsonSave(about)),
+                force=True,
+            )
+    except BaseException:  # an interruption, too
+        for aside in path.absolute().parent.iterdir():
+            if aside.name.startswith(f"{path.name}.orbax-checkpoint-tmp"):
+                shutil.rmtree(aside, ignore_errors=True)
+        raise
 
 
 def _plain(tree: Any) -> Any:

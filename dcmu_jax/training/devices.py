@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -22,6 +23,19 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from dcmu_jax.errors import InputError
+
+
+def check_platform() -> None:
+    """Raise ``InputError`` where JAX finds no device of the platform that it was told to use."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:
+        why = (str(error).strip() or "there is none here").splitlines()[0][:160]
+        raise InputError(
+            f"JAX finds no device of JAX_PLATFORMS={os.environ.get('JAX_PLATFORMS', '')!r} ({why})",
+            "a platform that is installed and has a device; cpu always has one",
+            "Set JAX_PLATFORMS=cpu, or unset it",
+        ) from error
 
 
 def is_writer() -> bool:

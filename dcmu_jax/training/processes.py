@@ -149,6 +149,9 @@ def ended_together() -> Iterator[None]:
         if not jax.distributed.is_initialized() or jax.process_count() == 1:
             raise
         here = f"process {jax.process_index()} of {jax.process_count()}"
+        if isinstance(error, KeyboardInterrupt):
+            print(f"dcmu: {here} was interrupted; the others end as well", file=sys.stderr)
+            os._exit(getattr(error, "status", 130))
         if _peer_is_gone(error):
             leave_the_lost(here, str(error).splitlines()[0][:120])
         traceback.print_exc()

@@ -2,6 +2,10 @@
 
 import dataclasses
 import json
+import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -13,7 +17,9 @@ from dcmu_jax.metrics import accuracy
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import (
     CondensationOptions,
+    DataOptions,
     MethodOptions,
+    NetworkOptions,
     RemembranceOptions,
     RunConfig,
 )
@@ -310,3 +316,51 @@ def test_short_classes_are_named():
     assert isinstance(original, Classifier)
     bank = stages.prepare(CONFIG, original, short).bank
     assert bank.sizes[bank.labels == 2].tolist() == [1, 1, 1, 1]
+
+
+def test_two_threads_do_a_stage_once(directory, tmp_path, monkeypatch):
+    shutil.copytree(directory, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "original")
+    trained, of_stage = [], stages.train_original
+
+    def slowly(*args, **rest):
+        trained.append(threading.get_ident())
+        time.sleep(0.2)
+        return of_stage(*args, **rest)
+
+    monkeypatch.setattr(stages, "train_original", slowly)
+    runs = [_open(tmp_path / "run") for _ in range(2)]
+    with ThreadPoolExecutor(2) as threads:
+        one, other = threads.map(lambda run: run.train(), runs)
+    assert len(trained) == 1 and same_bits(one.variables, other.variables)
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert all(json.loads(line)["time"] for line in lines)
+
+
+def test_two_threads_make_one_run(tmp_path):
+    def start(_):
+        return Run.create_or_open(tmp_path / "run", CONFIG, model=Plain())
+
+    with ThreadPoolExecutor(2) as threads:
+        assert len(list(threads.map(start, range(2)))) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_whole_numbers_fit_64_bits():
+    for number in (2**70, -(2**63) - 1, 10**5000):
+        with pytest.raises(InputError, match=r"seed = a number of \d+ bits"):
+            dataclasses.replace(CONFIG, seed=number).check()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_numbers_are_finite(value):
+    for config, name in (
+        (dataclasses.replace(CONFIG, data=DataOptions(mean=(value,), std=(1.0,))), "data.mean"),
+        (
+            dataclasses.replace(CONFIG, network=NetworkOptions(width=value)),
+            "network.width",
+        ),
+        (dataclasses.replace(CONFIG, settings={"scrub": {"a": [value]}}), "settings.scrub.a"),
+    ):
+        with pytest.raises(InputError, match=f"{name} = "):
+            config.check()

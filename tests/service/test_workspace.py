@@ -9,11 +9,11 @@ from service.toy import bytes_of, ids_text
 
 from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.errors import InputError
+from dcmu_jax.locks import locked
 from dcmu_jax.pipeline import stages
 from dcmu_jax.service import Workspace, work
 from dcmu_jax.service.contents import version_folder
 from dcmu_jax.service.faults import FailingDisk
-from dcmu_jax.service.locks import locked
 
 
 def test_a_new_workspace(fresh, toy_run):

@@ -1,0 +1,227 @@
+"""What surrounds a command: streams that fail or know few characters, signals, exhaustion."""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import errno
+import os
+import shlex
+import signal
+import sys
+import threading
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from dcmu_jax.errors import InputError
+
+PIPE_CLOSED = 141
+"""Exit status of a command whose reader has gone, as a shell gives it (128 + SIGPIPE)."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_ASCII = {
+    "→": "->",
+    "←": "<-",
+    "–": "-",  # noqa: RUF001
+    "—": "-",
+    "−": "-",  # noqa: RUF001
+    "…": "...",
+    "±": "+/-",
+    "×": "x",  # noqa: RUF001
+    "≤": "<=",
+    "≥": ">=",
+    "•": "*",
+    "─": "-",
+    "━": "-",
+    "═": "-",
+    "│": "|",
+    "┃": "|",
+    "║": "|",
+}
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM.
+
+    Attributes:
+        status: the exit status that says which.
+        go_on: arguments of the command that goes on; none where it is the same.
+    """
+
+    def __init__(self, signum: int):
+        self.status = 128 + signum
+        self.go_on: list[str] = []
+        super().__init__(signal.Signals(signum).name)
+
+
+def interrupted(words: Sequence[str]) -> str:
+    """What is said of an interrupted command, with the command that goes on."""
+    return f"Interrupted; go on with {shlex.join(['dcmu', *words])}"
+
+
+@contextlib.contextmanager
+def _handled(handler: Any) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may
+        return
+    before = {number: signal.signal(number, handler) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, signal.SIG_DFL if old is None else old)
+
+
+@contextlib.contextmanager
+def quiet_imports() -> Iterator[None]:
+    """Leave by one message, if this is the command, when a signal comes within the block.
+
+    At once: nothing was begun, and an exception within an import is often taken for its failure.
+    """
+
+    def leave(number: int, frame: object) -> None:
+        with contextlib.suppress(OSError):
+            os.write(2, (interrupted(sys.argv[1:]) + "\n").encode(errors="replace"))
+        os._exit(128 + number)
+
+    if os.path.basename(sys.argv[0]) in ("dcmu", "cli.py", "-m"):
+        with _handled(leave):
+            yield
+    else:
+        yield
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Raise ``Interrupted`` when a signal comes within the block; a second one leaves at once."""
+
+    def leave(number: int, frame: object) -> None:
+        os._exit(128 + number)
+
+    def stop(number: int, frame: object) -> None:
+        for each in _SIGNALS:
+            signal.signal(each, leave)
+        raise Interrupted(number)
+
+    with _handled(stop):
+        yield
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    """ASCII in place of what the encoding of a stream does not have."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    told = []
+    for character in error.object[error.start : error.end]:
+        near = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+        box = "+" if "\u2500" <= character <= "\u257f" else "?"
+        told.append(_ASCII.get(character) or near or box)
+    return "".join(told), error.end
+
+
+codecs.register_error("dcmu", _plain)
+
+
+def _prepare_streams() -> None:
+    """Have streams that were closed swallow what is said, and the others say what they can."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:  # or the next file that is opened would get what is printed
+            os.open(os.devnull, os.O_RDWR)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "r+" if name == "stdin" else "w"))
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            stream.reconfigure(errors="dcmu")  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _say(message: str) -> None:
+    """One message on stderr, if it takes any."""
+    try:
+        print(f"dcmu: {message}", file=sys.stderr, flush=True)
+    except OSError:
+        _swallow(sys.stderr)
+
+
+def _failed_output() -> OSError | None:
+    """Why stdout does not take what was printed; None if it does. It swallows the rest then."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _swallow(sys.stdout)
+        return error
+    except ValueError:  # closed
+        return None
+    return None
+
+
+def _swallow(stream: Any) -> None:
+    """What is still in a stream that failed would fail again when Python ends."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
+def _ended_output(error: OSError) -> int:
+    """The exit status for a stdout that failed: quiet for a reader that has gone, else said."""
+    if isinstance(error, BrokenPipeError) or error.errno == errno.EPIPE:
+        return PIPE_CLOSED
+    _say(f"The output cannot be written ({error.strerror}). Give it somewhere with room")
+    return 1
+
+
+def _failure(error: Exception) -> InputError | None:
+    """What a failure of the machine is said as; None for one of the program."""
+    first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        return InputError(
+            f"Memory is exhausted ({first})",
+            "work that fits",
+            "Lower --training.batch-size or --network.width when you start a run, or give the "
+            "images as npy:FOLDER, where they stay on disk",
+        )
+    if isinstance(error, OSError):
+        return InputError(
+            f"{error.filename or 'The output, or a file,'} cannot be used ({error.strerror})",
+            "files and folders that can be read and written, on a disk with room",
+            "Mend that, and give the same command again",
+        )
+    return None
+
+
+def ended(work: Callable[[], int], argv: Sequence[str]) -> int:
+    """Do the work of a command, and say how it ended if it did not end well.
+
+    Args:
+        work: gives the exit status.
+        argv: the arguments of the command.
+
+    Returns:
+        The exit status; see ``cli.main``.
+    """
+    _prepare_streams()
+    status = 0
+    try:
+        with interruptible():
+            status = work()
+    except SystemExit as stop:  # by the parser, which has said why
+        status = stop.code if isinstance(stop.code, int) else 2
+    except InputError as error:
+        _say(str(error))
+        status = 2
+    except Interrupted as stop:
+        _say(interrupted(stop.go_on or argv))
+        status = stop.status
+    except Exception as error:
+        broken = _failed_output()
+        if broken is not None or isinstance(error, BrokenPipeError):
+            return _ended_output(broken or BrokenPipeError())
+        said = _failure(error)
+        if said is None:
+            raise
+        _say(str(said))
+        status = 2 if isinstance(error, OSError) else 1
+    broken = _failed_output()
+    return status if broken is None else _ended_output(broken)
