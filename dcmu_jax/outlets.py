@@ -26,6 +26,10 @@ _ASCII = {
     "—": "-",
     "−": "-",  # noqa: RUF001
     "…": "...",
+    "“": '"',
+    "”": '"',
+    "‘": "'",  # noqa: RUF001
+    "’": "'",  # noqa: RUF001
     "±": "+/-",
     "×": "x",  # noqa: RUF001
     "≤": "<=",
@@ -139,7 +143,7 @@ def _prepare_streams() -> None:
 def _say(message: str) -> None:
     """One message on stderr, if it takes any."""
     try:
-        print(f"dcmu: {message}", file=sys.stderr, flush=True)
+        print(message, file=sys.stderr, flush=True)
     except OSError:
         _swallow(sys.stderr)
 
@@ -168,7 +172,7 @@ def _ended_output(error: OSError) -> int:
     """The exit status for a stdout that failed: quiet for a reader that has gone, else said."""
     if isinstance(error, BrokenPipeError) or error.errno == errno.EPIPE:
         return PIPE_CLOSED
-    _say(f"The output cannot be written ({error.strerror}). Give it somewhere with room")
+    _say(f"dcmu: The output cannot be written ({error.strerror}). Give it somewhere with room")
     return 1
 
 
@@ -209,7 +213,7 @@ def ended(work: Callable[[], int], argv: Sequence[str]) -> int:
     except SystemExit as stop:  # by the parser, which has said why
         status = stop.code if isinstance(stop.code, int) else 2
     except InputError as error:
-        _say(str(error))
+        _say(f"dcmu: {error}")
         status = 2
     except Interrupted as stop:
         _say(interrupted(stop.go_on or argv))
@@ -221,7 +225,7 @@ def ended(work: Callable[[], int], argv: Sequence[str]) -> int:
         said = _failure(error)
         if said is None:
             raise
-        _say(str(said))
+        _say(f"dcmu: {said}")
         status = 2 if isinstance(error, OSError) else 1
     broken = _failed_output()
     return status if broken is None else _ended_output(broken)

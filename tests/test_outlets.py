@@ -1,0 +1,191 @@
+"""What surrounds a command: whatever happens to it, one message, a status, and the way on."""
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dcmu_jax import cli
+from dcmu_jax.cli import main
+from dcmu_jax.outlets import Interrupted, ended
+
+DATA = "synthetic:classes=3,per_class=24,size=8,channels=1"
+COMMAND = [sys.executable, "-m", "dcmu_jax.cli"]
+
+
+def _start(*arguments, **environment):
+    return subprocess.Popen(
+        [*COMMAND, *arguments],
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _catches(process, number):
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+            if line.startswith("SigCgt:"):
+                return int(line.split()[1], 16) >> (number - 1) & 1
+    return 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="asks Linux for handlers")
+def test_a_signal_while_libraries_are_imported():
+    process = _start("verify", "a folder")
+    while not _catches(process, signal.SIGTERM):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    out, said = process.communicate()
+    assert (out, said) == ("", "Interrupted; go on with dcmu verify 'a folder'\n")
+    assert process.returncode == 143
+
+
+def test_ctrl_c_while_training_and_the_way_on(tmp_path):
+    few = ["--method.remembrance.per-class", "2", "--network.width=0.05", "--rivals", "--quiet"]
+    out = tmp_path / "run"
+    arguments = ["train", "--dataset", DATA, "--training.epochs=200000", "--out", str(out), *few]
+    process, log = _start(*arguments), out / "metrics.jsonl"
+    while process.poll() is None and not (log.is_file() and log.stat().st_size):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate()
+    assert process.returncode == 130, said
+    assert said == f"Interrupted; go on with dcmu {' '.join(arguments)} --resume\n"
+    assert all(json.loads(line) for line in log.read_text().splitlines())
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+    left = {path.name for path in out.iterdir()} - {"original.unfinished"}
+    assert left == {"config.json", "data.json", "metrics.jsonl", "run.lock"}
+
+
+def _interrupt(monkeypatch, arguments, kind, do=lambda args: None):
+    def handler(args, console):
+        do(args)
+        raise Interrupted(signal.SIGINT)
+
+    monkeypatch.setitem(cli._COMMANDS, arguments[0], (handler, kind))
+    return main(arguments)
+
+
+def test_the_command_that_goes_on(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    kinds = {name: kind for name, (_, kind) in cli._COMMANDS.items()}
+
+    def made(args):
+        args.out.mkdir(parents=True)
+
+    assert _interrupt(monkeypatch, ["run", "--quiet"], kinds["run"], made) == 130
+    (run,) = Path("runs").iterdir()
+    assert f"go on with dcmu run --quiet --out {run} --resume\n" in capsys.readouterr().err
+    again = ["train", "--out", str(run), "--resume"]
+    _interrupt(monkeypatch, again, kinds["train"])
+    assert f"go on with dcmu train --out {run} --resume\n" in capsys.readouterr().err
+    _interrupt(monkeypatch, ["train", "--out", "not yet"], kinds["train"])
+    assert "go on with dcmu train --out 'not yet'\n" in capsys.readouterr().err
+    _interrupt(monkeypatch, ["request", "w", "random:0.1"], kinds["request"])
+    assert "go on with dcmu status w\n" in capsys.readouterr().err
+    _interrupt(monkeypatch, ["request", "w", "class:1", "--reference", "a"], kinds["request"])
+    assert "go on with dcmu request w class:1 --reference a\n" in capsys.readouterr().err
+
+
+def test_no_device(monkeypatch, tmp_path):
+    for platform in ("cuda", "nonsense"):
+        process = _start("status", str(tmp_path), JAX_PLATFORMS=platform)
+        _, said = process.communicate()
+        if process.returncode == 2 and "no workspace" in said:
+            continue  # there is such a device here
+        assert process.returncode == 2 and said.count("\n") == 1
+        assert f"JAX finds no device of JAX_PLATFORMS='{platform}'" in said
+        assert "Set JAX_PLATFORMS=cpu, or unset it" in said
+
+
+@pytest.mark.parametrize("failure", [MemoryError(), RuntimeError("RESOURCE_EXHAUSTED: 9 GiB")])
+def test_exhausted_memory(failure, capsys):
+    def work():
+        raise failure
+
+    assert ended(work, ["run"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("dcmu: Memory is exhausted") and "--training.batch-size" in said
+
+
+def test_other_failures_keep_their_trace():
+    def work():
+        raise KeyError("a fault of the program")
+
+    with pytest.raises(KeyError):
+        ended(work, ["run"])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["run", "--help"]])
+def test_a_full_disk(monkeypatch, capsys, arguments):
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(arguments) in (1, 2)
+        monkeypatch.undo()
+    said = capsys.readouterr().err
+    assert said.startswith("dcmu: ") and said.count("\n") == 1
+    assert "No space left on device" in said
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["run", "--help"]])
+def test_a_reader_that_has_gone(monkeypatch, capsys, arguments):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main(arguments) == 141
+        monkeypatch.undo()
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
+def test_terminals_that_know_few_characters(monkeypatch, encoding):
+    text = "loss 1 → 2 … ±3 ε “é” ┏━┓│ \udcff\n"
+
+    def work():
+        print(text, end="")
+        return 0
+
+    raw = io.BytesIO()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding, newline="\n"))
+        assert ended(work, []) == 0
+        sys.stdout.flush()
+        told = raw.getvalue().decode(encoding)
+        sys.stdout.detach()
+    if encoding == "ascii":
+        assert told == 'loss 1 -> 2 ... +/-3 ? "e" +-+| ?\n'
+    assert told.startswith("loss 1 → 2" if encoding == "utf-8" else "loss 1 -> 2")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--out", "x" * 300],
+        ["train", "--dataset", "npz:" + "x" * 300],
+        ["train", "--dataset", "npy:" + "x" * 300],
+        ["train", "--model", "x" * 300],
+        ["forget", "x" * 300],
+        ["status", "x" * 300],
+        ["train", "--training.optimizer.learning-rate", "nan"],
+        ["train", "--data.mean", "nan", "--data.std", "1"],
+        ["train", "--seed", "9" * 400],
+        ["defend", "nowhere", "--share", "inf"],
+    ],
+    ids=lambda arguments: arguments[-1][:12] + arguments[1][-8:],
+)
+def test_names_and_numbers_beyond_bounds(arguments, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 2
+    assert capsys.readouterr().err.startswith("dcmu: ")
+    assert not list(tmp_path.iterdir())
