@@ -36,6 +36,7 @@ import tyro
 from dcmu_jax.metrics.ranks import rank_methods
 from dcmu_jax.metrics.rbe import rbe
 from dcmu_jax.pipeline.config import PRESETS
+from dcmu_jax.training.divergence import Diverged
 from dcmu_jax.unlearning.registry import METHODS
 from experiments.benchmarks.record import RESULTS, write_result
 from experiments.grid import AGAIN, Bench, Group, Settings, kind_of, scored_cells
@@ -152,7 +153,11 @@ def measure_group(
     for text in requests or SCALES[scale].requests:
         request = request_of(text, group.dataset)
         for name in methods:
-            row = bench.cell(request, name, settings.get(kind_of(request), {}).get(name))
+            try:
+                row = bench.cell(request, name, settings.get(kind_of(request), {}).get(name))
+            except Diverged as error:  # it has no row, and so no place among the ranks
+                print(f"{group.name} {request} {name}: {error.given}", flush=True)
+                continue
             rows.append(row)
             print(
                 f"{group.name} {request} {name}: RA {row['retain_accuracy']:.2f} "

@@ -33,6 +33,7 @@ from typing import Any, Literal
 import jax
 import tyro
 
+from dcmu_jax.training.divergence import Diverged
 from dcmu_jax.unlearning.registry import METHODS
 from experiments.benchmarks.record import RESULTS, write_result
 from experiments.beside import Step, run_beside
@@ -119,7 +120,11 @@ def try_method(group: Group, request: str, name: str, out: Path) -> dict[str, An
     bench, trials = Bench(group, out), []
     reference = bench.cell(request, "retrain")
     for number, tried in enumerate(CANDIDATES[name]):
-        row = bench.cell(request, f"{name}.{number}", tried, method=name)
+        try:
+            row = bench.cell(request, f"{name}.{number}", tried, method=name)
+        except Diverged as error:
+            trials.append({"settings": tried, "gap": None, "failed": error.given})
+            continue
         [_, row] = scored([reference, row])
         trials.append(
             {
@@ -215,12 +220,13 @@ def main() -> None:
     )
     for group, text, name in itertools.product(chosen, texts, options.methods):
         found = networks.setdefault(group.model, {}).setdefault(kind_of(text), {})
-        found[name] = try_method(group, text, name, options.out)
+        tried = try_method(group, text, name, options.out)
+        found[name] = {"seed": group.seed, "request": text, **tried}
         if options.workers == 1:
             jax.clear_caches()  # the programs of one method serve no other, and code fills memory
     write_result(
         f"tuning_{options.scale}",
-        {"seed": SEED, "class": CLASS, "trials_each": TRIALS, "networks": networks},
+        {"trials_each": TRIALS, "networks": networks},
         f"python -m experiments.tuning {' '.join(map(without_folders, sys.argv[1:]))}",
     )
 
