@@ -99,10 +99,10 @@ def same_bits(a, b) -> bool:
     return all(x.dtype == y.dtype and np.array_equal(x, y, equal_nan=True) for x, y in arrays)
 
 
-def assert_close(a, b, **tolerance) -> None:
-    """Two trees are alike up to ``rtol`` and ``atol``."""
+def assert_close(a, b, *, atol: float, rtol: float = 1e-7) -> None:
+    """Two trees are alike up to ``rtol`` and ``atol``; where they are the same, ``same_bits``."""
     jax.tree.map(
-        lambda x, y: np.testing.assert_allclose(np.asarray(x), np.asarray(y), **tolerance), a, b
+        lambda x, y: np.testing.assert_allclose(np.asarray(x), np.asarray(y), rtol, atol), a, b
     )
 
 

@@ -149,8 +149,9 @@ def fit(
             It may span processes, each of which makes the same call. The network that comes back,
             and the one that is observed, is on one device of this process.
         room: bytes of examples that a device may hold. Of more, batches pass through it in pieces
-            (``streaming``): the same batches, at the price of sending each. If not given, half of
-            the device's memory; all there is where a device does not tell, as a CPU.
+            (``streaming``): the same batches, so the same network up to rounding, at the price of
+            sending each. If not given, half of the device's memory; all there is where a device
+            does not tell, as a CPU.
         progress: called after every epoch.
         observe: called after every epoch, off the clock.
         checkpoint: where to save the run as it goes, and to resume it from, to the same bits.

@@ -1,8 +1,9 @@
 """Epochs over examples that the device cannot hold: they pass through it in pieces.
 
 The batches, their order and all keys are those of ``epoch.train_epoch``, so that a streamed epoch
-gives what a resident one gives, up to the rounding of another program. Rows are read where they
-lie, which may be a ``numpy.memmap``: no more than the pieces under way is in memory.
+gives what a resident one gives, up to rounding: not the same bits, for the compiler joins the
+operations of another program in another way. Rows are read where they lie, which may be a
+``numpy.memmap``: no more than the pieces under way is in memory.
 """
 
 from __future__ import annotations

@@ -38,9 +38,12 @@ def resident():
     return _fitted(augmentation=MOVED)
 
 
-@pytest.mark.parametrize("steps", [2, 5])
+@pytest.mark.parametrize("steps", [1, 2, 5])
 def test_a_streamed_network_is_the_resident_one(resident, steps, monkeypatch):
-    """Dropout, BatchNorm, augmentation, weights, a rest that is filled up, and two epochs."""
+    """Dropout, BatchNorm, augmentation, weights, a rest that is filled up, and two epochs.
+
+    Up to rounding: of a piece of one step, the rest of two, the compiler makes another program.
+    """
     sizes = []
     piece = streaming.compiled_piece
 
@@ -53,7 +56,7 @@ def test_a_streamed_network_is_the_resident_one(resident, steps, monkeypatch):
     streamed = _fitted(augmentation=MOVED, room=room)
     np.testing.assert_allclose(streamed.losses, resident.losses, rtol=1e-5)
     assert streamed.accuracies == pytest.approx(resident.accuracies, abs=1e-3)
-    assert_close(streamed.classifier.variables, resident.classifier.variables)
+    assert_close(streamed.classifier.variables, resident.classifier.variables, rtol=1e-4, atol=1e-5)
     assert (streamed.flops, len(sizes)) == (resident.flops, 2 * -(-23 // steps))
     assert max(sizes) == (steps, BATCH)
 
