@@ -22,6 +22,8 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _ASCII = {
     "→": "->",
     "←": "<-",
+    "↑": "^",
+    "↓": "v",
     "–": "-",  # noqa: RUF001
     "—": "-",
     "−": "-",  # noqa: RUF001

@@ -22,7 +22,6 @@ forgotten. Writes experiments/results/deletion_batches_DATASET.*.
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -37,6 +36,7 @@ from dcmu_jax.files import json_text
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import NetworkOptions, RunConfig
 from dcmu_jax.pipeline.run import Run
+from dcmu_jax.reading import read_json
 from dcmu_jax.reporting import style
 from dcmu_jax.service import Workspace
 from dcmu_jax.service.work import accuracies
@@ -94,7 +94,7 @@ def measure_seed(options: Options, seed: int) -> dict[str, Any]:
     folder = options.out / f"{name}-{options.model}-{options.method}-seed{seed}"
     finished = folder / "rows.json"
     if finished.exists():
-        return json.loads(finished.read_text())
+        return read_json(finished, "a measured cell", "Delete it and run again")
     shutil.rmtree(folder, ignore_errors=True)
     run = Run.create(folder / "run", _config(options, seed))
     workspace = Workspace.create(run, folder / "workspace")

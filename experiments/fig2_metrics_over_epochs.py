@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import json
 import sys
 from pathlib import Path
 
@@ -30,6 +29,7 @@ from dcmu_jax.files import write_json
 from dcmu_jax.metrics.overfitting import overfitting_metric
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import PRESETS
+from dcmu_jax.reading import read_json
 from dcmu_jax.reporting import style
 from dcmu_jax.reporting.pareto import title
 from dcmu_jax.unlearning.task import Hooks
@@ -106,7 +106,7 @@ def look(bench: Bench, text: str, method: str, epochs: int) -> list[dict]:
     name = f"{text.replace(':', '-')}--{method}--{epochs}.json"
     path = bench.folder / "metrics_over_epochs" / name
     if path.exists():
-        return json.loads(path.read_text())
+        return read_json(path, "a measured cell", "Delete it and run again")
     looking = Looking(bench, text, method, epochs)
     run = bench.run
     stages.unlearn(

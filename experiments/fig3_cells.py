@@ -30,6 +30,7 @@ from dcmu_jax.files import write_json
 from dcmu_jax.metrics.overfitting import overfitting_metric
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import NetworkOptions, RemembranceOptions, RunConfig, preset
+from dcmu_jax.reading import read_json
 from dcmu_jax.reporting.defence import inversion_figure
 from dcmu_jax.training.checkpoints import load_classifier, save_classifier
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
@@ -187,7 +188,9 @@ class Cells:
 
     def about(self, seed: int, name: str) -> dict[str, Any]:
         """What a finished cell says of itself."""
-        return json.loads((self._folder(seed, name) / "about.json").read_text())
+        return read_json(
+            (self._folder(seed, name) / "about.json"), "a measured cell", "Delete it and run again"
+        )
 
     def _measured(self, seed: int, name: str, networks: Classifier) -> Population:
         member, nothing = self.members(seed), np.empty(0, np.int64)
@@ -222,7 +225,9 @@ class Cells:
             save_classifier(path, fitted.classifiers)
             write_json(path.with_suffix(".json"), fitted.run_s / len(self.members(seed)))
         networks = load_classifier(path, self.model, self._like(len(self.members(seed))))
-        return networks, json.loads(path.with_suffix(".json").read_text())
+        return networks, read_json(
+            path.with_suffix(".json"), "a measured cell", "Delete it and run again"
+        )
 
     def _recipe(self, name: str, strength: float | None) -> tuple[Recipe, dict[str, Any]]:
         o, about = self.options, {}
@@ -391,7 +396,7 @@ class Cells:
                 raise InputError(f"{label} diverged", "a finite accuracy", "Lower its strength")
             write_json(path, value)
             print("tuning", label, round(value, 2), flush=True)
-        return json.loads(path.read_text())
+        return read_json(path, "a measured cell", "Delete it and run again")
 
     def first_values(self) -> tuple[np.ndarray, np.ndarray]:
         """OM and classes of the training set of the first network of the first seed."""

@@ -23,6 +23,7 @@ from dcmu_jax.metrics.scores import nomus, with_scores, zero_retrain_forgetting
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import PRESETS, MethodOptions, NetworkOptions, RunConfig
 from dcmu_jax.pipeline.run import Run
+from dcmu_jax.reading import read_json
 from dcmu_jax.training.checkpoints import save_classifier
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.keys import named_seed
@@ -156,7 +157,7 @@ class Bench:
         """
         path = self.path(request, name)
         if path.exists():
-            found = json.loads(path.read_text())
+            found = read_json(path, "a measured cell", "Delete it and run again")
             if found["settings"] == json.dumps(dict(settings or {})):
                 return found
         row = self._measure(

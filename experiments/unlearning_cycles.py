@@ -17,7 +17,6 @@ against a network retrained on what is left. Writes experiments/results/unlearni
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from pathlib import Path
 
@@ -31,6 +30,7 @@ from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.scores import with_scores
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import PRESETS
+from dcmu_jax.reading import read_json
 from dcmu_jax.reporting import style
 from dcmu_jax.reporting.pareto import title
 from dcmu_jax.unlearning.registry import build_method
@@ -83,7 +83,7 @@ def chain(options: Options, bench: Bench, name: str) -> list[dict]:
     kind = "restarted" if options.restart else "successive"
     path = bench.folder / "chains" / f"{kind}-{options.cycles}-{options.share:g}-{name}.json"
     if path.exists():
-        return json.loads(path.read_text())
+        return read_json(path, "a measured cell", "Delete it and run again")
     run, config = bench.run, bench.config
     train, network = run.splits.train, run.train()
     prepared = run.prepare(name) if name in PRESETS else None

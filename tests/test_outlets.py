@@ -150,7 +150,7 @@ def test_a_reader_that_has_gone(monkeypatch, capsys, arguments):
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
 def test_terminals_that_know_few_characters(monkeypatch, encoding):
-    text = "loss 1 → 2 … ±3 ε “é” ┏━┓│ \udcff\n"
+    text = "loss 1 → 2 … ±3 ↓ ε “é” ┏━┓│ \udcff\n"
 
     def work():
         print(text, end="")
@@ -164,7 +164,7 @@ def test_terminals_that_know_few_characters(monkeypatch, encoding):
         told = raw.getvalue().decode(encoding)
         sys.stdout.detach()
     if encoding == "ascii":
-        assert told == 'loss 1 -> 2 ... +/-3 ? "e" +-+| ?\n'
+        assert told == 'loss 1 -> 2 ... +/-3 v ? "e" +-+| ?\n'
     assert told.startswith("loss 1 → 2" if encoding == "utf-8" else "loss 1 -> 2")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +60,10 @@ def _checkpointer() -> ocp.Checkpointer:
 
 
 def _read_about(path: Path) -> dict[str, Any]:
+    for folder, _, names in os.walk(path):
+        for name in names:
+            if not os.path.isfile(os.path.join(folder, name)):  # Orbax would wait for a FIFO
+                raise ValueError(f"{name} is no plain file")
     with _checkpointer() as checkpointer:
         return checkpointer.restore(
             path.absolute(), args=ocp.args.Composite(about=ocp.args.JsonRestore())

@@ -2,10 +2,12 @@
 
 import gc
 import json
+import os
 
 import jax
 import numpy as np
 import pytest
+from damage import COUNT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from toys import Noisy, Plain, fresh, same_bits, toy_splits
@@ -125,7 +127,7 @@ def spoiled(networks, tmp_path_factory):
 
 @orbax_gives_up
 @settings(
-    max_examples=15,
+    max_examples=max(15, COUNT // 4),
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -154,6 +156,17 @@ def test_checkpoints_of_any_bytes(spoiled, networks, number, at, cut, put):
             name.unlink()
         file.write_bytes(data)
         gc.collect()
+
+
+def test_something_else_than_files(tmp_path, networks):
+    path = tmp_path / "network"
+    save_classifier(path, networks["noisy"])
+    (file,) = [name for name in (path / "about").rglob("*") if name.is_file()
+               and "fingerprint" in name.read_text(errors="replace")]  # fmt: skip
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(InputError, match="is no plain file"):
+        load_classifier(path, Noisy(), networks["noisy"])
 
 
 @pytest.mark.parametrize("about", [None, [], {}, {"model": 3}, {"model": [], "shapes": 1}])
