@@ -183,12 +183,11 @@ def prepare(
     watch = Stopwatch()
     with watch.running():
         start = pretrain(settings, train, seed=seed, mesh=mesh, hooks=hooks).classifier
-        per_class = len(train) / train.num_classes
         bank = build_bank(
             train,
             start,
             clusters_per_class=settings.clusters_per_class
-            or best_clusters_per_class(math.floor(per_class), 0.1),
+            or best_clusters_per_class(math.floor(train.samples_per_class), 0.1),
             method=settings.clustering,
             matching=settings.matching,
             seed=named_seed(seed, "clusters"),

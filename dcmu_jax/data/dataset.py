@@ -103,6 +103,11 @@ class Dataset:
         stays[self.positions(ids)] = False
         return self.take(stays)
 
+    @property
+    def samples_per_class(self) -> float:
+        """Mean number of samples of the classes that have some."""
+        return len(self) / max(1, len(np.unique(self.labels)))
+
     def fingerprint(self) -> str:
         """SHA-256 (hex) over images, labels and ids: the identity of the data.
 

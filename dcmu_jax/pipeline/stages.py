@@ -175,7 +175,7 @@ def short_classes(config: RunConfig, name: str, splits: Splits) -> str | None:
 
 def _clusters_per_class(config: RunConfig, name: str, train: Dataset) -> int:
     condensation = method_options(config, name).condensation
-    return clusters_per_class(condensation, len(train) / train.num_classes)
+    return clusters_per_class(condensation, train.samples_per_class)
 
 
 def prepare(

@@ -19,7 +19,7 @@ from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key, named_seed
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.protocol import ReducedRetainSet, StandIn, collect
-from dcmu_jax.unlearning.random_labels import wrong_labels
+from dcmu_jax.unlearning.random_labels import wrong_labels_of
 from dcmu_jax.unlearning.schedule import Reset, Step, reset_parts, train_step
 from dcmu_jax.unlearning.serving import Serving
 from dcmu_jax.unlearning.task import (
@@ -269,7 +269,7 @@ class ModularUnlearning:
 
     def _with_wrong_labels(self, examples: Examples, serving: Serving) -> Examples:
         forget = serving.task.forget()
-        wrong = wrong_labels(forget.labels, forget.num_classes, serving.key("wrong labels"))
+        wrong = wrong_labels_of(serving.task, serving.key("wrong labels"))
         weights = np.full(len(wrong), self.forget_weight, np.float32)
         return Examples.of(
             np.concatenate([examples.inputs, forget.images]),

@@ -26,10 +26,23 @@ def wrong_labels(labels: Int[np.ndarray, " n"], classes: int, key: Array) -> Int
     return ((labels + shift) % classes).astype(np.int32)
 
 
+def wrong_labels_of(task: UnlearningTask, key: Array) -> Int[np.ndarray, " n"]:
+    """Wrong labels for what goes, of the classes that the training set has samples of.
+
+    A class that became empty was forgotten: it is not taught again. Where one class alone is left,
+    any other is wrong.
+    """
+    forget, classes = task.forget(), np.unique(task.train.labels)
+    if len(classes) < 2:
+        return wrong_labels(forget.labels, forget.num_classes, key)
+    own = np.searchsorted(classes, forget.labels)
+    return classes[wrong_labels(own, len(classes), key)].astype(np.int32)
+
+
 def random_label_examples(serving: Serving) -> Examples:
     """The retain set, and the forget set with wrong labels, drawn once by the unlearning seed."""
     retain, forget = serving.task.retain(), serving.task.forget()
-    wrong = wrong_labels(forget.labels, forget.num_classes, serving.key("wrong labels"))
+    wrong = wrong_labels_of(serving.task, serving.key("wrong labels"))
     return Examples.of(
         np.concatenate([retain.images, forget.images]), np.concatenate([retain.labels, wrong])
     )
