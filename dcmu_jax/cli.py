@@ -26,7 +26,10 @@ with quiet_imports():  # which take seconds
         with_folder,
     )
     from dcmu_jax.cli_service import SERVICE_COMMANDS, ProcessCommand, process_defaults
+    from dcmu_jax.data.copies import copies_sentence
+    from dcmu_jax.data.requests import ForgetRequest
     from dcmu_jax.errors import InputError, check_numbers, unknown_name
+    from dcmu_jax.pipeline import stages
     from dcmu_jax.pipeline.auditing import audit_run
     from dcmu_jax.pipeline.config import PRESETS, RunConfig
     from dcmu_jax.pipeline.run import Run
@@ -37,6 +40,7 @@ with quiet_imports():  # which take seconds
         trace_sentences,
         trace_table,
     )
+    from dcmu_jax.reporting.certificate import accuracy_sentence
     from dcmu_jax.reporting.comparison import Comparison, compare, renew_report
     from dcmu_jax.reporting.defending import DefenceOptions, defend_run
     from dcmu_jax.reporting.progress import training_progress
@@ -177,6 +181,14 @@ def _say_short_classes(run: Run, preset: str, console: Console) -> None:
         _say(console, notice)
 
 
+def _say_copies(run: Run, request: ForgetRequest, console: Console) -> None:
+    said = copies_sentence(
+        run.copies(request).plain(), "Name them in --forget to forget them, too."
+    )
+    if said:
+        _say(console, said)
+
+
 def _show(comparison: Comparison, title: str, console: Console) -> None:
     console.print(terminal_table(comparison.measurements, title))
     console.print(cost_table(comparison.measurements, "What it cost"))
@@ -189,6 +201,7 @@ def _run(args: _NewRun, console: Console) -> None:
     """Train a model, prepare, forget, and compare with retraining: the whole main job."""
     run = _start(args, console)
     request = run.request(run.config.forget)
+    _say_copies(run, request, console)
     for name in run.presets:
         _say_short_classes(run, name, console)
     _show(compare(run, request), f"Forgetting {request.text} from {run.splits.name}", console)
@@ -224,6 +237,7 @@ def _forget(args: _Forget, console: Console) -> None:
     if args.method is not None and args.method not in run.methods:
         raise unknown_name("method of this run", args.method, run.methods)
     request = run.request(args.forget or run.config.forget)
+    _say_copies(run, request, console)
     served = run.unlearn(request, args.method).unlearned
     _say(
         console,
@@ -231,12 +245,18 @@ def _forget(args: _Forget, console: Console) -> None:
         f"{served.reduction:.3f} of the retain set; new model in "
         f"{run.request_directory(request) / (args.method or run.config.preset) / 'network'}",
     )
+    before, after = (
+        stages.accuracies_of(run.config, network, run.splits, request)
+        for network in (run.train(), served.classifier)
+    )
+    _say(console, accuracy_sentence({"accuracy_before": before, "accuracy": after}))
 
 
 def _compare(args: _Compare, console: Console) -> None:
     """Compare every method of a saved run on a request, and write the report."""
     run = Run.open(args.directory, progress=_progress(args.quiet))
     request = run.request(args.forget or run.config.forget)
+    _say_copies(run, request, console)
     _show(compare(run, request), f"Forgetting {request.text} from {run.splits.name}", console)
 
 

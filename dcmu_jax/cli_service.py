@@ -141,10 +141,12 @@ class _Request(_Workspace):
     Attributes:
         forget: ids:FILE, ids:3,17,29, class:2, random:0.1, or several joined by +.
         reference: a name of your own; asked again under it, the request is the same one.
+        with_copies: ask as well for training samples that have the same images under other ids.
     """
 
     forget: tyro.conf.Positional[str]
     reference: str | None = None
+    with_copies: bool = False
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -179,7 +181,9 @@ def _create(args: _Create, console: Console) -> None:
 
 def _request(args: _Request, console: Console) -> None:
     """Acknowledge a deletion request: once answered it is on disk."""
-    answer = Workspace(args.directory).request(args.forget, reference=args.reference)
+    answer = Workspace(args.directory).request(
+        args.forget, reference=args.reference, with_copies=args.with_copies
+    )
     _say(console, answer.sentence())
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 
 import flax.linen as nn
@@ -17,6 +16,7 @@ from dcmu_jax.condensation.inversion import InversionConfig, invert_clusters
 from dcmu_jax.condensation.lineage import clean_network, clusters_by_id, clusters_by_reference
 from dcmu_jax.condensation.matching import MatchingConfig, match_clusters
 from dcmu_jax.condensation.statistics import feature_sums, means
+from dcmu_jax.data.copies import same_images
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError
 from dcmu_jax.training.classifier import Classifier
@@ -158,19 +158,13 @@ def build_clean_bank(
 
 def _check_apart(dataset: Dataset, reference: Dataset) -> None:
     """Raise if an image of the reference is one of the training set, too."""
-    known = {_digest(image) for image in dataset.images}
-    shared = sum(_digest(image) in known for image in reference.images)
+    shared = int(same_images(reference.images, dataset.images).sum())
     if shared:
         raise InputError(
             f"{shared} of {len(reference)} reference images are in the training set",
             "reference images from elsewhere",
             "Leave them out of the reference",
         )
-
-
-def _digest(image: np.ndarray) -> bytes:
-    """What an image is told from others by, where all images may be more than memory holds."""
-    return hashlib.sha256(image.tobytes()).digest()
 
 
 def condense(

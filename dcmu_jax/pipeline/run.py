@@ -20,6 +20,7 @@ import flax.linen as nn
 import numpy as np
 
 from dcmu_jax.condensation.bank import CondensedBank
+from dcmu_jax.data.copies import Copies, copies_of
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.requests import ForgetRequest, parse_request
 from dcmu_jax.data.sources import load
@@ -261,6 +262,15 @@ class Run:
 
         check_same("ids to forget", parse)
         return found[0]
+
+    def copies(self, request: ForgetRequest) -> Copies:
+        """What has the same images as the samples of a request, under other ids.
+
+        A request is by id: what is found in the training set stays unless it is named, too.
+        """
+        splits = self.splits
+        remembrance = stages.remembrance_of(self.config, self.config.preset, splits)
+        return copies_of(request.ids, splits.train, splits.test, remembrance.ids)
 
     def check_comparable(self, request: ForgetRequest) -> None:
         """Raise ``InputError`` unless methods can be compared on ``request``."""

@@ -10,6 +10,7 @@ from jax.sharding import Mesh
 
 from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.condensation.building import CLEAN, build_bank, build_clean_bank
+from dcmu_jax.data.copies import same_images
 from dcmu_jax.data.dataset import Dataset, Normalisation, Splits
 from dcmu_jax.data.remembrance import remembrance_samples
 from dcmu_jax.data.requests import ForgetRequest
@@ -44,6 +45,9 @@ from dcmu_jax.unlearning.task import (
     UnlearningTask,
     train_from_scratch,
 )
+
+TEST_STAYING = "test_of_classes_that_stay"
+"""Name of the accuracy that unlearning must not cost."""
 
 _LOOKED_AT = 500
 """Test images on which a new network has to give numbers."""
@@ -299,6 +303,8 @@ def unlearn(
             within="--training." if name == "retrain" else f"{name}.",
             place="" if name == "retrain" else " (RunConfig.settings), or leave this rival out",
         )
+    if prepared is not None:
+        prepared = _without_copies(prepared, splits.train.only(request.ids))
     task = UnlearningTask(
         original=original,
         train=splits.train,
@@ -317,6 +323,25 @@ def unlearn(
     return unlearned
 
 
+def _without_copies(prepared: Prepared, forget: Dataset) -> Prepared:
+    """Without the remembrance samples that are images of the request under another id.
+
+    Raises:
+        InputError: none would be left.
+    """
+    copies = same_images(prepared.remembrance.images, forget.images)
+    if not copies.any():
+        return prepared
+    if copies.all():
+        raise InputError(
+            "A request whose images are all of the remembrance samples, under other ids",
+            "remembrance samples of which one or more are other images",
+            "Take more remembrance samples per class (--method.remembrance.per-class), in a new "
+            "run, or take the copies out of the test split",
+        )
+    return dataclasses.replace(prepared, remembrance=prepared.remembrance.take(~copies))
+
+
 def _settings_of(config: RunConfig, name: str) -> str:
     """How the settings of the preset ``name`` begin: those of the run's own are options."""
     return "--method." if name == config.preset else f"{name}."
@@ -326,6 +351,23 @@ def _reference_seed(config: RunConfig) -> int:
     """The seed of the retrained network, which never starts as the original did."""
     seed = config.unlearning_seed
     return named_seed(seed, "retrain") if seed == config.seed else seed
+
+
+def accuracies_of(
+    config: RunConfig, classifier: Classifier, splits: Splits, request: ForgetRequest
+) -> dict[str, float | None]:
+    """Accuracies (%) on what stays and on test images of the classes that stay.
+
+    Those that the preset of the run may train on are left out. None where there are none.
+    """
+    retain = splits.train.without(request.ids)
+    remembered = remembrance_of(config, config.preset, splits).ids
+    test = splits.test.without(remembered)
+    test = test.take(np.isin(test.labels, retain.labels))
+    return {
+        name: 100 * float(classifier.evaluate(data).correct.mean()) if len(data) else None
+        for name, data in (("retained", retain), (TEST_STAYING, test))
+    }
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dcmu_jax.data.copies import copies_sentence
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import written_aside
 from dcmu_jax.reporting.html import flat_rows, render, setting_sections
@@ -30,6 +31,9 @@ def certificate_sentences(certificate: Mapping[str, Any]) -> list[str]:
         )
         if record.get("accuracy_before"):  # records of earlier versions of dcmu_jax lack it
             sentences += [accuracy_sentence(record), *_gate_sentences(record)]
+        if record.get("copies"):
+            said = copies_sentence(record["copies"], "The request was by id and did not name them.")
+            sentences += [said] if said else []
         if record.get("looks_at_what_goes"):
             sentences.append(
                 "The method looks at what goes once more, in this version only, to unlearn it."

@@ -252,6 +252,20 @@ class Samples:
     held: Dataset
 
 
+def read_held(directory: Path, fixed: Fixed, history: History) -> Dataset:
+    """The images that lie in the workspace, those forgotten since the last purge among them.
+
+    Raises:
+        InputError: their file is not as it was written.
+    """
+    number = read_manifest(directory, history, history.current.version).data
+    path = version_folder(directory, number) / DATA
+    wanted = read_manifest(directory, history, number).files.get(DATA)
+    if path.is_symlink() or not path.is_file() or hash_file(path) != wanted:
+        raise not_as_written(str(path), "its bytes have changed, or it is missing")
+    return read_dataset(path, len(fixed.class_names))
+
+
 def read_samples(directory: Path, fixed: Fixed, history: History) -> Samples:
     """Images and bank of the current version, its files checked against their manifests first.
 
@@ -265,8 +279,7 @@ def read_samples(directory: Path, fixed: Fixed, history: History) -> Samples:
         problems = differences(folder, read_manifest(directory, history, needed))
         if problems:
             raise not_as_written(str(directory / VERSIONS), problems[0])
-    held_in = version_folder(directory, manifest.data)
-    held = read_dataset(held_in / DATA, len(fixed.class_names))
+    held = read_held(directory, fixed, history)
     train = held.take(~np.isin(held.ids, history.forgotten))  # what was purged is not held
     bank = CondensedBank.load(version_folder(directory, number) / BANK)
     bank.check(train)

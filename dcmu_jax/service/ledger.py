@@ -62,6 +62,7 @@ class Requested:
         reference: the client's own name of it, if it gave one.
         ids: that it named and no earlier line did; ascending. None, where a request with a
             reference named only such as were known before.
+        copies: how many of them it did not name: the same images under other ids, asked for too.
         asked: SHA-256 of all ids that it named or drew (``requesting.ids_digest``). None in
             ledgers that are older than this field.
         drawn: SHA-256 of what a ``random`` was drawn beside, and of its fraction
@@ -73,6 +74,7 @@ class Requested:
     text: str
     reference: str | None
     ids: tuple[Id, ...]
+    copies: Count = 0
     asked: Hash | None = None
     drawn: Hash | None = None
     previous: str

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from dcmu_jax.data.copies import Copies, copies_sentence
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.data.requests import parse_request
 from dcmu_jax.errors import InputError
@@ -28,6 +29,9 @@ class Answer:
             in the certificate.
         line: of the ledger where the request stands; None where it added none.
         receipt: SHA-256 of that line; None likewise.
+        copies: of the images of ``accepted``, as the request named them, under other ids; None
+            where they were not looked for.
+        added: how many of ``accepted`` are such copies.
     """
 
     accepted: np.ndarray
@@ -35,6 +39,8 @@ class Answer:
     forgotten: np.ndarray
     line: int | None
     receipt: str | None
+    copies: Copies | None = None
+    added: int = 0
 
     def sentence(self) -> str:
         """The answer in words."""
@@ -48,7 +54,14 @@ class Answer:
             if len(ids)
         ]
         receipt = f"; receipt {self.receipt}" if self.receipt else ""
-        return f"{', '.join(parts) or 'nothing'}{receipt}"
+        answer = f"{', '.join(parts) or 'nothing'}{receipt}"
+        if self.added:
+            answer += f". {self.added} of them are copies under other ids"
+        if self.copies is None:
+            return answer
+        found = self.copies.plain() | ({"train": []} if self.added else {})
+        said = copies_sentence(found, "Ask again with --with-copies to forget them, too.")
+        return f"{answer}. {said}" if said else answer
 
 
 def known_samples(ids: np.ndarray, labels: np.ndarray, num_classes: int) -> Dataset:
@@ -132,15 +145,16 @@ def read_request(terms: Terms, known: Dataset, history: History, seed: int) -> n
     if terms.draws:
         active = known.without(np.union1d(gone, ids))
         if len(active) < 2:
-            raise _nothing_left(terms.text)
+            raise nothing_left(terms.text)
         lot = named_seed(seed, f"random request {history.digest()}")
         ids = np.union1d(ids, parse_request("+".join(terms.draws), active, lot).ids)
     if len(np.union1d(gone, ids)) == len(known):
-        raise _nothing_left(terms.text)
+        raise nothing_left(terms.text)
     return ids
 
 
-def _nothing_left(text: str) -> InputError:
+def nothing_left(text: str) -> InputError:
+    """The error for a request that leaves nothing."""
     return InputError(
         f"The request {text!r} leaves no sample to train on",
         "requests that leave one or more",

@@ -12,6 +12,7 @@ import numpy as np
 
 from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.condensation.deletion import recondense
+from dcmu_jax.data.copies import copies_of
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.data.requests import request_for_ids
 from dcmu_jax.pipeline import stages
@@ -24,9 +25,6 @@ from dcmu_jax.training.keys import named_seed
 from dcmu_jax.training.timing import Stopwatch
 from dcmu_jax.unlearning.modular import Offline
 from dcmu_jax.unlearning.task import Hooks, Prepared
-
-TEST_STAYING = "test_of_classes_that_stay"
-"""The accuracy that the gate looks at, in the records of batches."""
 
 _PACKAGES = ("dcmu_jax", "jax", "jaxlib", "flax", "numpy", "orbax-checkpoint")
 
@@ -112,10 +110,11 @@ def forget_batch(
     sets = {
         "retained": train,
         "test": test,
-        TEST_STAYING: test.take(np.isin(test.labels, train.labels)),
+        stages.TEST_STAYING: test.take(np.isin(test.labels, train.labels)),
         "forgotten": before.train.without(train.ids),
     }
     facts = {
+        "copies": copies_of(ids, before.train, fixed.test, remembrance.ids).plain(),
         "classes_forgotten_whole": [fixed.class_names[label] for label in whole],
         "looks_at_what_goes": schedule.sees_forget_set,
         "reduction": unlearned.reduction,

@@ -12,8 +12,10 @@ from typing import Any, NoReturn
 import flax.linen as nn
 import numpy as np
 
+from dcmu_jax.data.copies import Copies, copies_of
 from dcmu_jax.errors import InputError
 from dcmu_jax.locks import locked
+from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.service import work
 from dcmu_jax.service.auditing import audit_version
@@ -23,6 +25,7 @@ from dcmu_jax.service.contents import (
     Version,
     current_network,
     read_fixed,
+    read_held,
     read_samples,
     read_version,
     write_version,
@@ -75,6 +78,7 @@ from dcmu_jax.service.requesting import (
     check_reference,
     ids_digest,
     line_of,
+    nothing_left,
     read_request,
     read_terms,
     without_folders,
@@ -200,7 +204,9 @@ class Workspace:
         replay(dataclasses.replace(history.ledger, entries=entries))  # or nothing is written
         return replay(append(self._disk, self.directory, history.ledger, entry))
 
-    def request(self, text: str, *, reference: str | None = None) -> Answer:
+    def request(
+        self, text: str, *, reference: str | None = None, with_copies: bool = False
+    ) -> Answer:
         """Acknowledge a request: when this returns it is on disk.
 
         Args:
@@ -208,11 +214,14 @@ class Workspace:
             reference: the client's own name for the request. Asked again under the same one,
                 which is safe after an error or a crash, it is the same request, whatever a
                 ``random`` would draw by then.
+            with_copies: ask as well for the training samples that have the same images under
+                other ids.
 
         Raises:
             InputError: it names what the workspace never had, or leaves nothing to train on, or
-                its reference stands for other ids, and then nothing is acknowledged; or the disk
-                failed, and then it may have been.
+                its reference stands for other ids, or the images cannot be read to look for
+                copies that were asked for, and then nothing is acknowledged; or the disk failed,
+                and then it may have been.
         """
         check_reference(reference)
         with self._writing("The request was not acknowledged"):
@@ -225,14 +234,24 @@ class Workspace:
                 return answer_of(history, ids, line)
             ids = read_request(terms, self.fixed.known, history, self.fixed.config.forget_seed)
             gone = np.concatenate([history.forgotten, history.waiting])
-            new = np.setdiff1d(ids, gone)
+            new, asked, copies = np.setdiff1d(ids, gone), ids, None
+            try:
+                copies = self._copies(history, new, gone)
+            except (InputError, OSError):
+                if with_copies:  # else a request is acknowledged whatever became of the images
+                    raise
+            if with_copies and copies is not None:
+                ids, new = np.union1d(ids, copies.train), np.union1d(new, copies.train)
+                if len(np.union1d(gone, ids)) == len(self.fixed.known):
+                    raise nothing_left(text)
             if not len(new) and reference is None:
                 return answer_of(history, ids, None)
             entry = Requested(
                 text=without_folders(text),
                 reference=reference,
                 ids=tuple(new.tolist()),
-                asked=ids_digest(ids),
+                copies=len(new) - len(np.setdiff1d(asked, gone)),
+                asked=ids_digest(asked),
                 drawn=terms.digest() if terms.draws else None,
                 previous="",
                 time=now(),
@@ -240,7 +259,15 @@ class Workspace:
             after = self._append(history, entry)
             line = len(after.ledger.entries) - 1
             answer = answer_of(after, np.setdiff1d(ids, new), line)
-            return dataclasses.replace(answer, accepted=new)
+            return dataclasses.replace(answer, accepted=new, copies=copies, added=entry.copies)
+
+    def _copies(self, history: History, new: np.ndarray, gone: np.ndarray) -> Copies:
+        """Samples with the same images as those of ``new``, none of which is in ``gone``."""
+        held = read_held(self.directory, self.fixed, history)
+        train = held.take(~np.isin(held.ids, gone))
+        config = self.fixed.config
+        remembrance = stages.remembrance_of(config, config.preset, self.fixed.splits(train))
+        return copies_of(new, train, self.fixed.test, remembrance.ids)
 
     def set_max_accuracy_loss(self, points: float | int) -> None:
         """Set how much test accuracy a batch may cost from here on; the ledger records it."""
@@ -349,8 +376,8 @@ class Workspace:
             self._refuse(batch, error.given, None, None, done)
         history = self.history()  # the limit may have been changed meanwhile
         gate = {
-            "before": made.facts["accuracy_before"][work.TEST_STAYING],
-            "after": made.facts["accuracy"][work.TEST_STAYING],
+            "before": made.facts["accuracy_before"][stages.TEST_STAYING],
+            "after": made.facts["accuracy"][stages.TEST_STAYING],
         }
         limit = limit_of(history, batch)
         reason = too_much(**gate, limit=limit)
@@ -372,6 +399,7 @@ class Workspace:
                     "reference": history.requests[line].reference,
                     "acknowledged": history.requests[line].time,
                     "samples": len(history.requests[line].ids),
+                    "copies_added": history.requests[line].copies,
                 }
                 for line in batch.lines
             ],

@@ -1,0 +1,110 @@
+"""The same image under two ids: said at the request, in the certificate; forgotten if asked."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from service.toy import CONFIG, ids_text
+
+from dcmu_jax.cli import main
+from dcmu_jax.data.dataset import Splits
+from dcmu_jax.pipeline import stages
+from dcmu_jax.pipeline.run import Run
+from dcmu_jax.reporting.certificate import certificate_sentences
+from dcmu_jax.service import Workspace
+
+
+@pytest.fixture(scope="module")
+def made(toy_run, tmp_path_factory):
+    """A workspace where the image of id A is that of B, of a test and of a remembrance sample."""
+    splits = toy_run.splits
+    config = dataclasses.replace(
+        CONFIG, dataset="synthetic:classes=3,per_class=12,size=8,channels=1"
+    )
+    images, test = splits.train.images.copy(), splits.test.images.copy()
+    remembered = stages.remembrance_of(config, config.preset, splits)
+    at = splits.test.positions(remembered.ids)[0]
+    other = np.flatnonzero(~np.isin(splits.test.ids, remembered.ids))[0]
+    images[1] = images[0]
+    test[at] = test[other] = images[0]
+    splits = Splits(
+        splits.name,
+        dataclasses.replace(splits.train, images=images),
+        dataclasses.replace(splits.test, images=test),
+        splits.class_names,
+    )
+    folder = tmp_path_factory.mktemp("copies")
+    run = Run.create(folder / "run", config, splits=splits)
+    Workspace.create(run, folder / "w", max_accuracy_loss=100)
+    tests = sorted(splits.test.ids[[at, other]].tolist())
+    return folder / "w", run, splits.train.ids[:2].tolist(), tests, int(remembered.ids[0])
+
+
+def test_copies_are_said_and_stay_where_nobody_asks_for_them(made, copied):
+    directory, _, (first, second), tests, remembered = made
+    workspace = Workspace(copied(directory))
+    answer = workspace.request(ids_text([first]))
+    expected = {"train": [second], "test": tests, "remembrance": [remembered]}
+    assert answer.copies.plain() == expected
+    said = answer.sentence()
+    assert f"have the same images and stay: {second}. Ask again with --with-copies" in said
+    assert "2 test sample(s) have the same images" in said
+    assert workspace.process() == [1]
+    certificate = workspace.certificate(1)
+    assert certificate["record"]["copies"] == expected
+    assert f"and stay: {second}." in " ".join(certificate_sentences(certificate))
+    assert second in workspace.version().train.ids
+
+
+def test_copies_go_with_it_where_they_are_asked_for(made, copied):
+    directory, _, (first, second), _, _ = made
+    workspace = Workspace(copied(directory))
+    answer = workspace.request(ids_text([first]), reference="r", with_copies=True)
+    assert answer.accepted.tolist() == sorted([first, second]) and answer.added == 1
+    assert "1 of them are copies under other ids" in answer.sentence()
+    again = workspace.request(ids_text([first]), reference="r", with_copies=True)
+    assert again.receipt == answer.receipt and len(again.pending) == 2
+    assert workspace.process() == [1]
+    record = workspace.certificate(1)["record"]
+    assert record["copies"]["train"] == [] and record["requests"][0]["copies_added"] == 1
+    assert workspace.verify().clean
+
+
+def test_a_request_without_copies_says_nothing_of_them(copied, fresh, ids):
+    workspace = Workspace(copied(fresh))
+    answer = workspace.request(ids_text(ids[:2]), with_copies=True)
+    assert not answer.copies and answer.added == 0
+    assert answer.sentence() == f"2 accepted; receipt {answer.receipt}"
+
+
+def test_a_request_is_taken_where_the_images_cannot_be_read(copied, fresh, ids):
+    directory = copied(fresh)
+    (directory / "versions" / "0000" / "train.npz").write_bytes(b"")
+    assert Workspace(directory).request(ids_text(ids[:2])).copies is None
+
+
+def test_no_remembrance_sample_is_a_forgotten_image(made, monkeypatch):
+    _, run, (first, _), _, remembered = made
+    given = []
+
+    def method(self, task, hooks):
+        given.append(task.prepared.remembrance.ids.tolist())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dcmu_jax.unlearning.modular.ModularUnlearning.__call__", method)
+    for text in (ids_text([first]), "ids:5"):
+        with pytest.raises(KeyboardInterrupt):
+            run.unlearn(run.request(text))
+    assert remembered not in given[0] and remembered in given[1]
+
+
+def test_a_run_says_it_too(made):
+    _, run, (first, second), tests, remembered = made
+    found = run.copies(run.request(ids_text([first]))).plain()
+    assert found == {"train": [second], "test": tests, "remembrance": [remembered]}
+
+
+def test_forgetting_prints_accuracies_before_and_after(toy_run, capsys):
+    assert main(["forget", str(toy_run.directory), "--forget", "ids:0,1", "--quiet"]) == 0
+    out = capsys.readouterr().out
+    assert "Accuracy on retained samples" in out and "% before" in out and "% after." in out
