@@ -45,7 +45,7 @@ def test_copies_are_said_and_stay_where_nobody_asks_for_them(made, copied):
     workspace = Workspace(copied(directory))
     answer = workspace.request(ids_text([first]))
     expected = {"train": [second], "test": tests, "remembrance": [remembered]}
-    assert answer.copies.plain() == expected
+    assert answer.copies is not None and answer.copies.plain() == expected
     said = answer.sentence()
     assert f"have the same images and stay: {second}. Ask again with --with-copies" in said
     assert "2 test sample(s) have the same images" in said

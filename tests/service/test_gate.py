@@ -53,7 +53,7 @@ def test_a_network_that_is_no_number_is_never_published(asked, ids):
         workspace.process(settings=_settings(workspace, 3e38), accept_accuracy_loss=100)
     status = workspace.status()
     assert (status.version, status.pending, status.interrupted) == (0, 3, None)
-    assert "diverged" in status.refused and workspace.network().fingerprint() == before
+    assert "diverged" in str(status.refused) and workspace.network().fingerprint() == before
     assert _kinds(asked)[-2:] == ["begin", "refuse"]
     assert workspace.verify().clean and not workspace.verify().notes
     assert workspace.process() == [1]  # with its own settings
