@@ -278,6 +278,8 @@ def _purge(args: _Work, console: Console) -> None:
     """Remove forgotten images and all that was made of them from the workspace."""
     workspace = Workspace(args.directory)
     version = workspace.purge(_hooks(args.quiet))
+    for note in workspace.status().notes:
+        _say(console, f"Note: {note}")
     left = workspace.remains()
     where = ", ".join([*left.files, *left.made_of_them])
     if version is not None:

@@ -1,12 +1,15 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and what is left of those that did not."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
+import re
+import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +17,104 @@ import numpy as np
 
 from dcmu_jax.errors import InputError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
+
+def aside_of(path: Path) -> Path:
+    """Where this thread writes a file or fills a folder that will be ``path``."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+
+
+def left_aside(path: Path) -> list[Path]:
+    """What lies beside ``path`` under a name of ``aside_of`` and nobody works on any more.
+
+    Of a folder the lock says so (``held``), of a file the number of the process.
+    """
+    path = path.absolute()
+    name = re.compile(rf"\.{re.escape(path.name)}\.([0-9]{{1,10}})(?:\.([0-9]{{1,20}}))?(\.part)?")
+    found = []
+    for other in sorted(path.parent.iterdir()) if path.parent.is_dir() else ():
+        match = name.fullmatch(other.name)
+        if match and not other.is_symlink():
+            gone = _is_free(other) if other.is_dir() else _has_gone(int(match[1]), match[2])
+            found += [other] if gone and (other.is_dir() or match[3]) else []
+    return found
+
+
+def _has_gone(process: int, thread: str | None) -> bool:
+    if process == os.getpid():
+        return str(thread) not in {str(alive.ident) for alive in threading.enumerate()}
+    if os.name != "posix":
+        return False  # to look would end it
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, OverflowError):
+        return False
+    return False
+
+
+def _is_free(folder: Path) -> bool:
+    try:
+        with held(folder):
+            return fcntl is not None
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder, which the system lets go when this process ends.
+
+    Raises:
+        OSError: another holds it, or there is no such folder.
+    """
+    if fcntl is None:  # Windows
+        yield
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def remove_left_aside(path: Path, names: Iterable[str]) -> None:
+    """Remove the folders that were meant to be ``path`` and were left by processes that died.
+
+    Args:
+        path: of the folder that is to be made.
+        names: that can lie in one; where anything else does, it stays, and a warning says so.
+    """
+    log = logging.getLogger("dcmu_jax")
+    for left in left_aside(path):
+        inside = {other.name for other in left.iterdir()} if left.is_dir() else {""}
+        strange = [name for name in inside if name not in names and not name.endswith(".part")]
+        if strange:
+            log.warning("%s may be left of interrupted work. Remove it if so.", left)
+        else:
+            shutil.rmtree(left, ignore_errors=True)
+            log.warning("%s was left of interrupted work and is removed.", left)
+
 
 @contextlib.contextmanager
 def written_aside(path: Path | str) -> Iterator[Path]:
     """A path to write to in place of ``path``; renamed to it when the block ends well.
 
     Folders above ``path`` are made. When the block raises, the file aside is removed and whatever
-    was at ``path`` stays as it was.
+    was at ``path`` stays as it was. So are files that processes left which were killed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+    for left in left_aside(path):
+        if not left.is_dir():
+            left.unlink(missing_ok=True)
+    aside = aside_of(path)
     try:
         yield aside
         os.replace(aside, path)

@@ -8,9 +8,7 @@ import functools
 import hashlib
 import json
 import math
-import os
 import shutil
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +23,7 @@ from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.requests import ForgetRequest, parse_request
 from dcmu_jax.data.sources import load
 from dcmu_jax.errors import InputError
-from dcmu_jax.files import json_text, write_json
+from dcmu_jax.files import aside_of, held, json_text, remove_left_aside, write_json
 from dcmu_jax.locks import locked_again
 from dcmu_jax.metrics.measurement import Trajectory
 from dcmu_jax.pipeline import stages
@@ -170,12 +168,15 @@ class Run:
 
     def _make_directory(self) -> None:
         directory = self.directory
-        aside = directory.with_name(f".{directory.name}.{os.getpid()}.{threading.get_ident()}")
+        aside = aside_of(directory)
         try:
-            aside.mkdir(parents=True)
-            (aside / "config.json").write_text(to_json(self.config) + "\n", encoding="utf-8")
-            write_json(aside / "data.json", {"fingerprint": self._data_fingerprint()})
-            aside.rename(directory)
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            remove_left_aside(directory, ("config.json", "data.json", "environment.json"))
+            aside.mkdir()
+            with held(aside):
+                (aside / "config.json").write_text(to_json(self.config) + "\n", encoding="utf-8")
+                write_json(aside / "data.json", {"fingerprint": self._data_fingerprint()})
+                aside.rename(directory)
         except OSError as error:
             if aside.is_dir():
                 self._check_new(directory)  # another process was quicker

@@ -2,71 +2,119 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import os
 import shutil
+import signal
+import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from dcmu_jax.errors import InputError
+from dcmu_jax.files import aside_of, held, remove_left_aside
 from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.service import work
-from dcmu_jax.service.contents import VERSIONS, write_fixed, write_version
+from dcmu_jax.service.contents import FIXED, VERSIONS, write_fixed, write_version
 from dcmu_jax.service.disk import Disk, storage_errors
 from dcmu_jax.service.gate import check_points
-from dcmu_jax.service.ledger import Published, append, create_ledger, now
+from dcmu_jax.service.ledger import HEAD, LEDGER, Published, append, create_ledger, now
 from dcmu_jax.service.manifest import Manifest
+from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.unlearning.task import Prepared
 
 LEDGER_LOCK, WORK_LOCK = "ledger.lock", "work.lock"
+TOP = (*FIXED, LEDGER, HEAD, LEDGER_LOCK, WORK_LOCK, VERSIONS)
+"""What a new workspace holds."""
 
 
 def create(run: Run, directory: Path, disk: Disk, max_accuracy_loss: float | int) -> None:
     """Make a workspace of a run, all of it at once; see ``Workspace.create``."""
     check_points("max_accuracy_loss", max_accuracy_loss)
-    if directory.exists():
+    if os.path.lexists(directory):
         raise InputError(
             f"The workspace {str(directory)!r} exists already",
             "a directory that is not there yet",
             "Choose another --out",
         )
     original, prepared = run.train(), run.prepare()
-    aside = directory.with_name(f".{directory.name}.{os.getpid()}.part")
-    with storage_errors(f"The workspace {str(directory)!r} cannot be made", "Choose another"):
-        try:
-            directory.parent.mkdir(parents=True, exist_ok=True)
-            disk.make_folder(aside)
-            disk.make_folder(aside / VERSIONS)
-            for name in (LEDGER_LOCK, WORK_LOCK):
-                disk.create(aside / name, b"")
-            files = write_fixed(disk, aside, run.config, run.splits)
-            ledger = create_ledger(disk, aside, files, float(max_accuracy_loss))
-            manifest = Manifest(
-                version=0,
-                change="created",
-                previous="",
-                parameters="",
-                data=0,
-                features=0,
-                bank_seed=run.config.unlearning_seed,
-                files={},
-            )
-            hashed = write_version(
-                disk,
-                aside,
-                manifest,
-                network=original,
-                bank=prepared.bank,
-                record=record_of(run.config, 0, "created", run.config.seed)
-                | {"cost": {"bank_s": prepared.offline_s, "compile_s": prepared.compile_s}},
-                start=prepared.classifier,
-                train=run.splits.train,
-            )
-            append(disk, aside, ledger, publication(0, "created", hashed))
-            disk.publish(aside, directory)
-        except Exception:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
+    aside = aside_of(directory)
+    with storage_errors(f"The workspace {str(directory)!r} cannot be made", "Choose another --out"):
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        remove_left_aside(directory, TOP)
+        if os.path.lexists(aside):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(aside))
+        with _ended_in_order():
+            try:
+                disk.make_folder(aside)
+                with held(aside):
+                    _fill(run, original, prepared, aside, disk, float(max_accuracy_loss))
+                    disk.publish(aside, directory)
+            except BaseException:  # Ctrl-C, too: it holds images
+                shutil.rmtree(aside, ignore_errors=True)
+                raise
+
+
+@contextlib.contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Let signals that would end the process where it stands raise ``SystemExit`` instead."""
+
+    def end(number: int, _: Any) -> None:
+        sys.exit(128 + number)
+
+    names = [name for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [getattr(signal, name) for name in names]
+    main = threading.current_thread() is threading.main_thread()
+    ours = [n for n in numbers if main and signal.getsignal(n) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _fill(
+    run: Run,
+    original: Classifier,
+    prepared: Prepared,
+    aside: Path,
+    disk: Disk,
+    max_accuracy_loss: float,
+) -> None:
+    """Write a workspace aside."""
+    disk.make_folder(aside / VERSIONS)
+    for name in (LEDGER_LOCK, WORK_LOCK):
+        disk.create(aside / name, b"")
+    files = write_fixed(disk, aside, run.config, run.splits)
+    ledger = create_ledger(disk, aside, files, max_accuracy_loss)
+    manifest = Manifest(
+        version=0,
+        change="created",
+        previous="",
+        parameters="",
+        data=0,
+        features=0,
+        bank_seed=run.config.unlearning_seed,
+        files={},
+    )
+    hashed = write_version(
+        disk,
+        aside,
+        manifest,
+        network=original,
+        bank=prepared.bank,
+        record=record_of(run.config, 0, "created", run.config.seed)
+        | {"cost": {"bank_s": prepared.offline_s, "compile_s": prepared.compile_s}},
+        start=prepared.classifier,
+        train=run.splits.train,
+    )
+    append(disk, aside, ledger, publication(0, "created", hashed))
 
 
 def record_of(config: RunConfig, version: int, change: str, seed: int) -> dict[str, Any]:

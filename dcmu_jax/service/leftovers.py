@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 from dcmu_jax.errors import InputError
+from dcmu_jax.files import left_aside
 from dcmu_jax.service.certificate import AUDITS
 from dcmu_jax.service.contents import (
-    FIXED,
     KEPT,
     VERSIONS,
     part_of,
@@ -16,14 +16,12 @@ from dcmu_jax.service.contents import (
     read_record,
     version_folder,
 )
-from dcmu_jax.service.creating import LEDGER_LOCK, WORK_LOCK, publication
+from dcmu_jax.service.creating import TOP, publication
 from dcmu_jax.service.disk import Disk, aside_of
 from dcmu_jax.service.entries import read_plain
 from dcmu_jax.service.history import History
 from dcmu_jax.service.ledger import HEAD, LEDGER, Published
 from dcmu_jax.service.manifest import MANIFEST, Manifest, decode, differences, hash_file
-
-_TOP = {*FIXED, LEDGER, HEAD, LEDGER_LOCK, WORK_LOCK, VERSIONS, AUDITS}
 
 
 def unpublished(directory: Path, history: History) -> Manifest | None:
@@ -127,7 +125,7 @@ def notes_of(directory: Path, history: History) -> list[str]:
     audits = {directory / AUDITS / f"{entry.version:04d}.json" for entry in history.versions}
     unfinished |= {aside_of(path) for path in audits}
     unfinished |= {path for path in audits if int(path.stem) not in history.audits}
-    ours = {directory / name for name in _TOP} | published | audits
+    ours = {directory / name for name in (*TOP, AUDITS)} | published | audits
     notes = []
     for folder in (directory, directory / VERSIONS, directory / AUDITS):
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -136,4 +134,9 @@ def notes_of(directory: Path, history: History) -> list[str]:
                 notes.append(f"{name} is of work that was interrupted, or that goes on now")
             elif path not in ours:
                 notes.append(f"{name} is not of the service: it stays, and no purge reaches it")
+    for path in left_aside(directory):
+        notes.append(
+            f"{path.name}, beside the workspace, is left of an interrupted dcmu workspace and may "
+            "hold copies of images: remove it"
+        )
     return notes
