@@ -23,6 +23,7 @@ from dcmu_jax.reporting.certificate import (
 )
 from dcmu_jax.reporting.progress import training_progress
 from dcmu_jax.service.contents import CONFIG
+from dcmu_jax.service.entries import read_plain
 from dcmu_jax.service.gate import BatchSettings, NotPublished, settings_of
 from dcmu_jax.service.ledger import MAX_ACCURACY_LOSS
 from dcmu_jax.service.verification import verify
@@ -111,7 +112,7 @@ def process_defaults(argv: Sequence[str], preset: str | None) -> ProcessCommand:
     config = RunConfig()
     for path in (Path(argument) / CONFIG for argument in argv if not argument.startswith("-")):
         with contextlib.suppress(OSError, InputError):  # Workspace says what is wrong with it
-            config = from_json(path.read_bytes().decode(errors="replace"), str(path))
+            config = from_json(read_plain(path).decode(errors="replace"), str(path))
             break
     chosen = settings_of(config, preset)
     command = ProcessCommand(

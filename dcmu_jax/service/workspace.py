@@ -192,7 +192,10 @@ class Workspace:
                 yield [found.version] if found else []
 
     def _settled(self) -> Ledger:
-        return settle(self._disk, self.directory, read_ledger(self.directory))
+        """The ledger, to be added to; or nothing is changed, if the versions are not its own."""
+        ledger = read_ledger(self.directory)
+        unpublished(self.directory, replay(ledger))
+        return settle(self._disk, self.directory, ledger)
 
     def history(self) -> History:
         """What the ledger amounts to now."""
@@ -225,7 +228,6 @@ class Workspace:
         """
         check_reference(reference)
         with self._writing("The request was not acknowledged"):
-            unpublished(self.directory, replay(read_ledger(self.directory)))
             history = replay(self._settled())
             terms = read_terms(text, self.fixed.known)
             line = line_of(history, terms, reference)
@@ -273,7 +275,7 @@ class Workspace:
         """Set how much test accuracy a batch may cost from here on; the ledger records it."""
         check_points("max_accuracy_loss", points)
         with self._writing("The limit was not changed"):
-            history = replay(settle(self._disk, self.directory, read_ledger(self.directory)))
+            history = replay(self._settled())
             entry = Limited(max_accuracy_loss=float(points), previous="", time=now())
             if history.max_accuracy_loss != points:
                 self._append(history, entry)
@@ -350,8 +352,7 @@ class Workspace:
     ) -> NoReturn:
         """Record that a batch is not published, and raise the error for it."""
         with self._writing("The refusal was not recorded", "Make room and start again"):
-            ledger = settle(self._disk, self.directory, read_ledger(self.directory))
-            history = replay(ledger)
+            history = replay(self._settled())
             entry = Refused(
                 version=batch.version,
                 reason=reason,

@@ -7,6 +7,7 @@ import socket
 import pytest
 from service.toy import bytes_of, ids_text
 
+from dcmu_jax.cli import main
 from dcmu_jax.errors import InputError
 from dcmu_jax.service import Workspace
 from dcmu_jax.service.disk import Disk
@@ -106,6 +107,14 @@ def test_a_dangling_link_makes_no_file(w, tmp_path):
 def test_a_pipe_makes_nobody_wait(w, name):
     os.mkfifo(_replace(w / name))
     _refused(w, "is a named pipe")
+
+
+@pytest.mark.parametrize("name", ["config.json", "ledger.head"])
+def test_a_pipe_makes_no_command_wait(w, name, capsys):
+    os.mkfifo(_replace(w / name))
+    for command in ("status", "verify", "process", "purge", "gate"):
+        assert main([command, str(w), *(["3"] if command == "gate" else [])]) == 2
+        assert "is a named pipe" in capsys.readouterr().err
 
 
 def test_a_socket(w, monkeypatch):

@@ -98,6 +98,7 @@ def test_a_ledger_that_was_put_back_is_a_problem_and_nothing_is_removed(lives, i
             lambda: Workspace(w).status(),
             lambda: Workspace(w).request(ids_text(ids[7:8])),
             lambda: Workspace(w).audit(oracles=4),
+            lambda: Workspace(w).set_max_accuracy_loss(7),
         ):
             with pytest.raises(InputError, match=r"The ledger does not know versions/000\d"):
                 act()
