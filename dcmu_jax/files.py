@@ -38,9 +38,12 @@ def left_aside(path: Path) -> list[Path]:
     found = []
     for other in sorted(path.parent.iterdir()) if path.parent.is_dir() else ():
         match = name.fullmatch(other.name)
-        if match and not other.is_symlink():
-            gone = _is_free(other) if other.is_dir() else _has_gone(int(match[1]), match[2])
-            found += [other] if gone and (other.is_dir() or match[3]) else []
+        if not match or other.is_symlink():
+            continue
+        process, folder = int(match[1]), other.is_dir()
+        gone = (folder and process != os.getpid()) or _has_gone(process, match[2])
+        if gone and (_is_free(other) if folder else match[3]):
+            found.append(other)
     return found
 
 
