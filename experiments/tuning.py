@@ -13,7 +13,7 @@ is written to experiments/results/tuning_SCALE.json, from where experiments.tabl
 
 The number of trials is equal, other budgets are not. On all of the retain set some methods would
 cost several retrainings: fisher_forgetting looks at 100 samples of it, ntk_scrubbing and influence
-at 500 samples by 10 iterations at most. ``recommended`` was chosen from more trials than the rest.
+at 500 samples by 300 iterations at most. ``recommended`` was chosen from more trials than the rest.
 
 A cell is a file under --out and is not measured again, so the same command goes on where it was
 stopped. Workers take a method and a request at a time.
