@@ -14,8 +14,8 @@ Every method has had three trials to find its settings, on another original netw
 set and another class (experiments.tuning); where that has not run, it has the published ones. Other
 budgets are unequal: fisher_forgetting looks at 100 samples of what stays, ntk_scrubbing and
 influence at 500 samples by 300 iterations at most, and `recommended` had more trials. Each cell
-lies in a file of its own under --out and is not measured again. Writes the figures, gap against time of
-every method and ranks, and experiments/results/table1_SCALE.{csv,json}.
+lies in a file of its own under --out and is not measured again. Writes the figures, gap against
+time of every method and ranks, and experiments/results/table1_SCALE.{csv,json}.
 RBE is shown beside the gap, never alone: see dcmu_jax.metrics.rbe.
 """
 
