@@ -238,12 +238,12 @@ def _forget(args: _Forget, console: Console) -> None:
         raise unknown_name("method of this run", args.method, run.methods)
     request = run.request(args.forget or run.config.forget)
     _say_copies(run, request, console)
-    served = run.unlearn(request, args.method).unlearned
+    found = run.unlearn(request, args.method)
+    served = found.unlearned
     _say(
         console,
         f"{len(request.ids)} samples forgotten in {served.online_s:.2f} s, trained on "
-        f"{served.reduction:.3f} of the retain set; new model in "
-        f"{run.request_directory(request) / (args.method or run.config.preset) / 'network'}",
+        f"{served.reduction:.3f} of the retain set; new model in {found.directory / 'network'}",
     )
     before, after = (
         stages.accuracies_of(run.config, network, run.splits, request)

@@ -36,6 +36,7 @@ from dcmu_jax.files import json_text
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import NetworkOptions, RunConfig
 from dcmu_jax.pipeline.run import Run
+from dcmu_jax.pipeline.store import hash_of, plain
 from dcmu_jax.reading import read_json
 from dcmu_jax.reporting import style
 from dcmu_jax.service import Workspace
@@ -91,7 +92,10 @@ def _config(options: Options, seed: int) -> RunConfig:
 def measure_seed(options: Options, seed: int) -> dict[str, Any]:
     """The rows of one seed, and its audit."""
     name = Path(options.dataset.split(":")[-1]).stem
-    folder = options.out / f"{name}-{options.model}-{options.method}-seed{seed}"
+    # More seeds, or another place, change nothing that is in a folder.
+    shared = dataclasses.replace(options, seeds=(), out=Path())
+    of_all = hash_of(plain({"options": str(shared), "run": _config(options, seed)}))[:8]
+    folder = options.out / f"{name}-{options.model}-{options.method}-seed{seed}-{of_all}"
     finished = folder / "rows.json"
     if finished.exists():
         return read_json(finished, "a measured cell", "Delete it and run again")

@@ -25,11 +25,10 @@ import numpy as np
 import tyro
 from matplotlib.figure import Figure
 
-from dcmu_jax.files import write_json
 from dcmu_jax.metrics.overfitting import overfitting_metric
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import PRESETS
-from dcmu_jax.reading import read_json
+from dcmu_jax.pipeline.store import digest
 from dcmu_jax.reporting import style
 from dcmu_jax.reporting.pareto import title
 from dcmu_jax.unlearning.task import Hooks
@@ -103,23 +102,25 @@ class Looking:
 
 def look(bench: Bench, text: str, method: str, epochs: int) -> list[dict]:
     """The rows of one method on one original, measured if they are not there yet."""
-    name = f"{text.replace(':', '-')}--{method}--{epochs}.json"
-    path = bench.folder / "metrics_over_epochs" / name
-    if path.exists():
-        return read_json(path, "a measured cell", "Delete it and run again")
-    looking = Looking(bench, text, method, epochs)
     run = bench.run
-    stages.unlearn(
-        method,
-        bench.config,
-        run.train(),
-        run.splits,
-        looking.request,
-        prepared=run.prepare(method) if method in PRESETS else None,
-        hooks=Hooks(observe=looking),
-    )
-    write_json(path, looking.rows)
-    return looking.rows
+    request = run.request(text)
+
+    def measure() -> list[dict]:
+        looking = Looking(bench, text, method, epochs)
+        stages.unlearn(
+            method,
+            bench.config,
+            run.train(),
+            run.splits,
+            looking.request,
+            prepared=run.prepare(method) if method in PRESETS else None,
+            hooks=Hooks(observe=looking),
+        )
+        return looking.rows
+
+    made_of = {"ids": digest(request.ids), "epochs": epochs, **bench.of_method(method, request)}
+    name = f"{request.slug}--{method}--{epochs}"
+    return bench.once("metrics_over_epochs", name, made_of, measure)
 
 
 def over_seeds(rows: list[dict]) -> dict[str, dict[str, dict[str, float]]]:

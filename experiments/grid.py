@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +21,14 @@ from dcmu_jax.files import write_json
 from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.scores import nomus, with_scores, zero_retrain_forgetting
 from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import PRESETS, MethodOptions, NetworkOptions, RunConfig
+from dcmu_jax.pipeline.config import PRESETS, MethodOptions, NetworkOptions, RunConfig, to_json
 from dcmu_jax.pipeline.run import Run
+from dcmu_jax.pipeline.store import digest, hash_of, plain
 from dcmu_jax.reading import read_json
-from dcmu_jax.training.checkpoints import save_classifier
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.keys import named_seed
 from dcmu_jax.training.population import member
+from dcmu_jax.unlearning.registry import METHODS
 from dcmu_jax.unlearning.task import Hooks, Prepared, Training, train_together
 
 AGAIN = "retrain_again"
@@ -60,7 +61,8 @@ class Group:
     def name(self) -> str:
         """Name of the group's folder."""
         data = Path(self.dataset.split(":")[-1]).stem
-        return f"{data}-{self.model}-{self.width:g}-{self.epochs}-seed{self.seed}"
+        of_all = hash_of(json.loads(to_json(self.config())))[:8]
+        return f"{data}-{self.model}-{self.width:g}-{self.epochs}-seed{self.seed}-{of_all}"
 
     def config(self) -> RunConfig:
         """The settings of the group's run."""
@@ -96,7 +98,7 @@ def train_originals_together(groups: Sequence[Group], out: Path, chunk: int | No
     alike: dict[Group, list[Run]] = {}
     for group in groups:
         run = Bench(group, out).run
-        if not (run.directory / "original").is_dir():
+        if not run.has_original():
             alike.setdefault(dataclasses.replace(group, seed=0), []).append(run)
     for runs in alike.values():
         train, training = runs[0].splits.train, runs[0].config.training
@@ -109,8 +111,7 @@ def train_originals_together(groups: Sequence[Group], out: Path, chunk: int | No
             chunk=chunk,
         ).classifiers
         for number, run in enumerate(runs):
-            save_classifier(run.directory / "original", member(networks, number))
-            run.log(stage="train", together=len(runs))
+            run.adopt(member(networks, number))
 
 
 class Bench:
@@ -118,12 +119,8 @@ class Bench:
 
     def __init__(self, group: Group, out: Path):
         self.group, self.folder = group, out / group.name
-        run = self.folder / "run"
-        config = group.config()
-        # A run that was interrupted before its first file was whole begins again.
-        opened = (run / "config.json").exists()
-        self.run = Run.open(run) if opened else Run.create(run, config)
-        self.config = config
+        self.config = group.config()
+        self.run = Run.create_or_open(self.folder / "run", self.config)
         self._prepared: dict[Any, Prepared] = {}
         self.usable = self.run.usable_tests()
 
@@ -133,9 +130,37 @@ class Bench:
         samples = remembrance_samples(test, first_per_class, method="first", seed=0)
         self.usable = self.usable & ~np.isin(test.ids, samples.ids)
 
-    def path(self, request: str, name: str) -> Path:
-        """The file of a cell."""
-        return self.folder / "cells" / f"{request.replace(':', '-')}--{name}.json"
+    def once(
+        self, kind: str, name: str, made_of: Mapping[str, Any], measure: Callable[[], Any]
+    ) -> Any:
+        """What ``measure`` gives as JSON has it, measured if it is not there yet.
+
+        Args:
+            kind: the folder.
+            name: begins the name of the file; the hash of all that determines it ends it.
+            made_of: what determines it beside the original, the data and the evaluated samples.
+            measure: called at most once.
+        """
+        known = {
+            **made_of,
+            "original": self.run.train().fingerprint(),
+            "training": self.config.training,
+            "unlearning_seed": self.config.unlearning_seed,
+            "usable": digest(self.usable),
+            "data": self.run.data,
+        }
+        path = self.folder / kind / f"{name}-{hash_of(plain(known))[:16]}.json"
+        if not path.exists():
+            write_json(path, measure())
+        return read_json(path, "a measured cell", "Delete it and run again")
+
+    def of_method(self, name: str, request: ForgetRequest) -> dict[str, Any]:
+        """What determines how a method serves a request: all of its settings."""
+        if name not in METHODS and name not in PRESETS:
+            return {"name": name}
+        method = stages.serving_method(name, self.config, self.run.splits, request)
+        options = stages.method_options(self.config, name) if name in PRESETS else None
+        return {"name": name, "method": method, "options": options}
 
     def cell(
         self,
@@ -155,19 +180,22 @@ class Bench:
             options: of modular unlearning, for a variant that is no preset.
             method: where the name is not that of the method.
         """
-        path = self.path(request, name)
-        if path.exists():
-            found = read_json(path, "a measured cell", "Delete it and run again")
-            if found["settings"] == json.dumps(dict(settings or {})):
-                return found
-        row = self._measure(
-            self.run.request(request), method or name, dict(settings or {}), options
-        )
-        row["method"] = name
-        row = {**dataclasses.asdict(self.group), "request": request, **row}
-        row["dataset"] = Path(self.group.dataset.split(":")[-1]).stem
-        write_json(path, row)
-        return row
+        asked, given = self.run.request(request), dict(settings or {})
+
+        def measure() -> dict[str, Any]:
+            row = self._measure(asked, method or name, given, options) | {"method": name}
+            row = {**dataclasses.asdict(self.group), "request": request, **row}
+            return row | {"dataset": Path(self.group.dataset.split(":")[-1]).stem}
+
+        made_of = {
+            "row": name,
+            "request": request,
+            "ids": digest(asked.ids),
+            "settings": given,
+            "variant": options,
+            **self.of_method(method or name, asked),
+        }
+        return self.once("cells", f"{asked.slug}--{name}", made_of, measure)
 
     def _measure(
         self,

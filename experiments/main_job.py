@@ -17,13 +17,15 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import json
 import sys
 from pathlib import Path
 
 import tyro
 
-from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.config import RunConfig, to_json
 from dcmu_jax.pipeline.run import Run
+from dcmu_jax.pipeline.store import hash_of
 from dcmu_jax.reporting.comparison import compare
 from dcmu_jax.reporting.progress import training_progress
 from experiments.benchmarks.record import RESULTS, write_result
@@ -88,9 +90,9 @@ def run_cell(settings: Settings, seed: int, text: str) -> list[dict]:
         forget_seed=seed,
         unlearning_seed=seed + 100,
     )
-    directory = settings.out / f"{settings.model}-seed{seed}"
-    start = Run.open if directory.exists() else lambda path, **kw: Run.create(path, config, **kw)
-    run = start(directory, progress=training_progress)
+    of_all = hash_of(json.loads(to_json(config)))[:8]
+    directory = settings.out / f"{settings.model}-seed{seed}-{of_all}"
+    run = Run.create_or_open(directory, config, progress=training_progress)
     rows = []
     measurements = compare(run, run.request(text)).measurements
     reference = next(m for m in measurements if m.method == "retrain")

@@ -45,6 +45,7 @@ from dcmu_jax.data.sources import load
 from dcmu_jax.models.partition import apply_parts
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import PRESETS, NetworkOptions, RunConfig
+from dcmu_jax.pipeline.store import hash_of, plain
 from dcmu_jax.reporting import style
 from dcmu_jax.reporting.pareto import title
 from dcmu_jax.training.classifier import fresh_classifier
@@ -171,7 +172,12 @@ def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     splits = load(options.dataset)
     request = parse_request(options.forget, splits.train, 0)
-    name = f"{splits.name}-{options.model}-{options.width:g}-{request.slug}"
+    config = config_of(options, 0)
+    made_of = {
+        name: stages.serving_method(name, config, splits, request) for name in options.methods
+    }
+    of_all = hash_of(plain({"run": config, "methods": made_of}))[:8]
+    name = f"{splits.name}-{options.model}-{options.width:g}-{request.slug}-{of_all}"
     rearing = Rearing(
         model=stages.build_model(options.model, splits, NetworkOptions(width=options.width)),
         splits=splits,

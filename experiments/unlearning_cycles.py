@@ -25,12 +25,10 @@ import tyro
 from matplotlib.figure import Figure
 
 from dcmu_jax.data.requests import ForgetRequest
-from dcmu_jax.files import write_json
 from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.scores import with_scores
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import PRESETS
-from dcmu_jax.reading import read_json
 from dcmu_jax.reporting import style
 from dcmu_jax.reporting.pareto import title
 from dcmu_jax.unlearning.registry import build_method
@@ -80,16 +78,28 @@ def slices(ids: np.ndarray, cycles: int, share: float, seed: int) -> list[np.nda
 
 def chain(options: Options, bench: Bench, name: str) -> list[dict]:
     """What one method makes of every cycle, measured if it is not there yet."""
+    method: Method = (
+        stages.method_options(bench.config, name).online if name in PRESETS else build_method(name)
+    )
     kind = "restarted" if options.restart else "successive"
-    path = bench.folder / "chains" / f"{kind}-{options.cycles}-{options.share:g}-{name}.json"
-    if path.exists():
-        return read_json(path, "a measured cell", "Delete it and run again")
+    made_of = {
+        "name": name,
+        "method": method,
+        "options": stages.method_options(bench.config, name) if name in PRESETS else None,
+        "kind": kind,
+        "cycles": options.cycles,
+        "share": options.share,
+        "seed": bench.config.seed,
+    }
+    return bench.once(
+        "chains", f"{kind}-{name}", made_of, lambda: _chain(options, bench, name, method)
+    )
+
+
+def _chain(options: Options, bench: Bench, name: str, method: Method) -> list[dict]:
     run, config = bench.run, bench.config
     train, network = run.splits.train, run.train()
     prepared = run.prepare(name) if name in PRESETS else None
-    method: Method = (
-        stages.method_options(config, name).online if name in PRESETS else build_method(name)
-    )
     rows, seconds, gone = [], 0.0, np.empty(0, np.int64)
     parts = slices(train.ids, options.cycles, options.share, config.seed)
     for cycle, ids in enumerate(parts, 1):
@@ -122,7 +132,6 @@ def chain(options: Options, bench: Bench, name: str) -> list[dict]:
         row = {"cycle": cycle, "forgotten": len(gone), **dataclasses.asdict(measurement)}
         rows.append(row | {"cumulative_s": seconds})
         print(config.seed, cycle, name, f"FA {row['forget_accuracy']:.1f}", flush=True)
-    write_json(path, rows)
     return rows
 
 

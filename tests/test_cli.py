@@ -309,18 +309,23 @@ def test_bad_input_to_a_saved_run(saved, capsys, kind):
     assert sorted(str(path) for path in saved.rglob("*")) == before
 
 
-def test_a_checkpoint_of_another_model(saved, capsys):
+def test_edited_settings_make_the_stages_anew_and_lose_none(saved, capsys):
     file = saved / "config.json"
     whole = file.read_text()
     settings = json.loads(whole)
-    settings["network"]["width"] = 0.1
+    first = Run.open(saved).train().fingerprint()
+    before = {p: p.stat().st_mtime_ns for p in (saved / "original").rglob("*") if p.is_file()}
+    settings["seed"] = 5
     file.write_text(json.dumps(settings))
     try:
-        _refused(capsys, r"is of another model", "prepare", saved, "--quiet")
+        assert _dcmu("train", "--resume", "--out", saved, "--quiet") == 0
+        other = Run.open(saved).train().fingerprint()
         file.write_text(whole[:50])
         _refused(capsys, r"cannot be read as the settings of a run", "prepare", saved)
     finally:
         file.write_text(whole)
+    assert other != first and Run.open(saved).train().fingerprint() == first
+    assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 def test_commands_and_flags(capsys):

@@ -128,7 +128,7 @@ class CondensedModelBench:
             raise InputError(
                 f"{str(self.folder)!r} holds a condensed model with another {differs}",
                 "a folder of its own for each",
-                "Name another folder, or give the settings it was made with",
+                "Name another one with --out, or give the settings it was made with",
             )
 
     def _remembrance(self, per_class: int) -> Dataset:
@@ -295,10 +295,15 @@ class CondensedModelBench:
         """
         recipe.check()
         slug = f"{name}--{recipe.target}-{recipe.width:g}-{recipe.per_class}".replace(" ", "_")
-        path = self.folder / "rows" / f"{slug}.json"
-        found = _read(path, _Row)
-        if found is not None and found["recipe"] == repr(recipe):
-            return found
+        # Another recipe under the same name has a file of its own, and loses nobody's row.
+        of_recipe = hashlib.sha256(repr(recipe).encode()).hexdigest()[:16]
+        for each in (slug, f"{slug}-{of_recipe}"):
+            path = self.folder / "rows" / f"{each}.json"
+            found = _read(path, _Row)
+            if found is None:
+                break
+            if found["recipe"] == repr(recipe):
+                return found
         network, cost = self.network(recipe)
         row = {
             "row": name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import io
 from pathlib import Path
 from typing import Any
@@ -114,6 +115,15 @@ class CondensedBank:
             InputError: no such file, not such an archive, or arrays that do not fit together.
         """
         return cls._of(read_archive(path, _WHAT, _REMEDY), path)
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over every array and string: the identity of the bank."""
+        found = hashlib.sha256()
+        for name, value in dataclasses.asdict(self).items():
+            array = np.asarray(value)
+            found.update(f"{name} {array.dtype.str} {array.shape}".encode())
+            found.update(np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()
 
     def check(self, dataset: Dataset, classifier: Classifier | None = None) -> None:
         """Raise unless the bank was made from ``dataset`` (and, where given, ``classifier``).

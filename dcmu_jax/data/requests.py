@@ -20,6 +20,9 @@ from dcmu_jax.reading import parse_json, read_bytes, read_npy
 KINDS = ("random:FRACTION", "class:NUMBER", "ids:FILE", "ids:NUMBER,...")
 """The terms of a request, as they are shown to users; ``+`` joins them."""
 
+LONGEST_SLUG = 60
+"""What is longer is cut."""
+
 _NAMES = list(dict.fromkeys(kind.partition(":")[0] for kind in KINDS))
 _ALLOWED = f"{', '.join(KINDS)}, joined by +"
 
@@ -80,9 +83,12 @@ def parse_request(text: str, train: Dataset, seed: int) -> ForgetRequest:
         if not term:
             raise InputError(f"Forget request {text!r} is empty", _ALLOWED, "Say what must go")
         if kind == "random":
-            count += _count(value, len(train))
+            fraction = _fraction(value)
+            count += _count(fraction, len(train))
+            value = f"{fraction:g}"
         elif kind == "class":
             named = np.union1d(named, _ids_of_class(value, train))
+            value = str(int(value))
         elif kind == "ids":
             listed = _listed_ids(value)
             found = read_ids(value) if listed is None else listed
@@ -195,18 +201,27 @@ def _check_ids(ids: np.ndarray, name: str, train: Dataset) -> np.ndarray:
     return values.astype(np.int64)
 
 
-def _count(value: str, total: int) -> int:
+def _fraction(value: str) -> float:
+    """The number, in ASCII: digits of other scripts would be read, too, but not by everybody."""
     try:
+        if not re.fullmatch(r"[0-9A-Za-z.+-]+", value):
+            raise ValueError(value)
         fraction = float(value)
     except ValueError as error:
         raise InputError(
-            f"random:{value}", "a number strictly between 0 and 1", "Write random:0.1, say"
+            f"random:{value}",
+            "a number strictly between 0 and 1, in the digits 0 to 9",
+            "Write random:0.1, say",
         ) from error
     check_fraction("fraction of random", fraction)
+    return fraction
+
+
+def _count(fraction: float, total: int) -> int:
     count = int(fraction * total + 1e-9)  # 0.7 of 90 is 63, not 62.99999999999999
     if count == 0:
         raise InputError(
-            f"random:{value} of {total} samples is no sample",
+            f"random:{fraction:g} of {total} samples is no sample",
             f"a fraction of {1 / total:.3g} or more",
             "Raise the fraction",
         )
@@ -234,5 +249,5 @@ def _request(text: str, slug: str, ids: np.ndarray, train: Dataset) -> ForgetReq
         )
     leaves = np.unique(train.labels[~np.isin(train.ids, ids)])
     forgotten = np.setdiff1d(np.unique(train.labels), leaves).tolist()
-    slug = re.sub(r"[^A-Za-z0-9.+-]+", "-", slug)[:60]
+    slug = re.sub(r"[^A-Za-z0-9.+-]+", "-", slug)[:LONGEST_SLUG]
     return ForgetRequest(text, ids, tuple(forgotten), slug)

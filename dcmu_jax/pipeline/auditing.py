@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from dcmu_jax.attacks.audit import FEWEST_ORACLES, NetworkAudit, audit_networks
 from dcmu_jax.attacks.building import Rearing, measured, oracle_population, readings
@@ -16,6 +17,8 @@ from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.files import write_json
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.run import Run, one_at_a_time
+from dcmu_jax.pipeline.store import Stage, digest, find_stage, hash_of, making, plain
+from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.keys import named_seed
 
 
@@ -27,7 +30,7 @@ class RunAudit:
         audits: of the original, the retrained network, and every method.
         targets: the audited networks as a population.
         oracles: what they were held against.
-        directory: holds the oracles and audit.json.
+        directory: holds audit.json.
         traces: where a class was forgotten whole: by network, what is left of it in its features
             and how soon it comes back, see ``attacks.class_traces``. Else empty.
     """
@@ -51,7 +54,8 @@ def audit_run(
     """Audit the original and every method of a run on a request.
 
     Methods that have not served the request do so first. The oracles are trained as the retrained
-    network is, by other seeds, and kept in the request's folder: another audit finds them there.
+    network is, by other seeds, and kept in the request's folder: another audit finds them there
+    unless a setting has changed that they depend on.
     Where a class is forgotten whole, every network and oracle is probed for it and learns it again.
 
     Args:
@@ -73,12 +77,11 @@ def audit_run(
     networks = {"original": original} | {
         name: run.unlearn(request, name).unlearned.classifier for name in run.methods
     }
-    directory = run.request_directory(request) / f"audit-{oracles}"
     usable = run.usable_tests()
     read = None
     if request.forgotten_classes:
         read = traces_of(splits, request, original, usable=usable)
-    given = config.data.mean is not None or config.data.statistics == "given"
+    given = stages.statistics_of(config) == "given"
     rearing = Rearing(
         model=run.model,
         splits=splits,
@@ -87,7 +90,7 @@ def audit_run(
         normalisation=original.normalisation if given else None,
         group=min(oracles, 16),
         chunk=chunk,
-        folder=directory,
+        folder=_oracles_folder(run, request, oracles, networks),
         notify=notify,
         inspect=read,
     )
@@ -104,11 +107,56 @@ def audit_run(
     if read is not None:
         of_oracles = readings(rearing, "oracle", oracles)
         traces = {name: beside_oracles(read(n), of_oracles) for name, n in networks.items()}
-    write_json(
-        directory / "audit.json",
-        [plain_audit(audit, traces.get(audit.kind, {})) for audit in audits],
-    )
-    return RunAudit(audits, targets, population, directory, traces)
+    stage = audit_stage(run, request, oracles, networks)
+    if not stage.there:
+        with making(stage) as folder:
+            write_json(
+                folder / "audit.json",
+                [plain_audit(audit, traces.get(audit.kind, {})) for audit in audits],
+            )
+    return RunAudit(audits, targets, population, stage.path, traces)
+
+
+def audit_stage(
+    run: Run, request: ForgetRequest, oracles: int, networks: Mapping[str, Classifier]
+) -> Stage:
+    """Where an audit of these networks by so many oracles lies, if it was made.
+
+    Args:
+        run: the run.
+        request: what had to go.
+        oracles: how many.
+        networks: name -> network, the original among them.
+    """
+    made_of = _of_oracles(run, request, oracles, networks) | {
+        "networks": {name: network.fingerprint() for name, network in networks.items()},
+        "control": run.config.method.control,
+    }
+    return find_stage(run.request_directory(request), f"audit-{oracles}", made_of)
+
+
+def _of_oracles(
+    run: Run, request: ForgetRequest, oracles: int, networks: Mapping[str, Classifier]
+) -> dict[str, Any]:
+    return {
+        "oracles": oracles,
+        "original": networks["original"].fingerprint(),  # and its normalisation, and features
+        "statistics": stages.statistics_of(run.config),
+        "training": run.config.training,
+        "unlearning_seed": run.config.unlearning_seed,
+        "ids": digest(request.ids),
+        "usable_tests": digest(run.usable_tests()),
+        "data": run.data,
+    }
+
+
+def _oracles_folder(
+    run: Run, request: ForgetRequest, oracles: int, networks: Mapping[str, Classifier]
+) -> Path:
+    """Where the oracles are kept, group by group; other networks may be held against them later."""
+    made_of = _of_oracles(run, request, oracles, networks)
+    name = f"oracles-{oracles}-{hash_of(plain(made_of))[:16]}"
+    return run.request_directory(request) / name
 
 
 def plain_audit(audit: NetworkAudit, traces: Mapping[str, Trace] | None = None) -> dict:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import hashlib
 import json
 import math
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -27,14 +27,22 @@ from dcmu_jax.errors import InputError
 from dcmu_jax.files import aside_of, held, json_text, remove_left_aside, write_json
 from dcmu_jax.locks import locked_again
 from dcmu_jax.metrics.measurement import Trajectory
-from dcmu_jax.pipeline import stages
+from dcmu_jax.pipeline import facts, stages
 from dcmu_jax.pipeline.config import PRESETS, RunConfig, from_json, to_json
 from dcmu_jax.pipeline.saved import DATA, PREPARED, SERVED, DataNote
+from dcmu_jax.pipeline.store import (
+    Stage,
+    damaged,
+    find_stage,
+    is_there,
+    keep_request,
+    making,
+    request_folder,
+)
 from dcmu_jax.pipeline.trajectory import TrajectoryRecorder
 from dcmu_jax.reading import read_bytes
 from dcmu_jax.training.checkpoints import (
     FitCheckpoint,
-    identity_of,
     load_classifier,
     save_classifier,
 )
@@ -61,11 +69,6 @@ def _in_another_run():
     return during(place=" in a new run (another --out)")
 
 
-def _is_there(path: Path) -> bool:
-    """Whether process 0 finds a directory."""
-    return from_writer(lambda: b"yes" if os.path.isdir(path) else b"") == b"yes"
-
-
 def one_at_a_time(function: F) -> F:
     """A function whose first argument is a run, and which holds its directory (``working``)."""
 
@@ -79,16 +82,25 @@ def one_at_a_time(function: F) -> F:
 
 @dataclasses.dataclass(frozen=True)
 class Served:
-    """A request served by one method: the result and how it got there."""
+    """A request served by one method.
+
+    Attributes:
+        unlearned: the result.
+        trajectory: how it got there.
+        directory: where both lie; the network in the folder network.
+    """
 
     unlearned: Unlearned
     trajectory: Trajectory
+    directory: Path
 
 
 class Run:
     """One run directory: settings, the original, what was prepared, requests served.
 
-    Every stage returns what an earlier call left on disk if there is something; an interrupted
+    Every stage returns what an earlier call left on disk, if that was made of the same settings,
+    seeds, data and networks (``store``); else it is made, beside what is there. So after a change
+    of config.json nothing is reused that the change touches, and nothing is lost. An interrupted
     training resumes to the same bits. Of several processes, all make the same calls; process 0
     alone reads and writes the directory, and the others are told what it holds.
 
@@ -121,6 +133,7 @@ class Run:
                     "Name the preset that it shall follow",
                 )
         self.directory, self.config = directory, config
+        self._original: Classifier | None = None
         self._progress = progress if is_writer() else None
 
         def settle() -> bytes:
@@ -136,7 +149,7 @@ class Run:
             stages.given_normalisation(config, self.splits)
             stages.check_crop(config, self.splits)
             self.usable_tests()
-            return (to_json(config) + repr(self.model) + self._data_fingerprint()).encode()
+            return (to_json(config) + repr(self.model) + self._fingerprint).encode()
 
         check_same("settings or data", settle)
 
@@ -176,7 +189,7 @@ class Run:
             aside.mkdir()
             with held(aside):
                 (aside / "config.json").write_text(to_json(self.config) + "\n", encoding="utf-8")
-                write_json(aside / "data.json", {"fingerprint": self._data_fingerprint()})
+                write_json(aside / "data.json", {"fingerprint": self._fingerprint})
                 aside.rename(directory)
         except OSError as error:
             if aside.is_dir():
@@ -190,8 +203,14 @@ class Run:
             shutil.rmtree(aside, ignore_errors=True)
 
     @classmethod
-    def open(cls, directory: Path, **rest: Any) -> Run:
-        """A run that was created before, with the same data."""
+    def open(cls, directory: Path, *, devices: int | None = None, **rest: Any) -> Run:
+        """A run that was created before, with the same data.
+
+        Args:
+            directory: where it lies.
+            devices: how many share the work now; as it was created with if not given.
+            rest: as for ``Run``.
+        """
         check_platform()
         file = directory / "config.json"
 
@@ -204,8 +223,11 @@ class Run:
                 )
             return read_bytes(file, "the settings of a run", "Restore it, or start a new run")
 
-        run = cls(directory, from_json(from_writer(read), str(file)), **rest)
-        if DATA.read(directory / "data.json") != DataNote(fingerprint=run._data_fingerprint()):
+        config = from_json(from_writer(read), str(file))
+        if devices is not None:
+            config = dataclasses.replace(config, devices=devices)
+        run = cls(directory, config, **rest)
+        if DATA.read(directory / "data.json") != DataNote(fingerprint=run._fingerprint):
             raise InputError(
                 f"The data of {run.config.dataset!r} is not what the run {str(directory)!r} "
                 "was started with",
@@ -218,18 +240,19 @@ class Run:
     def create_or_open(cls, directory: Path, config: RunConfig, **rest: Any) -> Run:
         """A run that was created before with these settings, or a new one if there is none.
 
-        So one command both starts a run and goes on with it, as a scheduler needs it.
+        So one command both starts a run and goes on with it, as a scheduler needs it; with other
+        devices, if it has to.
 
         Raises:
             InputError: the run that is there has other settings; see ``create`` and ``open``.
         """
-        if not _is_there(directory):
+        if not is_there(directory):
             try:
                 return cls.create(directory, config, **rest)
             except InputError:
-                if not _is_there(directory):
+                if not is_there(directory):
                     raise
-        run = cls.open(directory, **rest)
+        run = cls.open(directory, devices=config.devices, **rest)
         saved, given = json.loads(to_json(run.config)), json.loads(to_json(config))
         other = [name for name in given if saved[name] != given[name]]
         if other:
@@ -240,8 +263,14 @@ class Run:
             )
         return run
 
-    def _data_fingerprint(self) -> str:
-        return self.splits.train.fingerprint() + self.splits.test.fingerprint()
+    @functools.cached_property
+    def data(self) -> facts.Data:
+        """The identity of the data."""
+        return facts.Data.of(self.splits)
+
+    @property
+    def _fingerprint(self) -> str:
+        return self.data.train + self.data.test
 
     @property
     def presets(self) -> tuple[str, ...]:
@@ -317,17 +346,33 @@ class Run:
         like = fresh_classifier(self.model, self.splits.train, 0)
         return load_classifier(path, self.model, like)
 
+    def _original_stage(self) -> Stage:
+        made_of = facts.of_original(self.config, self.model, self.data)
+        return find_stage(self.directory, "original", made_of)
+
+    def has_original(self) -> bool:
+        """Whether the original network is there, so that ``train`` trains nothing."""
+        return self._original_stage().there
+
     @one_at_a_time
     def train(self) -> Classifier:
         """The original network, trained if it is not there yet."""
-        path = self.directory / "original"
-        if _is_there(path):
-            return self._load(path)
+        if self._original is None:
+            self._original = self._found_or_trained()
+        return self._original
+
+    def _found_or_trained(self) -> Classifier:
+        stage = self._original_stage()
+        if stage.there:
+            return self._load(stage.path)
         checkpoint = FitCheckpoint(
-            self.directory / "original.unfinished",
+            self.directory / f"{stage.path.name}.unfinished",
             every=max(1, self.config.training.epochs // 6),
-            identity=identity_of(self.model, self.config.training, self.config.seed),
+            identity=stage.hash,
         )
+        if checkpoint.is_of_another():
+            path = self.directory / f"original-{stage.hash[:16]}.unfinished"
+            checkpoint = dataclasses.replace(checkpoint, path=path)
         try:
             with _in_another_run():
                 fitted = stages.train_original(
@@ -340,57 +385,85 @@ class Run:
         except Diverged:
             checkpoint.discard()  # to go on from there would end there again
             raise
-        save_classifier(path, fitted.classifier)
+        with self._making(stage) as folder:
+            save_classifier(folder, fitted.classifier)
         checkpoint.discard()
         self.log(stage="train", run_s=fitted.run_s, compile_s=fitted.compile_s, flops=fitted.flops)
         return fitted.classifier
 
     @one_at_a_time
+    def adopt(self, network: Classifier) -> None:
+        """Make a network that was trained elsewhere the original of this run.
+
+        Args:
+            network: of this run's module, trained on its training set as its settings say: the
+                retrained network is trained by them.
+
+        Raises:
+            InputError: another module, or the run has its original already.
+        """
+        stage = self._original_stage()
+        if stage.there:
+            raise InputError(
+                f"A network for the run {str(self.directory)!r}, whose original is there",
+                "a run that has no original yet",
+                "Create another run for it",
+            )
+        with self._making(stage, adopted=True) as folder:
+            save_classifier(folder, network)
+            self._load(folder)  # says so if it is of another module
+        self.log(stage="train", adopted=True)
+
+    def _making(self, stage: Stage, **made_with: Any) -> AbstractContextManager[Path]:
+        return making(stage, devices=self.config.devices, **made_with)
+
+    @one_at_a_time
     def prepare(self, name: str | None = None) -> Prepared:
         """The offline phase of a preset (the run's own if not named), done if not there yet."""
         name = name or self.config.preset
-        folder = self.directory / "prepared" / name
-        done = folder / "cost.json"
-        note = PREPARED.read(done)
-        if note is not None:
-            bank = CondensedBank.from_bytes(
-                from_writer(lambda: CondensedBank.load(folder / "bank.npz").to_bytes())
-            )
-            bank.check(self.splits.train)
-            remembrance = stages.remembrance_of(self.config, name, self.splits)
-            network = self._load(folder / "network") if note.trained else self.train()
-            return Prepared(bank, network, remembrance, note.offline_s, note.compile_s)
         original = self.train()
+        made_of = facts.of_prepared(self.config, name, self.splits, self.data, original)
+        stage = find_stage(self.directory / "prepared", name, made_of)
+        if stage.there:
+            return self._prepared(stage, name, original)
         with _in_another_run():
             prepared = stages.prepare(
                 self.config, original, self.splits, name=name, hooks=self._hooks(f"prepare {name}")
             )
         trained = prepared.classifier is not original
-        if is_writer():
-            folder.mkdir(parents=True, exist_ok=True)
-            prepared.bank.save(folder / "bank.npz")
-            if trained:
-                save_classifier(folder / "network", prepared.classifier)
+        bank = prepared.bank
         cost = {
             "offline_s": prepared.offline_s,
             "compile_s": prepared.compile_s,
             "trained": trained,
-            "matching_loss_start": float(prepared.bank.initial_loss.mean()),
-            "matching_loss_end": float(prepared.bank.final_loss.mean()),
-            "clusters": len(prepared.bank.labels),
+            "matching_loss_start": float(bank.initial_loss.mean()),
+            "matching_loss_end": float(bank.final_loss.mean()),
+            "clusters": len(bank.labels),
+            "bank": bank.fingerprint(),
         }
-        if is_writer():
-            write_json(done, cost)  # last: the stage is finished once this is there
+        with self._making(stage) as folder:
+            if is_writer():
+                bank.save(folder / "bank.npz")
+                write_json(folder / "cost.json", cost)
+            if trained:
+                save_classifier(folder / "network", prepared.classifier)
         self.log(stage=f"prepare {name}", **cost)
         return prepared
 
+    def _prepared(self, stage: Stage, name: str, original: Classifier) -> Prepared:
+        note = PREPARED.read(stage.path / "cost.json")
+        file = stage.path / "bank.npz"
+        bank = CondensedBank.from_bytes(from_writer(lambda: CondensedBank.load(file).to_bytes()))
+        bank.check(self.splits.train)
+        if bank.fingerprint() != note.bank:
+            raise damaged(file, ValueError("its contents do not match its fingerprint"))
+        remembrance = stages.remembrance_of(self.config, name, self.splits)
+        network = self._load(stage.path / "network") if note.trained else original
+        return Prepared(bank, network, remembrance, note.offline_s, note.compile_s)
+
     def request_directory(self, request: ForgetRequest) -> Path:
-        """Where what belongs to one request lies; another request has another folder."""
-        slug = request.slug
-        if "ids-" in slug or len(slug) == 60:
-            # A file of ids may hold others another time, and a long slug was cut.
-            slug += f"-{hashlib.sha256(request.ids.tobytes()).hexdigest()[:8]}"
-        return self.directory / "requests" / slug
+        """Where what belongs to one request lies; one of other ids has another folder."""
+        return request_folder(self.directory / "requests", request)
 
     def usable_tests(self) -> np.ndarray:
         """Which test samples the table of this run may use."""
@@ -400,14 +473,20 @@ class Run:
     def unlearn(self, request: ForgetRequest, name: str | None = None) -> Served:
         """Serve a request with a method (the run's own preset if not named), or find it served."""
         name = name or self.config.preset
-        folder = self.request_directory(request) / name
-        done = folder / "result.json"
-        note = SERVED.read(done)
-        if note is not None:
-            return Served(note.unlearned(self._load(folder / "network")), note.trajectory)
         original = self.train()
         prepared = self.prepare(name) if name in PRESETS else None
-        recorder = TrajectoryRecorder(name, self.splits, request, self.usable_tests(), original)
+        usable = self.usable_tests()
+        made_of = facts.of_served(
+            self.config, name, self.splits, self.data, request, original, prepared, usable
+        )
+        asked = self.request_directory(request)
+        stage = find_stage(asked, name, made_of)
+        if stage.there:
+            note = SERVED.read(stage.path / "result.json")
+            network = self._load(stage.path / "network")
+            return Served(note.unlearned(network), note.trajectory, stage.path)
+        label = f"forget {asked.name} {name}"
+        recorder = TrajectoryRecorder(name, self.splits, request, usable, original)
         with _in_another_run():
             unlearned = stages.unlearn(
                 name,
@@ -416,7 +495,7 @@ class Run:
                 self.splits,
                 request,
                 prepared=prepared,
-                hooks=self._hooks(f"forget {request.slug} {name}", recorder),
+                hooks=self._hooks(label, recorder),
             )
         trajectory = recorder.finish(unlearned.online_s, unlearned.classifier)
         cost = {
@@ -427,16 +506,15 @@ class Run:
             "residual": unlearned.residual,
             "solved": unlearned.solved,
         }
-        if is_writer():
-            folder.mkdir(parents=True, exist_ok=True)
-            asked = {"text": request.text, "ids": request.ids.tolist()}
-            write_json(folder.parent / "request.json", asked)
+        keep_request(asked, request)
+        with self._making(stage) as folder:
             save_classifier(folder / "network", unlearned.classifier)
             result = {
                 "cost": cost,
                 "trajectory": dataclasses.asdict(trajectory),
                 "trained_ids": unlearned.trained_ids.tolist(),
             }
-            write_json(done, result)
-        self.log(stage=f"forget {request.slug} {name}", **cost)
-        return Served(unlearned, trajectory)
+            if is_writer():
+                write_json(folder / "result.json", result)
+        self.log(stage=label, **cost)
+        return Served(unlearned, trajectory, stage.path)

@@ -34,11 +34,13 @@ class PreparedNote:
         offline_s: seconds it took, compilation apart.
         compile_s: seconds of compilation.
         trained: whether a network lies beside it; else it is the original.
+        bank: fingerprint of the bank beside it.
     """
 
     offline_s: float
     compile_s: float
     trained: bool
+    bank: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,8 @@ class OnlineCost:
     compile_s: float
     flops: float | None
     reduction: float
+    residual: float | None = None
+    solved: bool = True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,24 +75,22 @@ class ServedNote:
 
 
 class Note(Generic[T]):
-    """One kind of file."""
+    """One kind of file, and what to do where it is missing or damaged."""
 
-    def __init__(self, kind: type[T]):
-        self._kind = kind
+    def __init__(self, kind: type[T], remedy: str):
+        self._kind, self._remedy = kind, remedy
 
-    def read(self, path: Path) -> T | None:
-        """What process 0 finds at ``path``; None where there is nothing.
+    def read(self, path: Path) -> T:
+        """What process 0 finds at ``path``.
 
         Raises:
-            InputError: it is not as the stage wrote it.
+            InputError: it is missing, or not as the stage wrote it.
         """
-        what, remedy = f"the {path.name} of a stage", "Delete it and run the stage again"
-
-        def read() -> bytes:
-            return b"+" + read_bytes(path, what, remedy) if path.exists() else b""
-
-        data = from_writer(read)
-        return parse_as(self._kind, data[1:], path, what, remedy) if data else None
+        what, remedy = f"the {path.name} of a run", self._remedy.format(folder=path.parent)
+        data = from_writer(lambda: read_bytes(path, what, remedy))
+        return parse_as(self._kind, data, path, what, remedy)
 
 
-DATA, PREPARED, SERVED = Note(DataNote), Note(PreparedNote), Note(ServedNote)
+_AGAIN = "Move the folder '{folder}' out of the run and run the stage again"
+DATA = Note(DataNote, "Restore the file, or start a new run")
+PREPARED, SERVED = Note(PreparedNote, _AGAIN), Note(ServedNote, _AGAIN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Literal
 
 import flax.linen as nn
 import numpy as np
@@ -40,6 +41,7 @@ from dcmu_jax.unlearning.modular import train_offline
 from dcmu_jax.unlearning.registry import build_method
 from dcmu_jax.unlearning.task import (
     Hooks,
+    Method,
     Prepared,
     Unlearned,
     UnlearningTask,
@@ -165,7 +167,7 @@ def remembrance_of(config: RunConfig, name: str, splits: Splits) -> Dataset:
 def short_classes(config: RunConfig, name: str, splits: Splits) -> str | None:
     """What is done about classes with fewer samples than clusters; ``None`` if there are none."""
     counts = np.bincount(splits.train.labels, minlength=splits.num_classes)
-    clusters = _clusters_per_class(config, name, splits.train)
+    clusters = clusters_of(config, name, splits.train)
     short = np.flatnonzero((counts > 0) & (counts < clusters))
     if not len(short):
         return None
@@ -177,7 +179,8 @@ def short_classes(config: RunConfig, name: str, splits: Splits) -> str | None:
     )
 
 
-def _clusters_per_class(config: RunConfig, name: str, train: Dataset) -> int:
+def clusters_of(config: RunConfig, name: str, train: Dataset) -> int:
+    """K of the preset ``name``, see ``CondensationOptions``."""
     condensation = method_options(config, name).condensation
     return clusters_per_class(condensation, train.samples_per_class)
 
@@ -213,7 +216,7 @@ def prepare(
                 condensation,
                 train,
                 original,
-                _clusters_per_class(config, name, train),
+                clusters_of(config, name, train),
                 # The features of a clean bank are found again by the seed of the unlearning alone.
                 config.unlearning_seed if condensation.lineage == "clean" else seed,
                 mesh,
@@ -264,6 +267,32 @@ def _build_bank(
     )
 
 
+def serving_method(name: str, config: RunConfig, splits: Splits, request: ForgetRequest) -> Method:
+    """The method ``name`` with the settings it serves ``request`` with.
+
+    Args:
+        name: a preset, or a registered method.
+        config: the run's settings.
+        splits: the data.
+        request: where all that must go are whole classes, a preset has a schedule of its own.
+    """
+    if name not in PRESETS:
+        return build_method(name, config.settings.get(name))
+    options = method_options(config, name)
+    return options.online_classes if _of_whole_classes(splits, request) else options.online
+
+
+def _of_whole_classes(splits: Splits, request: ForgetRequest) -> bool:
+    """Whether all that must go are whole classes."""
+    forgotten = splits.train.labels[splits.train.positions(request.ids)]
+    return bool(np.isin(forgotten, request.forgotten_classes).all())
+
+
+def statistics_of(config: RunConfig) -> Literal["retain", "given"]:
+    """Where a retrained network takes its normalisation from, see ``DataOptions``."""
+    return "given" if config.data.mean is not None else config.data.statistics
+
+
 def unlearn(
     name: str,
     config: RunConfig,
@@ -287,17 +316,11 @@ def unlearn(
         features: see ``UnlearningTask``.
         hooks: see ``Hooks``.
     """
+    method = serving_method(name, config, splits, request)
     if name in PRESETS:
-        options = method_options(config, name)
-        forgotten = splits.train.labels[splits.train.positions(request.ids)]
-        whole = bool(np.isin(forgotten, request.forgotten_classes).all())
-        method = options.online_classes if whole else options.online
-        naming = during(
-            f"Forgetting by {name}",
-            within=f"{_settings_of(config, name)}{'online_classes' if whole else 'online'}.",
-        )
+        whole = "online_classes" if _of_whole_classes(splits, request) else "online"
+        naming = during(f"Forgetting by {name}", within=f"{_settings_of(config, name)}{whole}.")
     else:
-        method = build_method(name, config.settings.get(name))
         naming = during(
             f"Forgetting by {name}",
             within="--training." if name == "retrain" else f"{name}.",
@@ -309,10 +332,10 @@ def unlearn(
         original=original,
         train=splits.train,
         forget_ids=request.ids,
-        seed=_reference_seed(config) if name == "retrain" else config.unlearning_seed,
+        seed=seed_of(config, name),
         training=config.training,
         prepared=prepared,
-        statistics="given" if config.data.mean is not None else config.data.statistics,
+        statistics=statistics_of(config),
         mesh=device_mesh(config.devices),
         features=features,
         name=name if name in PRESETS else "",
@@ -347,10 +370,10 @@ def _settings_of(config: RunConfig, name: str) -> str:
     return "--method." if name == config.preset else f"{name}."
 
 
-def _reference_seed(config: RunConfig) -> int:
-    """The seed of the retrained network, which never starts as the original did."""
+def seed_of(config: RunConfig, name: str) -> int:
+    """The seed of a method; the retrained network never starts as the original did."""
     seed = config.unlearning_seed
-    return named_seed(seed, "retrain") if seed == config.seed else seed
+    return named_seed(seed, name) if name == "retrain" and seed == config.seed else seed
 
 
 def accuracies_of(

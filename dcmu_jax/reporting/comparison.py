@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import platform
+import re
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,9 +21,10 @@ from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.membership import control_losses_for
 from dcmu_jax.metrics.scores import with_scores
 from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.auditing import RunAudit
+from dcmu_jax.pipeline.auditing import RunAudit, audit_stage
 from dcmu_jax.pipeline.config import PRESETS
 from dcmu_jax.pipeline.run import Run, Served, one_at_a_time
+from dcmu_jax.pipeline.store import identity_in
 from dcmu_jax.reporting.audits import (
     MEANINGS,
     TRACE_MEANINGS,
@@ -47,10 +51,12 @@ from dcmu_jax.reporting.sections import (
 from dcmu_jax.reporting.style import save_figure
 from dcmu_jax.reporting.tables import write_csv
 from dcmu_jax.reporting.verdict import summarise
-from dcmu_jax.training.devices import is_writer
+from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.devices import from_writer, is_writer
 from dcmu_jax.training.divergence import Diverged
 
-APPLICATIONS = ("defence", "condensed-model")
+DEFENCE = "defence"
+APPLICATIONS = (DEFENCE, "condensed-model")
 """Folders of a run whose folders each may hold a section of its report."""
 
 
@@ -106,14 +112,17 @@ def compare(run: Run, request: ForgetRequest, audit: RunAudit | None = None) -> 
         )
     measurements = with_scores([row.measurement for row in rows.values()])
     by_name = {m.method: m for m in measurements}
-    for m in measurements:
-        run.log(stage=f"compare {request.slug}", **dataclasses.asdict(m))
-
     directory = run.request_directory(request)
+    for m in measurements:
+        run.log(stage=f"compare {directory.name}", **dataclasses.asdict(m))
     if directory == run.request_directory(run.request(run.config.forget)):
         directory = run.directory
     summary = [*summarise(measurements, request.text), *failed]
     bank = run.prepare().bank
+    networks = {"original": original} | {
+        name: result.unlearned.classifier for name, result in served.items()
+    }
+    audited = _audited(run, request, networks)
     if not is_writer():
         return Comparison(measurements, summary, directory)
     write_csv(measurements, directory / "table.csv")
@@ -150,7 +159,7 @@ def compare(run: Run, request: ForgetRequest, audit: RunAudit | None = None) -> 
     ]
     for figure, name, _ in figures:
         save_figure(figure, directory / "figures" / f"{name}.png")
-    sections = _sections(run, request, audit, directory)
+    sections = _sections(run, request, audit, directory, audited)
     write_report(
         directory / "report.html",
         title=f"Forgetting {request.text} from {run.splits.name}",
@@ -227,7 +236,7 @@ def _audit_section(run: Run, request: ForgetRequest, audit: RunAudit) -> Section
 
 
 def _sections(
-    run: Run, request: ForgetRequest, audit: RunAudit | None, directory: Path
+    run: Run, request: ForgetRequest, audit: RunAudit | None, directory: Path, audited: list[Path]
 ) -> list[Section]:
     """The audit of the request; in the report of the run's own request its applications, too."""
     found = []
@@ -236,14 +245,38 @@ def _sections(
         with written_aside(directory / "figures" / "audit.png") as aside:
             aside.write_bytes((audit.directory / "audit.png").read_bytes())
     else:
-        # The one with the most oracles, whose number ends the name of its folder.
-        audits = [p.parent for p in run.request_directory(request).glob("audit-*/section.json")]
-        audits.sort(key=lambda folder: (len(folder.name), folder.name))
-        found += saved_sections(audits[-1:])
+        found += saved_sections(audited)
     if directory == run.directory:
+        original = run.train().fingerprint()
         for name in APPLICATIONS:
-            found += saved_sections((run.directory / name).glob("*"))
+            folders = (run.directory / name).glob("*")
+            found += saved_sections(each for each in folders if _is_of(each, original))
     return found
+
+
+def _audited(run: Run, request: ForgetRequest, networks: Mapping[str, Classifier]) -> list[Path]:
+    """The folder of the audit of these very networks with the most oracles, if there is one."""
+    folder = run.request_directory(request)
+
+    def counts() -> bytes:
+        names = (path.parent.name for path in folder.glob("audit-*/section.json"))
+        found = {int(name[1]) for each in names if (name := re.match(r"audit-(\d+)", each))}
+        return json.dumps(sorted(found)).encode()
+
+    stages_there = [
+        audit_stage(run, request, count, networks) for count in json.loads(from_writer(counts))
+    ]
+    return [stage.path for stage in stages_there if stage.there][-1:]
+
+
+def _is_of(folder: Path, original: str) -> bool:
+    """Whether a section may stand in the report: not if it is of another original than it.
+
+    A condensed model is made without the original of the run, and its section says of what.
+    """
+    if folder.parent.name == DEFENCE and (folder / "section.json").is_file():
+        return identity_in(folder).made_of.get("original") == original
+    return True
 
 
 def renew_report(run: Run, folder: Path) -> Path | None:

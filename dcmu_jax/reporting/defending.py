@@ -21,9 +21,10 @@ from dcmu_jax.attacks.roc import separation
 from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.errors import InputError, check_at_least, check_fraction, unknown_name
 from dcmu_jax.files import write_json
-from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import PRESETS
+from dcmu_jax.pipeline import facts, stages
+from dcmu_jax.pipeline.config import PRESETS, RunConfig
 from dcmu_jax.pipeline.run import Run, one_at_a_time
+from dcmu_jax.pipeline.store import digest, find_stage, hash_of, making, plain
 from dcmu_jax.reading import read_json_as
 from dcmu_jax.reporting.comparison import environment
 from dcmu_jax.reporting.defence_section import AFTER, BEFORE, defence_section
@@ -112,24 +113,45 @@ def defend_run(
     name = f"{options.rule}-{options.share:g}-{options.epochs}-{preset}"
     if options.rule == "lira":
         name += f"-{options.shadows}"
-    directory = run.directory / "defence" / name
-    done = directory / "defence.json"
-    if not done.exists():
-        _defend(run, options, preset, directory, notify)
-    remedy = "Delete it and run dcmu defend again"
+    config = _config(run, options, preset)
+    # Tests that no preset in question has trained on.
+    usable = run.usable_tests() & stages.usable_tests(config, run.splits, (preset,))
+    made_of = facts.of_prepared(run.config, preset, run.splits, run.data, run.train()) | {
+        "options": dataclasses.replace(options, preset=preset),
+        "settings": config.method,
+        "training": config.training,  # of shadow networks
+        "statistics": stages.statistics_of(config),
+        "usable_tests": digest(usable),
+    }
+    stage = find_stage(run.directory / "defence", name, made_of)
+    if not stage.there:
+        with making(stage, devices=config.devices) as folder:
+            _defend(run, config, options, usable, folder, notify)
+    done, remedy = stage.path / "defence.json", "Move its folder out of the run and defend it again"
     found = read_json_as(_Note, done, "the outcome of a defence", remedy)
-    return DefendedRun(found.sentences, directory)
+    return DefendedRun(found.sentences, stage.path)
 
 
-def _defend(run: Run, options: DefenceOptions, preset: str, directory: Path, notify: Any) -> None:
-    train, original = run.splits.train, run.train()
+def _config(run: Run, options: DefenceOptions, preset: str) -> RunConfig:
+    """The run's settings with a few epochs of the preset that unlearns."""
     method = stages.method_options(run.config, preset)
     method = dataclasses.replace(
         method,
         online=few_epochs(method.online, options.epochs),
         online_classes=few_epochs(method.online_classes, options.epochs),
     )
-    config = dataclasses.replace(run.config, preset=preset, method=method)
+    return dataclasses.replace(run.config, preset=preset, method=method)
+
+
+def _defend(
+    run: Run,
+    config: RunConfig,
+    options: DefenceOptions,
+    usable: np.ndarray,
+    directory: Path,
+    notify: Any,
+) -> None:
+    train, original, preset = run.splits.train, run.train(), config.preset
     cost: dict[str, float] = {}
 
     def unlearn(ids: np.ndarray) -> Classifier:
@@ -146,8 +168,6 @@ def _defend(run: Run, options: DefenceOptions, preset: str, directory: Path, not
     defended = defend(
         original, train, unlearn, values=values, rule=options.rule, share=options.share
     )
-    # Tests that no preset in question has trained on.
-    usable = run.usable_tests() & stages.usable_tests(config, run.splits, (preset,))
     numbers, scores = {}, {}
     member = np.arange(len(train) + int(usable.sum())) < len(train)
     for name, network in ((BEFORE, original), (AFTER, defended.classifier)):
@@ -164,7 +184,6 @@ def _defend(run: Run, options: DefenceOptions, preset: str, directory: Path, not
         run.splits.class_names,
     )
     sentences = list(section.sentences)
-    directory.mkdir(parents=True, exist_ok=True)
     save_classifier(directory / "network", defended.classifier)
     section = save_section(section, directory)
     write_report(
@@ -178,7 +197,7 @@ def _defend(run: Run, options: DefenceOptions, preset: str, directory: Path, not
         environment=environment(),
     )
     write_json(
-        directory / "defence.json",  # last: the stage is finished once this is there
+        directory / "defence.json",
         {
             "options": dataclasses.asdict(options) | {"preset": preset},
             "side": "at or below the threshold: small is overfitted",
@@ -214,13 +233,22 @@ def _measure(
 
 def _margins(run: Run, original: Classifier, options: DefenceOptions, notify: Any) -> dict:
     """Margins of the original and of shadow networks on random halves of its training set."""
+    made_of = plain(
+        {
+            "model": repr(run.model),
+            "training": run.config.training,
+            "unlearning_seed": run.config.unlearning_seed,
+            "data": run.data,
+        }
+    )
+    name = f"shadows-{options.shadows}-{hash_of(made_of)[:16]}"
     rearing = Rearing(
         model=run.model,
         splits=run.splits,
         training=run.config.training,
         seed=named_seed(run.config.unlearning_seed, "defence"),
         group=options.shadows,
-        folder=run.directory / "defence" / f"shadows-{options.shadows}",
+        folder=run.directory / "defence" / name,
         notify=notify,
     )
     shadows = shadow_population(rearing, options.shadows)

@@ -254,16 +254,27 @@ class FitCheckpoint:
         state = arrays_from_writer(lambda: self._saved(state, about), state)
         return state, [(a, b) for a, b in about["history"]], about["seconds"]
 
-    def _begun(self) -> dict[str, Any] | None:
-        """What is written beside the state of the run that was saved, if one was."""
+    def is_of_another(self) -> bool:
+        """Whether what lies there is of another run than this."""
+        found = from_writer(lambda: json.dumps(self._about()).encode())
+        about = json.loads(found)
+        return about is not None and about["identity"] != self.identity
+
+    def _about(self) -> dict[str, Any] | None:
+        """What is written beside the state that was saved, if one was."""
         if not self.path.is_dir():
             return None
         try:
             about = _read_about(self.path)
-            identity = about["identity"]
+            about["identity"]
         except Exception as error:
             raise _damaged(self.path, error) from error
-        if identity != self.identity:
+        return about
+
+    def _begun(self) -> dict[str, Any] | None:
+        """The same, refused if it is of another run."""
+        about = self._about()
+        if about is not None and about["identity"] != self.identity:
             raise InputError(
                 f"The unfinished run at {str(self.path)!r} is of other settings or data",
                 "the settings it was started with",
@@ -313,8 +324,3 @@ def _drop_empty(items: dict[str, Any]) -> dict[str, Any]:
     return {
         name: {k: v for k, v in item.items() if jax.tree.leaves(v)} for name, item in items.items()
     }
-
-
-def identity_of(*values: Any) -> str:
-    """A string naming what a run is of, from values that print alike when they are alike."""
-    return json.dumps([repr(value) for value in values])

@@ -117,6 +117,16 @@ def test_ids_from_python(kind):
     assert request.slug != request_for_ids(chosen[:2], _train()).slug
 
 
+def test_one_number_written_in_several_ways_is_one_request():
+    for texts in (
+        ("random:0.1", "random:0.10", "random:1e-1", "random:.1"),
+        ("class:1", "class:01"),
+    ):
+        found = [parse_request(text, _train(), seed=0) for text in texts]
+        assert len({request.slug for request in found}) == 1
+        assert all(np.array_equal(request.ids, found[0].ids) for request in found)
+
+
 def test_a_slug_is_fit_for_a_folder(tmp_path):
     text = _write(tmp_path / ("a b$;\N{SNOWMAN}" + "x" * 90 + ".txt"), str(IDS[0]))
     slug = parse_request(text, _train(), seed=0).slug
@@ -138,6 +148,10 @@ BAD_REQUESTS = {
     "random:-0.1": r"fraction of random = -0\.1",
     "random:nan": r"fraction of random = nan",
     "random:10%": r"random:10%\. Allowed: a number strictly between 0 and 1",
+    "random:\u0660.\u0661": r"in the digits 0 to 9\. Write random:0\.1",
+    "random:\uff10.1": r"in the digits 0 to 9",
+    "random:0_1": r"in the digits 0 to 9",
+    "class:\u0662": r"There is no class '\u0662'",
     "random:": r"random:\. Allowed: a number",
     "random:0.01": r"random:0\.01 of 60 samples is no sample\. Allowed: a fraction of 0\.0167",
     "class:0+random:0.7": r"draws 42 samples at random\. Allowed: at most the 40",

@@ -31,6 +31,22 @@ def test_a_cell_is_measured_once(tmp_path, monkeypatch):
         bench.cell("class:3", "cf_k")
 
 
+def test_a_cell_is_found_by_its_settings_and_not_by_its_name(tmp_path, monkeypatch):
+    bench = Bench(GROUP, tmp_path)
+    monkeypatch.setattr(Bench, "_measure", lambda *args: {"made": repr(args[1:])})
+    rows = [
+        bench.cell("class:3", "row", settings, method="cf_k")["made"]
+        for settings in ({}, {"epochs": 1}, {"epochs": 2}, {"epochs": 1})
+    ]
+    assert rows[1] == rows[3] and len(set(rows)) == 3
+    assert bench.cell("class:3", "cf_k") != bench.cell("class:4", "cf_k")
+    other = dataclasses.replace(GROUP, dataset="synthetic:classes=3,size=8,channels=1", model="mlp")
+    names = {each.name for each in (GROUP, other, dataclasses.replace(GROUP, epochs=2))}
+    assert len(names) == 3
+    folders = ("npz:one/mine.npz", "npz:two/mine.npz")
+    assert len({dataclasses.replace(GROUP, dataset=folder).name for folder in folders}) == 2
+
+
 def test_rows_are_scored_against_the_retrained_network_of_their_cell(tmp_path):
     bench = Bench(GROUP, tmp_path)
     rows = [bench.cell("class:3", name) for name in ("retrain", "original")]

@@ -4,12 +4,11 @@ import gc
 import json
 import shutil
 
-import numpy as np
 import pytest
 from toys import Noisy, Plain, examples_of, fresh, same_bits, toy_splits
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.training.checkpoints import FitCheckpoint, identity_of
+from dcmu_jax.training.checkpoints import FitCheckpoint
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import fit
 from dcmu_jax.training.optimizers import Optimizer
@@ -131,10 +130,3 @@ def test_a_plausible_one_with_other_contents_is_refused(tmp_path, changed):
         file.write_text(json.dumps(about))
     with pytest.raises(InputError, match="do not match its fingerprint"):
         _fit(tmp_path)
-
-
-def test_identity_is_of_the_values():
-    assert identity_of(Plain(), Optimizer(), 3) == identity_of(Plain(), Optimizer(), 3)
-    others = [(Plain(width=3), Optimizer(), 3), (Plain(), Optimizer(name="sgd"), 3)]
-    assert len({identity_of(*v) for v in [*others, (Plain(), Optimizer(), 4)]}) == 3
-    assert np.all([identity_of(*v) != identity_of(Plain(), Optimizer(), 3) for v in others])
