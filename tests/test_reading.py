@@ -22,6 +22,7 @@ from dcmu_jax.errors import InputError
 from dcmu_jax.metrics.measurement import Trajectory
 from dcmu_jax.pipeline.config import RunConfig, from_json, to_json
 from dcmu_jax.pipeline.saved import DATA, PREPARED, SERVED, OnlineCost, ServedNote
+from dcmu_jax.pipeline.store import hash_of, identity_in
 from dcmu_jax.reading import parse_json, read_archive, read_json, read_npy
 from dcmu_jax.reporting.sections import Numbers, Section, load_section, save_section
 from dcmu_jax.service.disk import Disk
@@ -120,6 +121,13 @@ KINDS = {
         "cost.json",
         lambda path: path.write_text('{"offline_s": 1.5, "compile_s": 2, "trained": true}'),
         PREPARED.read,
+    ),
+    "identity": (
+        "identity.json",
+        lambda path: path.write_text(
+            json.dumps({"hash": hash_of({"seed": 1}), "made_of": {"seed": 1}, "made_with": {}})
+        ),
+        lambda path: identity_in(path.parent),
     ),
     "served": (
         "result.json",

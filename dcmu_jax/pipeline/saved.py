@@ -40,7 +40,7 @@ class PreparedNote:
     offline_s: float
     compile_s: float
     trained: bool
-    bank: str
+    bank: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
