@@ -181,6 +181,12 @@ def _say_short_classes(run: Run, preset: str, console: Console) -> None:
         _say(console, notice)
 
 
+def _say_cost(run: Run, request: ForgetRequest, console: Console) -> None:
+    warning = stages.cost_warning(run.config, run.splits, request)
+    if warning:
+        _say(console, warning)
+
+
 def _say_copies(run: Run, request: ForgetRequest, console: Console) -> None:
     said = copies_sentence(
         run.copies(request).plain(), "Name them in --forget to forget them, too."
@@ -202,6 +208,7 @@ def _run(args: _NewRun, console: Console) -> None:
     run = _start(args, console)
     request = run.request(run.config.forget)
     _say_copies(run, request, console)
+    _say_cost(run, request, console)
     for name in run.presets:
         _say_short_classes(run, name, console)
     _show(compare(run, request), f"Forgetting {request.text} from {run.splits.name}", console)
@@ -238,6 +245,8 @@ def _forget(args: _Forget, console: Console) -> None:
         raise unknown_name("method of this run", args.method, run.methods)
     request = run.request(args.forget or run.config.forget)
     _say_copies(run, request, console)
+    if args.method in (None, run.config.preset):
+        _say_cost(run, request, console)
     found = run.unlearn(request, args.method)
     served = found.unlearned
     _say(

@@ -346,6 +346,33 @@ def unlearn(
     return unlearned
 
 
+def retrainings_to_expect(config: RunConfig, splits: Splits, request: ForgetRequest) -> float:
+    """What the run's preset will cost at least, in retrainings, known before it starts.
+
+    Counted are the steps that train all parts on all that stays, in passes over the images.
+    """
+    forgotten = splits.train.labels[splits.train.positions(request.ids)]
+    whole = bool(np.isin(forgotten, request.forgotten_classes).all())
+    method = config.method.online_classes if whole else config.method.online
+    steps = [*method.round_steps] * method.rounds + [*method.closing_steps]
+    epochs = sum(s.epochs for s in steps if "beginning" in s.parts and s.on == "retain")
+    retained = len(splits.train) - len(request.ids)
+    images = retained + (len(request.ids) if method.sees_forget_set else 0)
+    return epochs * images / (config.training.epochs * retained)
+
+
+def cost_warning(config: RunConfig, splits: Splits, request: ForgetRequest) -> str:
+    """A sentence where unlearning will cost more than retraining; empty where it will not."""
+    times = retrainings_to_expect(config, splits, request)
+    if times <= 1:
+        return ""
+    return (
+        f"Forgetting by {config.preset} will cost about {times:.2f} retrainings: its schedule is "
+        f"for networks that were trained longer than {config.training.epochs} epochs. Retraining "
+        "is cheaper, and exact; or lower --method.online.closing-steps.0.epochs in a new run."
+    )
+
+
 def _without_copies(prepared: Prepared, forget: Dataset) -> Prepared:
     """Without the remembrance samples that are images of the request under another id.
 
