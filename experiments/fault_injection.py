@@ -6,8 +6,9 @@ Hardware:  1 CPU core, some 15 minutes; the result is written after each of the 
 Expected:  every count of losses is 0: no acknowledged request lost, no forgotten id back, `verify`
            clean after each fault, and in the end the network of an undisturbed run, bit for bit
 
-A client works through a script (requests, a batch, requests again, a batch, a purge) and starts
-each step again until it succeeds. Three kinds of fault hit it:
+A client works through a script (requests, a batch that the gate refuses, the same batch with other
+settings, requests again, a batch, a purge) and starts each step again until it succeeds. Three
+kinds of fault hit it:
 
 - kills at operations on files and at epochs drawn at random, in the process (``FailingDisk``:
   nothing has an effect from there on, and a write leaves a random share of its bytes);
@@ -16,17 +17,21 @@ each step again until it succeeds. Three kinds of fault hit it:
 - failures of every single operation on files: alone, after half of a write, or a disk that stays
   full until the client makes room.
 
-Then random single bytes of finished workspaces are changed, which ``verify`` has to find. Writes
+Links and named pipes are put in the place of what a workspace holds, or may hold, which every
+command has to refuse without reaching through them. Then random single bytes of finished
+workspaces are changed, which ``verify`` has to find. Writes
 experiments/results/fault_injection.json. A power cut, which takes what was not synced, is not
 among the faults.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import random
 import select
+import shlex
 import shutil
 import subprocess
 import sys
@@ -47,13 +52,17 @@ from dcmu_jax.pipeline.run import Run
 from dcmu_jax.service import Workspace
 from dcmu_jax.service.contents import BANK, read_manifest, version_folder
 from dcmu_jax.service.faults import FailingDisk, Fault, Killed
+from dcmu_jax.service.gate import BatchSettings, NotPublished
 from dcmu_jax.service.manifest import files_below
 from dcmu_jax.service.verification import verify
+from dcmu_jax.unlearning.modular import ModularUnlearning
+from dcmu_jax.unlearning.schedule import Reset, Step
 from dcmu_jax.unlearning.task import Hooks
 from experiments.benchmarks.record import write_result
 
 SCRIPT = (
     ("request", "ids:0,1,2,3,4,6,7,8,10,11", "one"),
+    ("refused",),
     ("process",),
     ("request", "ids:0,13,15,18,20", None),
     ("request", "random:0.01", "two"),
@@ -63,8 +72,32 @@ SCRIPT = (
 """What the client does. ``ids`` without a reference can be asked again as it is: ids that are
 pending are answered as such."""
 
-SHORT = SCRIPT[:2]
-"""The first batch alone: most kills, which are then cheap."""
+SHORT = SCRIPT[:3]
+"""The first batch alone, refused and made again: most kills, which are then cheap."""
+
+RUIN = ModularUnlearning(
+    resets=tuple(Reset(part=part, keep=0.0) for part in ("beginning", "intermediate", "final")),
+    closing_steps=(Step(parts=("final",), batch_size=256, epochs=1),),
+)
+"""Settings with which nothing is left of a network: what the gate is for."""
+
+PLACES = (
+    "versions",
+    "versions/0000",
+    "versions/0000/network/final",
+    "versions/0000/train.npz",
+    "versions/.0001.part",
+    "versions/0001",
+    "ledger.jsonl",
+    "ledger.head",
+    ".ledger.head.part",
+    "ledger.lock",
+    "work.lock",
+    "config.json",
+    "test.npz",
+    "audits",
+)
+"""Where links and pipes are put."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,6 +105,7 @@ class Options:
     """How much is broken.
 
     Attributes:
+        name: of the file in experiments/results.
         kills: in the process, at random operations of the first batch.
         long_kills: likewise, of the whole script.
         deaths: that one client may suffer.
@@ -82,6 +116,7 @@ class Options:
         worker: a workspace; for the process that will be killed.
     """
 
+    name: str = "fault_injection"
     kills: int = 160
     long_kills: int = 40
     deaths: int = 5
@@ -117,6 +152,10 @@ def take_step(workspace: Workspace, step: Sequence, hooks: Hooks) -> list[int]:
         return [*answer.accepted.tolist(), *answer.pending.tolist(), *answer.forgotten.tolist()]
     if step[0] == "process":
         workspace.process(hooks)
+    elif step[0] == "refused":
+        ruin = BatchSettings(preset="recommended", online=RUIN, online_classes=RUIN)
+        with contextlib.suppress(NotPublished):
+            workspace.process(hooks, settings=ruin)
     else:
         workspace.purge(hooks)
     return []
@@ -312,6 +351,43 @@ def signals(bench: Bench, options: Options, rng: random.Random) -> dict:
     )
 
 
+def strangers(bench: Bench, options: Options, rng: random.Random) -> dict:
+    """A section: a link or a pipe in every place, nothing touched, and then the batch goes on."""
+    del options, rng
+    directory = bench.copy()
+    losses = work_through(directory, SHORT[:1], FailingDisk())
+    victim, kept = directory.parent / "victim", directory.parent / "kept"
+    (victim / "0000").mkdir(parents=True)
+    (victim / "0000" / "thesis").write_text("ten years")
+    (victim / "file").write_text("twenty years")
+    counts = Counter()
+    for name in PLACES:
+        path = directory / name
+        there = path.exists()
+        for kind in ("folder", "file", "nowhere", "pipe"):
+            if there:
+                path.rename(kept)
+            if kind == "pipe":
+                os.mkfifo(path)
+            else:
+                path.symlink_to(victim / {"folder": "", "file": "file"}.get(kind, kind))
+            for step in (*SCRIPT[:3], ("purge",)):
+                counts["tried"] += 1
+                try:
+                    take_step(Workspace(directory), step, Hooks())
+                except InputError:
+                    counts["refused"] += 1
+            counts["found"] += not verify(directory).clean
+            path.unlink()
+            if there:
+                kept.rename(path)
+            texts = {str(p.relative_to(victim)): p.read_text() for p in victim.rglob("*[es]")}
+            counts["touched"] += texts != {"file": "twenty years", "0000/thesis": "ten years"}
+    losses.add(work_through(directory, SHORT, FailingDisk()))
+    bench.finish(directory, SHORT, losses)
+    return dataclasses.asdict(losses) | dict(counts)
+
+
 def tampering(bench: Bench, options: Options, rng: random.Random) -> dict:
     """Change single bytes of a workspace with a history, one at a time; count what is found."""
     directory = bench.copy()
@@ -341,6 +417,7 @@ SECTIONS = {
     "kills_first_batch": kills_of(SHORT, "kills"),
     "failures_of_every_operation": failures,
     "kills_by_signal": signals,
+    "links_and_pipes": strangers,
     "tampering": tampering,
     "kills_script": kills_of(SCRIPT, "long_kills"),
 }
@@ -368,11 +445,18 @@ def main() -> None:
         print(figures, flush=True)
         for name, section in SECTIONS.items():
             figures[name] = section(bench, options, rng)
-            write_result("fault_injection", figures, "python -m experiments.fault_injection")
+            command = shlex.join(["python", "-m", "experiments.fault_injection", *sys.argv[1:]])
+            write_result(options.name, figures, command)
     lost = [
         name
         for name, group in figures.items()
-        for field in ("requests_lost", "forgotten_back", "verify_not_clean", "network_differs")
+        for field in (
+            "requests_lost",
+            "forgotten_back",
+            "verify_not_clean",
+            "network_differs",
+            "touched",
+        )
         if group.get(field)
     ]
     print("LOST" if lost else "nothing lost", lost, figures["tampering"])
