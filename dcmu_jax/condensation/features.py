@@ -16,6 +16,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
+from dcmu_jax.data.pixels import check_pixels
 from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.models.partition import Variables, apply_features, run_parts
 from dcmu_jax.training.classifier import Classifier, each_batch, in_batches
@@ -94,7 +95,7 @@ _features = functools.partial(jax.jit, static_argnames="feature_map")(_pass)
 
 def extract(
     classifier: Classifier,
-    pixels: np.ndarray,
+    pixels: np.ndarray | Any,
     layer: str | None = None,
     *,
     out: np.ndarray | None = None,
@@ -109,8 +110,10 @@ def extract(
             is in memory, and what is returned is ``out``. The same bits either way.
 
     Raises:
-        InputError: the model has no such layer, or ``out`` is of another shape or dtype.
+        InputError: what ``check_pixels`` refuses; the model has no such layer, or ``out`` is of
+            another shape or dtype.
     """
+    pixels = check_pixels(pixels, classifier.image_shape)
     feature_map = FeatureMap(classifier.model, layer)
     network = classifier.variables, classifier.normalisation
     one = jax.ShapeDtypeStruct((1, *pixels.shape[1:]), pixels.dtype)

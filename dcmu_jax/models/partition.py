@@ -2,12 +2,14 @@
 
 A model is any Linen module whose ``setup`` defines ``beginning``, ``intermediate`` and ``final``,
 its only direct children: then ``params["intermediate"]`` *is* the partition, for parameters and
-BatchNorm statistics alike. A part is called as ``part(x, train=flag)``, or as ``part(x)`` when it
-does not take ``train`` (``nn.Dense``, ``nn.Sequential`` of such layers, ...).
+BatchNorm statistics alike. A part is called as ``part(x, train=flag)``; one that takes
+``training``, ``deterministic`` or ``use_running_average`` instead is switched by that, and one that
+takes none of them is called as ``part(x)`` (``nn.Dense``, ``nn.Sequential`` of such layers, ...).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import inspect
 from collections.abc import Collection, Mapping
@@ -35,16 +37,73 @@ def check_parts(parts: Collection[str]) -> frozenset[str]:
     return frozenset(parts)
 
 
+_FLAGS = {
+    "train": True,
+    "training": True,
+    "is_training": True,
+    "deterministic": False,
+    "use_running_average": False,
+}
+"""Argument of a part that switches it -> its value in training."""
+
+
+def mode_of(part: nn.Module, train: bool) -> dict[str, bool]:
+    """The arguments that put ``part`` into training or evaluation mode; empty if it takes none."""
+    taken = inspect.signature(type(part).__call__).parameters
+    return {name: train == value for name, value in _FLAGS.items() if name in taken}
+
+
 def _run_part(part: nn.Module, x: Any, train: bool) -> Any:
-    takes_train = "train" in inspect.signature(type(part).__call__).parameters
-    return part(x, train=train) if takes_train else part(x)
+    return part(x, **mode_of(part, train))
 
 
-def run_parts(module: nn.Module, x: Array) -> Any:
-    """All three parts in turn in evaluation mode, as a ``method`` for ``module.apply``."""
-    for name in PARTS:
-        x = _run_part(getattr(module, name), x, False)
+def run_parts(module: nn.Module, x: Any, parts: Collection[str] = PARTS, train: bool = False):
+    """All three parts in turn, or some of them, as a ``method`` for ``module.apply``."""
+    for name in parts:
+        x = _run_part(getattr(module, name), x, train)
     return x
+
+
+def check_kind(model: Any) -> None:
+    """Raise unless ``model`` is an instance of a Linen module that can be a key.
+
+    Raises:
+        InputError: a class, a module of NNX or PyTorch, a function, or fields that cannot be
+            hashed.
+    """
+    if not isinstance(model, nn.Module):
+        homes = {kind.__module__.partition(".")[0] for kind in type(model).__mro__}
+        remedy = "Write it as a flax.linen module with beginning, intermediate and final in setup()"
+        if isinstance(model, type):
+            given, remedy = f"The class {model.__name__}", f"Make one: {model.__name__}()"
+            if not issubclass(model, nn.Module):
+                remedy += "; it has to be a flax.linen module"
+        elif any(kind.__module__.startswith("flax.nnx") for kind in type(model).__mro__):
+            given = f"The NNX module {type(model).__name__}"
+        elif "torch" in homes:
+            given = f"The PyTorch module {type(model).__name__}"
+        else:
+            given = f"{'The function' if callable(model) else 'A model'} of {type(model)}"
+        raise InputError(given, "an instance of a flax.linen.Module in three parts", remedy)
+    try:
+        hash(model)
+    except TypeError as error:
+        fields = [f.name for f in dataclasses.fields(model) if f.name not in ("parent", "name")]
+        stuck = [name for name in fields if not _hashable(getattr(model, name, None))]
+        raise InputError(
+            f"The module {type(model).__name__} with the field(s) {', '.join(stuck) or '?'}, which "
+            f"cannot be hashed ({error})",
+            "fields of numbers, texts and tuples: the module is a key of compiled programs",
+            "Write tuples for lists, and flax.core.FrozenDict for dictionaries",
+        ) from error
+
+
+def _hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
 
 
 def apply_parts(
@@ -128,17 +187,27 @@ def _compiled_init(model, key, image_shape):
     return model.init(key, jax.numpy.zeros((1, *image_shape), jax.numpy.float32), method=run)
 
 
-def initialise(model: nn.Module, key: Array, image_shape: tuple[int, int, int]) -> dict[str, Any]:
+def initialise(
+    model: nn.Module | Any, key: Array, image_shape: tuple[int, int, int]
+) -> dict[str, Any]:
     """Fresh parameters and statistics of ``model`` for images ``(height, width, channels)``.
 
     Raises:
-        InputError: the model lacks one of the three parts, has others beside them, or cannot
-            take images of this shape.
+        InputError: what ``check_kind`` refuses; the model lacks one of the three parts, has
+            others beside them, or keeps other state than parameters and statistics.
     """
+    check_kind(model)
     variables = _compiled_init(model, key, image_shape)
     params = variables.get("params", {})
     if not set(params) <= set(PARTS):
         raise _wrong_parts(params)
+    others = sorted(set(variables) - {"params", "batch_stats", "intermediates"})
+    if others:
+        raise InputError(
+            f"The module {type(model).__name__} with variables in {', '.join(others)}",
+            "the collections params and batch_stats",
+            "Keep no other state in the module",
+        )
     return {
         "params": {name: params.get(name, {}) for name in PARTS},
         "batch_stats": dict(variables.get("batch_stats", {})),

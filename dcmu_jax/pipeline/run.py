@@ -27,6 +27,7 @@ from dcmu_jax.errors import InputError
 from dcmu_jax.files import aside_of, held, json_text, remove_left_aside, write_json
 from dcmu_jax.locks import locked_again
 from dcmu_jax.metrics.measurement import Trajectory
+from dcmu_jax.models.adoption import check_module
 from dcmu_jax.pipeline import facts, stages
 from dcmu_jax.pipeline.config import PRESETS, RunConfig, from_json, to_json
 from dcmu_jax.pipeline.saved import DATA, PREPARED, SERVED, DataNote
@@ -121,7 +122,7 @@ class Run:
         config: RunConfig,
         *,
         progress: Any = None,
-        model: nn.Module | None = None,
+        model: nn.Module | Any = None,
         splits: Splits | None = None,
     ):
         config.check()
@@ -143,6 +144,8 @@ class Run:
                 download=config.data.download,
                 data_dir=config.data.directory,
             )
+            if model is not None:
+                check_module(model, self.splits.image_shape, self.splits.num_classes)
             self.model = model or stages.build_model(config.model, self.splits, config.network)
             device_mesh(config.devices)
             config.check_batches()

@@ -17,7 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.partition import PARTS
+from dcmu_jax.models.partition import PARTS, check_kind
 from dcmu_jax.training.devices import arrays_from_writer, from_writer, is_writer
 from dcmu_jax.training.divergence import all_finite
 
@@ -126,7 +126,7 @@ def save_classifier(path: str | Path, classifier: Classifier) -> None:
     _write(Path(path), items, about)
 
 
-def load_classifier(path: str | Path, model: nn.Module, like: Classifier) -> Classifier:
+def load_classifier(path: str | Path, model: nn.Module | Any, like: Classifier) -> Classifier:
     """Load a network saved by ``save_classifier``.
 
     Args:
@@ -137,6 +137,7 @@ def load_classifier(path: str | Path, model: nn.Module, like: Classifier) -> Cla
     Raises:
         InputError: no checkpoint there, one of another model, or one whose contents changed.
     """
+    check_kind(model)
 
     def arrays(classifier: Classifier) -> Any:
         stats = classifier.variables.get("batch_stats", {})

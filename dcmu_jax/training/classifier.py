@@ -6,9 +6,10 @@ import concurrent.futures
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import flax.core
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,10 @@ import numpy as np
 import optax
 
 from dcmu_jax.data.dataset import Dataset, Normalisation, channel_statistics
-from dcmu_jax.models.partition import apply_features, apply_parts, initialise
+from dcmu_jax.data.pixels import check_pixels
+from dcmu_jax.errors import InputError, unknown_name
+from dcmu_jax.models.adoption import check_module
+from dcmu_jax.models.partition import PARTS, apply_features, apply_parts, check_kind, initialise
 from dcmu_jax.training.flops import spend_on
 from dcmu_jax.training.keys import named_key
 
@@ -119,6 +123,9 @@ def in_batches(
             calls one after another, and holds no lock meanwhile. The precision of matrix products
             set by ``jax.default_matmul_precision`` holds in them, too; other such settings do not.
     """
+    if not len(arrays[0]):  # a row of zeros tells what the results of none are like
+        one = [np.zeros((1, *array.shape[1:]), array.dtype) for array in arrays]
+        return jax.tree.map(lambda x: np.asarray(x)[:0], fun(*one))
     count, starts, piece = _dealt(fun, arrays, batch_size)
     if workers == 1 or len(starts) == 1:
         pieces = [piece(low) for low in starts]
@@ -149,10 +156,15 @@ class Classifier:
         image_shape: ``(height, width, channels)`` of its inputs.
     """
 
-    model: nn.Module
-    variables: dict[str, Any]
+    model: nn.Module | Any
+    variables: dict[str, Any] | Any
     normalisation: Normalisation
     image_shape: tuple[int, int, int]
+
+    def __post_init__(self):
+        check_kind(self.model)
+        object.__setattr__(self, "variables", _plain(self.variables))
+        object.__setattr__(self, "normalisation", _canonical(self.normalisation, self.image_shape))
 
     def _spend(self, pixels: np.ndarray, target: str) -> None:
         """Add a pass to the open tally: as many images, whatever batches they run in."""
@@ -160,33 +172,52 @@ class Classifier:
         program = self.model, target
         spend_on(_pass, program, self.variables, self.normalisation, one, times=len(pixels))
 
-    def _run(self, pixels: np.ndarray, target: str) -> np.ndarray:
+    def _run(self, pixels: Any, target: str) -> np.ndarray:
+        pixels = check_pixels(pixels, self.image_shape)
         self._spend(pixels, target)
         return in_batches(
             lambda x: _forward((self.model, target), self.variables, self.normalisation, x), pixels
         )
 
-    def logits(self, pixels: np.ndarray) -> np.ndarray:
-        """Logits float ``(N, classes)`` of pixels ``(N, H, W, C)``, evaluation mode."""
+    def logits(self, pixels: np.ndarray | Any) -> np.ndarray:
+        """Logits float ``(N, classes)`` of pixels ``(N, H, W, C)`` in 0..255, evaluation mode.
+
+        Raises:
+            InputError: what ``check_pixels`` refuses, here as in the other methods.
+        """
         return self._run(pixels, "logits")
 
-    def features(self, pixels: np.ndarray) -> np.ndarray:
+    def features(self, pixels: np.ndarray | Any) -> np.ndarray:
         """Flattened features ``(N, dim)``, as used for clustering and condensation."""
         return self._run(pixels, "features")
 
-    def inputs_of(self, part: str, pixels: np.ndarray) -> np.ndarray:
+    def inputs_of(self, part: str, pixels: np.ndarray | Any) -> np.ndarray:
         """What ``part`` (intermediate or final) sees when the model is fed ``pixels``."""
+        if part not in PARTS[1:]:
+            raise unknown_name("part above the first", part, PARTS[1:])
         return self._run(pixels, part)
 
     def evaluate(self, dataset: Dataset) -> Evaluation:
-        """Loss and correctness of every sample."""
-        self._spend(dataset.images, "logits")
+        """Loss and correctness of every sample.
+
+        Raises:
+            InputError: also for classes that the network has no output for.
+        """
+        images = check_pixels(dataset.images, self.image_shape)
+        self._spend(images, "logits")
+        most = int(dataset.labels.max()) if len(dataset) else 0
 
         def score(pixels, labels):
             logits = _forward((self.model, "logits"), self.variables, self.normalisation, pixels)
+            if most >= logits.shape[-1]:
+                raise InputError(
+                    f"Samples of class {most} for a network of {logits.shape[-1]} outputs",
+                    f"classes 0..{logits.shape[-1] - 1}",
+                    "Leave those samples out, or take a network of as many outputs",
+                )
             return _score(logits, labels)
 
-        losses, correct = in_batches(score, dataset.images, dataset.labels)
+        losses, correct = in_batches(score, images, dataset.labels)
         return Evaluation(losses, correct)
 
     def fingerprint(self) -> str:
@@ -199,8 +230,44 @@ class Classifier:
         return digest.hexdigest()
 
 
+def _plain(variables: Any) -> dict[str, Any]:
+    """Variables as plain dictionaries, those of 64 bits in NumPy as float32."""
+    params = variables.get("params", {}) if isinstance(variables, Mapping) else None
+    if not isinstance(params, Mapping) or not set(params) <= set(PARTS):
+        shown = sorted(params) if isinstance(params, Mapping) else type(variables).__name__
+        raise InputError(
+            f"Variables with the parameters of {shown}",
+            '{"params": {part: ...}, "batch_stats": {part: ...}}, parts beginning, intermediate '
+            "and final",
+            "Put the parameters of each part under its name",
+        )
+    plain = flax.core.unfreeze(dict(variables))
+    if any(isinstance(x, np.ndarray) and x.dtype == np.float64 for x in jax.tree.leaves(plain)):
+        plain = jax.tree.map(lambda x: x.astype(np.float32) if x.dtype == np.float64 else x, plain)
+    return plain
+
+
+def _canonical(given: Normalisation, image_shape: tuple[int, int, int]) -> Normalisation:
+    """Mean and standard deviation as float32, which is what networks compute in."""
+    found = []
+    for name, value in zip(("mean", "std"), given, strict=True):
+        if not (isinstance(value, jax.Array) and value.dtype == jnp.float32):
+            value = np.asarray(value, np.float32)  # text is a ValueError, and says so
+            good = np.isfinite(value).all() and (name == "mean" or (value > 0).all())
+            if value.shape[-1:] != image_shape[-1:] or not good:
+                raise InputError(
+                    f"A normalisation whose {name} is {np.asarray(value).tolist()}",
+                    f"{image_shape[-1]} finite numbers, one for each channel, the standard "
+                    "deviations above 0",
+                    "Give them for pixels in [0, 1], or take channel_statistics(images)",
+                )
+        found.append(value)
+    same = all(one is other for one, other in zip(found, given, strict=True))
+    return given if same else Normalisation(*found)
+
+
 def fresh_classifier(
-    model: nn.Module, dataset: Dataset, seed: int, normalisation: Normalisation | None = None
+    model: nn.Module | Any, dataset: Dataset, seed: int, normalisation: Any = None
 ) -> Classifier:
     """An untrained network for ``dataset``.
 
@@ -209,6 +276,9 @@ def fresh_classifier(
         dataset: gives the image shape and, unless ``normalisation`` is given, the statistics.
         seed: of the initialisation.
         normalisation: of the inputs.
+
+    Raises:
+        InputError: what ``check_module`` refuses.
 
     >>> from dcmu_jax.data import load
     >>> from dcmu_jax.models import create
@@ -221,6 +291,7 @@ def fresh_classifier(
     key = named_key(seed, "initialisation")
     height, width, channels = dataset.images.shape[1:]
     shape = (height, width, channels)
+    check_module(model, shape, dataset.num_classes)
     return Classifier(
         model,
         initialise(model, key, shape),

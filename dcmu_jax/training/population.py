@@ -21,6 +21,7 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
 from dcmu_jax.data.augmentation import Augmentation
+from dcmu_jax.data.pixels import check_pixels
 from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.models.partition import PARTS, apply_parts
 from dcmu_jax.training.classifier import Classifier
@@ -279,7 +280,7 @@ def fit_population(
 
 def population_logits(
     classifiers: Classifier,
-    pixels: np.ndarray,
+    pixels: np.ndarray | Any,
     *,
     chunk: int | None = None,
     batch_size: int = 500,
@@ -295,10 +296,17 @@ def population_logits(
         chunk: networks side by side, see ``default_chunk``.
         batch_size: images of one pass.
         mesh: see ``fit_population``.
+
+    Raises:
+        InputError: what ``check_pixels`` refuses, or a mesh that cannot be shared.
     """
     _check_mesh(size_of(classifiers), mesh)
+    pixels = np.asarray(check_pixels(pixels, classifiers.image_shape))
     chunk = default_chunk() if chunk is None else chunk
     count = len(pixels)
+    if not count:
+        one = np.zeros((1, *classifiers.image_shape), np.uint8)
+        return population_logits(classifiers, one, chunk=chunk, mesh=mesh)[:, :0]
     size = min(batch_size, count)
     rows = np.resize(np.arange(count), math.ceil(count / size) * size)
     batches = pixels[rows].reshape(-1, size, *pixels.shape[1:])

@@ -1,0 +1,147 @@
+"""A user's module at the door: everything that training would stumble over, before any training."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from dcmu_jax.errors import InputError
+from dcmu_jax.models.partition import PARTS, check_kind, initialise, mode_of, run_parts
+
+_SWITCHED = {nn.BatchNorm: "use_running_average", nn.Dropout: "deterministic"}
+"""Layer of Flax -> its flag, which is False in training."""
+
+
+@functools.lru_cache(maxsize=256)
+def _checked(model: nn.Module, image_shape: tuple[int, int, int], num_classes: int) -> None:
+    name = type(model).__name__
+    x = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
+    variables = _tried(
+        f"{name} cannot be initialised on images {image_shape}",
+        lambda: jax.eval_shape(lambda key: initialise(model, key, image_shape), jax.random.key(0)),
+    )
+    for train in (False, True):
+        out = _tried(
+            f"{name} cannot run on images {image_shape} in "
+            f"{'training' if train else 'evaluation'} mode",
+            functools.partial(_outputs, model, variables, x, train),
+        )
+        _check_outputs(name, out, num_classes)
+    _check_parts_alone(model, variables, x)
+
+
+def check_module(model: Any, image_shape: tuple[int, int, int], num_classes: int) -> None:
+    """Raise unless a module can be trained, frozen and evaluated by part on such images.
+
+    Nothing is computed: the module is traced, once for each module and shape.
+
+    Args:
+        model: what a user brought.
+        image_shape: ``(height, width, channels)``.
+        num_classes: number of logits it must give.
+
+    Raises:
+        InputError: anything but an instance of a hashable Linen module in three parts; a module
+            that fails on such images, in evaluation or in training mode; parts that share
+            parameters; outputs that are not one logit for each class; BatchNorm or dropout that is
+            not switched between training and evaluation.
+    """
+    check_kind(model)
+    _checked(model, tuple(image_shape), num_classes)
+
+
+def _tried(what: str, call: Callable[[], Any]) -> Any:
+    """``call()``, its failure told in one line."""
+    try:
+        return call()
+    except InputError:
+        raise
+    except Exception as error:  # whatever a user's module may raise
+        said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise InputError(
+            f"{what} ({type(error).__name__}: {said})",
+            "a module whose parts run one after another, dropout being all that is random",
+            "Try module.init and module.apply on one image, and mend what they say; parts with "
+            "dropout or BatchNorm take the argument train",
+        ) from error
+
+
+def _check_parts_alone(model: nn.Module, variables: Any, x: Any) -> None:
+    """Raise where a part needs what is not its own."""
+    for part in PARTS:
+        own = {kind: {part: tree.get(part, {})} for kind, tree in variables.items()}
+
+        def run(own, x, part=part):
+            return model.apply(
+                own, x, method=lambda module, x: run_parts(module, x, (part,)), mutable=False
+            )
+
+        try:
+            x = jax.eval_shape(run, own, x)
+        except Exception as error:
+            raise InputError(
+                f"The part {part!r} of {type(model).__name__} does not run on its own variables "
+                f"({type(error).__name__})",
+                "parts that share no layer and no parameters",
+                "Give each of beginning, intermediate and final layers of its own",
+            ) from error
+
+
+def _outputs(model: nn.Module, variables: Any, x: Any, train: bool) -> Any:
+    """Shape of the outputs; raises where a layer is in the other mode."""
+    wrong: list[str] = []
+
+    def watch(following, args, kwargs, context):
+        flag = next((f for kind, f in _SWITCHED.items() if isinstance(context.module, kind)), None)
+        if flag is not None and context.method_name == "__call__":
+            given = kwargs.get(flag, args[1] if len(args) > 1 else None)
+            value = getattr(context.module, flag) if given is None else given
+            idle = flag == "deterministic" and not context.module.rate
+            if isinstance(value, bool | np.bool_) and value == train and not idle:
+                wrong.append("/".join(context.module.path))
+        return following(*args, **kwargs)
+
+    def run(variables, x, key):
+        with nn.intercept_methods(watch):
+            return model.apply(
+                variables,
+                x,
+                method=lambda module, x: run_parts(module, x, train=train),
+                rngs={"dropout": key},
+                mutable=["batch_stats"],
+            )
+
+    out, updated = jax.eval_shape(run, variables, x, jax.random.key(0))
+    stuck = []
+    if train:
+        bound = model.bind(variables)
+        stuck = [p for p in updated.get("batch_stats", {}) if not mode_of(getattr(bound, p), True)]
+    if wrong or stuck:
+        raise InputError(
+            f"{', '.join(wrong or stuck)} of {type(model).__name__} is in "
+            f"{'evaluation' if train else 'training'} mode while the module is "
+            f"{'trained' if train else 'evaluated'}"
+            + ("" if wrong else ": it keeps statistics and takes no argument train"),
+            "layers that the argument train of their part switches",
+            "Write the part as __call__(self, x, train=False), and give "
+            "use_running_average=not train to BatchNorm, deterministic=not train to dropout; "
+            "nn.Sequential passes neither on",
+        )
+    return out
+
+
+def _check_outputs(name: str, out: Any, num_classes: int) -> None:
+    shape = getattr(out, "shape", None)
+    if shape != (2, num_classes) or not jnp.issubdtype(out.dtype, jnp.floating):
+        given = f"{out.dtype} {shape}" if shape else f"a {type(out).__name__}"
+        raise InputError(
+            f"The part 'final' of {name} gives {given} for 2 images of {num_classes} classes",
+            f"floating-point logits of shape (2, {num_classes}), one for each class",
+            f"Let its last layer have {num_classes} outputs for each image",
+        )
