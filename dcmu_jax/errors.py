@@ -80,6 +80,15 @@ def check_numbers(value: Any, name: str = "") -> None:
         )
 
 
+def as_names(names: str | Iterable[str]) -> tuple[str, ...]:
+    """Names as a tuple, where a single one may be given by itself.
+
+    >>> as_names("scrub"), as_names(["scrub", "saliency"])
+    (('scrub',), ('scrub', 'saliency'))
+    """
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
 def check_fraction(name: str, value: float | int) -> None:
     """Raise unless ``value`` lies strictly between 0 and 1."""
     if not (_is_number(value) and 0 < value < 1):

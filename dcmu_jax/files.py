@@ -11,7 +11,7 @@ import shutil
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -21,6 +21,9 @@ try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None
+
+FilePath: TypeAlias = str | os.PathLike[str]
+"""What names a file or a folder: text, a ``Path``, or anything else that is a path."""
 
 
 def aside_of(path: Path) -> Path:
@@ -106,7 +109,7 @@ def remove_left_aside(path: Path, names: Iterable[str]) -> None:
 
 
 @contextlib.contextmanager
-def written_aside(path: Path | str) -> Iterator[Path]:
+def written_aside(path: FilePath) -> Iterator[Path]:
     """A path to write to in place of ``path``; renamed to it when the block ends well.
 
     Folders above ``path`` are made. When the block raises, the file aside is removed and whatever
@@ -144,14 +147,14 @@ def json_text(value: Any, indent: int | None = None) -> str:
         ) from error
 
 
-def write_json(path: Path | str, value: Any) -> None:
+def write_json(path: FilePath, value: Any) -> None:
     """Write a JSON file; see ``written_aside`` and ``json_text``."""
     text = json_text(value, indent=2) + "\n"
     with written_aside(path) as aside:
         aside.write_text(text, encoding="utf-8")
 
 
-def write_archive(path: Path | str, arrays: Mapping[str, Any]) -> None:
+def write_archive(path: FilePath, arrays: Mapping[str, Any]) -> None:
     """Write arrays as an ``npz`` archive; see ``written_aside``."""
     with written_aside(path) as aside, aside.open("wb") as file:
         np.savez(file, **arrays)

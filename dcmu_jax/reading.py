@@ -32,7 +32,7 @@ DEFLATE = 1100
 
 
 @contextlib.contextmanager
-def opened(path: Path | str) -> Iterator[IO[bytes]]:
+def opened(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     """A plain file to read from; anything else in its place raises ``OSError``.
 
     A FIFO is not waited for.
@@ -46,7 +46,7 @@ def opened(path: Path | str) -> Iterator[IO[bytes]]:
         yield file
 
 
-def read_bytes(path: Path | str, what: str, remedy: str) -> bytes:
+def read_bytes(path: str | os.PathLike[str], what: str, remedy: str) -> bytes:
     """The bytes of a small file.
 
     Args:
@@ -64,7 +64,7 @@ def read_bytes(path: Path | str, what: str, remedy: str) -> bytes:
 
 
 @contextlib.contextmanager
-def _refused(path: Path | str, what: str, remedy: str) -> Iterator[None]:
+def _refused(path: str | os.PathLike[str], what: str, remedy: str) -> Iterator[None]:
     """Turn whatever is raised within into an ``InputError``.
 
     All of ``Exception``: what the libraries raise on bytes that are not to be trusted is of many
@@ -86,7 +86,7 @@ def _refused(path: Path | str, what: str, remedy: str) -> Iterator[None]:
         ) from error
 
 
-def parse_json(data: bytes, path: Path | str, what: str, remedy: str) -> Any:
+def parse_json(data: bytes, path: str | os.PathLike[str], what: str, remedy: str) -> Any:
     """The value of strict JSON in UTF-8.
 
     Args:
@@ -142,7 +142,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 _adapter = functools.cache(pydantic.TypeAdapter)
 
 
-def parse_as(kind: Any, data: bytes, path: Path | str, what: str, remedy: str) -> Any:
+def parse_as(kind: Any, data: bytes, path: str | os.PathLike[str], what: str, remedy: str) -> Any:
     """JSON of a known form, with the types that it has and no others.
 
     Args:
@@ -168,17 +168,17 @@ def parse_as(kind: Any, data: bytes, path: Path | str, what: str, remedy: str) -
         ) from error
 
 
-def read_json(path: Path | str, what: str, remedy: str) -> Any:
+def read_json(path: str | os.PathLike[str], what: str, remedy: str) -> Any:
     """The value of a JSON file; see ``read_bytes`` and ``parse_json``."""
     return parse_json(read_bytes(path, what, remedy), path, what, remedy)
 
 
-def read_json_as(kind: Any, path: Path | str, what: str, remedy: str) -> Any:
+def read_json_as(kind: Any, path: str | os.PathLike[str], what: str, remedy: str) -> Any:
     """A JSON file of a known form; see ``read_bytes`` and ``parse_as``."""
     return parse_as(kind, read_bytes(path, what, remedy), path, what, remedy)
 
 
-def read_archive(path: Path | str, what: str, remedy: str) -> dict[str, np.ndarray]:
+def read_archive(path: str | os.PathLike[str], what: str, remedy: str) -> dict[str, np.ndarray]:
     """The arrays of an ``npz`` archive as ``np.savez`` writes it, by name.
 
     Args:
@@ -207,7 +207,7 @@ def _stored(file: Stream) -> dict[str, np.ndarray]:
         return {name: archive.read(name) for name in archive.members}
 
 
-def read_npy(path: Path | str, what: str, remedy: str) -> np.ndarray:
+def read_npy(path: str | os.PathLike[str], what: str, remedy: str) -> np.ndarray:
     """The array of an ``npy`` file; see ``read_archive``."""
     with _refused(path, what, remedy), opened(path) as file:
         return _array(file, os.fstat(file.fileno()).st_size, what)

@@ -32,9 +32,9 @@ from dcmu_jax.data.remembrance import (
     remembrance_samples,
     retained_samples,
 )
-from dcmu_jax.data.requests import ForgetRequest
+from dcmu_jax.data.requests import RequestLike, as_request
 from dcmu_jax.errors import InputError
-from dcmu_jax.files import write_json
+from dcmu_jax.files import FilePath, write_json
 from dcmu_jax.metrics.accuracy import accuracies
 from dcmu_jax.metrics.membership import control_losses_for, loss_attack
 from dcmu_jax.models.autoencoder import condensed_network
@@ -72,8 +72,8 @@ class CondensedModelBench:
         construction: Construction,
         budget: Budget,
         splits: Splits,
-        request: ForgetRequest,
-        folder: Path,
+        request: RequestLike,
+        folder: FilePath,
         *,
         seed: int,
         largest: int | None = None,
@@ -82,7 +82,8 @@ class CondensedModelBench:
         construction.check()
         construction.architecture.check(splits.image_shape)
         self.construction, self.budget, self.splits = construction, budget, splits
-        self.request, self.folder, self.seed = request, folder, seed
+        self.request = request = as_request(request, splits.train)
+        self.folder, self.seed = Path(folder), seed
         self.hooks = hooks or Hooks()
         self.largest = max(construction.per_class, largest or 0)
         reserved = self._remembrance(self.largest)

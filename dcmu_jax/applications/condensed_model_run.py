@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
 from dcmu_jax.applications.condensed_model_bench import CondensedModelBench
@@ -23,7 +22,8 @@ from dcmu_jax.applications.condensed_model_settings import (
 from dcmu_jax.condensation.distribution_matching import DistributionMatching
 from dcmu_jax.data.requests import parse_request
 from dcmu_jax.data.sources import load
-from dcmu_jax.errors import check_at_least, check_fraction, unknown_name
+from dcmu_jax.errors import as_names, check_at_least, check_fraction, unknown_name
+from dcmu_jax.files import FilePath
 from dcmu_jax.unlearning.task import Hooks, Training
 
 
@@ -65,9 +65,12 @@ class CondensedModelConfig:
     training: Training = Training()
     construction: Construction = dataclasses.field(default_factory=recommended_construction)
 
+    def __post_init__(self):
+        object.__setattr__(self, "rows", as_names(self.rows))
+
 
 def run_condensed_model(
-    config: CondensedModelConfig, folder: Path, hooks: Hooks | None = None
+    config: CondensedModelConfig, folder: FilePath, hooks: Hooks | None = None
 ) -> list[dict[str, Any]]:
     """Make the condensed model, serve the request, train the target every way.
 

@@ -16,7 +16,7 @@ from dcmu_jax.attacks.checks import check_models
 from dcmu_jax.attacks.probing import knn_probe, linear_probe, probe_samples
 from dcmu_jax.attacks.relearning import RelearningConfig, relearn
 from dcmu_jax.data.dataset import Splits
-from dcmu_jax.data.requests import ForgetRequest
+from dcmu_jax.data.requests import RequestLike, as_request
 from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.errors import InputError
 from dcmu_jax.training.classifier import Classifier
@@ -62,7 +62,7 @@ class Trace:
 
 def traces_of(
     splits: Splits,
-    request: ForgetRequest,
+    request: RequestLike,
     original: Classifier,
     *,
     usable: Mask | None = None,
@@ -84,6 +84,7 @@ def traces_of(
     Raises:
         InputError: a request that forgets no class whole, or what ``probe_samples`` refuses.
     """
+    request = as_request(request, splits.train)
     if not request.forgotten_classes:
         raise InputError(
             f"Traces of a class after the request {request.text!r}",

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.selections import Ids, Mask, as_ids, as_mask, as_positions
 from dcmu_jax.errors import InputError
-from dcmu_jax.files import write_archive
+from dcmu_jax.files import FilePath, write_archive
 from dcmu_jax.reading import is_text, read_archive
 
 _MODELS_BY_EXAMPLES = {"margins": "f4", "correct": "b1", "member": "b1", "forgotten": "b1"}
@@ -129,12 +128,12 @@ class Population:
                 f"Pass that set. {_REMEDY}",
             )
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: FilePath) -> None:
         """Write an ``npz`` archive; the file appears whole or not at all."""
         write_archive(path, {**vars(self), "kinds": np.array(self.kinds, dtype=np.str_)})
 
     @classmethod
-    def load(cls, path: str | Path) -> Population:
+    def load(cls, path: FilePath) -> Population:
         """Read what ``save`` wrote. Nothing is unpickled.
 
         Raises:

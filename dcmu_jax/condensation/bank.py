@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import io
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError
-from dcmu_jax.files import write_archive
+from dcmu_jax.files import FilePath, write_archive
 from dcmu_jax.reading import archive_of, is_text, read_archive
 from dcmu_jax.training.classifier import Classifier
 
@@ -67,7 +66,7 @@ class CondensedBank:
     data_fingerprint: str
     model_fingerprint: str
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: FilePath) -> None:
         """Write an ``npz`` archive; the file appears whole or not at all.
 
         Raises:
@@ -108,7 +107,7 @@ class CondensedBank:
         return cls(**values)
 
     @classmethod
-    def load(cls, path: str | Path) -> CondensedBank:
+    def load(cls, path: FilePath) -> CondensedBank:
         """Read what ``save`` wrote. Nothing is unpickled.
 
         Raises:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dcmu_jax.data.dataset import Dataset, Splits
-from dcmu_jax.errors import InputError, check_fraction
+from dcmu_jax.errors import InputError, as_names, check_fraction
 
 LEAST_SIDE = 8
 """Smallest height and width of an image, in pixels."""
@@ -77,7 +77,7 @@ def splits_from_arrays(
         test = _test_set(x_test, y_test, train)
     if class_names is None:
         class_names = [str(c) for c in range(num_classes)]
-    elif len(class_names) != num_classes:
+    elif len(class_names := as_names(class_names)) != num_classes:
         raise InputError(
             f"{len(class_names)} class names",
             f"{num_classes}, one for each class",

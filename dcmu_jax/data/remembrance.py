@@ -7,7 +7,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from dcmu_jax.data.dataset import Dataset
-from dcmu_jax.data.requests import ForgetRequest
+from dcmu_jax.data.requests import ForgetRequest, RequestLike, as_request
 from dcmu_jax.errors import InputError, check_at_least, unknown_name
 
 RemembranceMethod = Literal["first", "random"]
@@ -65,7 +65,7 @@ def allowed_remembrance(remembrance: Dataset, request: ForgetRequest) -> Dataset
     return remembrance.take(~np.isin(remembrance.labels, request.forgotten_classes))
 
 
-def retained_samples(train: Dataset, request: ForgetRequest, per_class: int, seed: int) -> Dataset:
+def retained_samples(train: Dataset, request: RequestLike, per_class: int, seed: int) -> Dataset:
     """Remembrance samples out of the retain set instead: ``per_class`` of each class that stays.
 
     They are training samples: no test image is spent, but a network that has trained on them shows
@@ -82,7 +82,7 @@ def retained_samples(train: Dataset, request: ForgetRequest, per_class: int, see
         InputError: a class has too few samples that stay.
     """
     check_at_least("per_class", per_class, 1)
-    retain = train.without(request.ids)
+    retain = train.without(as_request(request, train).ids)
     classes, counts = np.unique(retain.labels, return_counts=True)
     if per_class > counts.min():
         raise InputError(

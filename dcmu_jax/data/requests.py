@@ -7,13 +7,15 @@ import contextlib
 import dataclasses
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 from jaxtyping import Array
 
 from dcmu_jax.data.dataset import Dataset
+from dcmu_jax.data.selections import as_mask
 from dcmu_jax.errors import InputError, check_fraction, unknown_name
 from dcmu_jax.reading import parse_json, read_bytes, read_npy
 
@@ -45,6 +47,10 @@ class ForgetRequest:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+RequestLike: TypeAlias = ForgetRequest | np.ndarray | Array | Collection[Any]
+"""Whatever names the samples that must go; texts are collections, too. See ``as_request``."""
 
 
 def parse_request(text: str, train: Dataset, seed: int) -> ForgetRequest:
@@ -109,7 +115,7 @@ def parse_request(text: str, train: Dataset, seed: int) -> ForgetRequest:
     return _request(text, "+".join(slugs), np.union1d(named, drawn), train)
 
 
-def request_for_ids(ids: Iterable[int] | np.ndarray | Array, train: Dataset) -> ForgetRequest:
+def request_for_ids(ids: Iterable[Any] | np.ndarray | Array, train: Dataset) -> ForgetRequest:
     """A request for the samples with these ids, from a list, a tuple or an array of integers.
 
     Raises:
@@ -124,6 +130,37 @@ def request_for_ids(ids: Iterable[int] | np.ndarray | Array, train: Dataset) -> 
     checked = np.sort(_check_ids(values, "ids", train))
     digest = hashlib.sha256(checked.tobytes()).hexdigest()[:8]
     return _request(f"{len(checked)} ids ({digest})", f"ids-{digest}", checked, train)
+
+
+def as_request(asked: RequestLike, train: Dataset, seed: int = 0) -> ForgetRequest:
+    """A request from whatever names samples: itself, its text, ids, or a boolean mask.
+
+    Args:
+        asked: a request for ``train``; a text (``parse_request``); a list, tuple, set or array of
+            ids; or as many booleans as there are training samples.
+        train: the training set.
+        seed: of what a text draws at random.
+
+    Raises:
+        InputError: what ``parse_request`` and ``request_for_ids`` refuse, a mask of another length,
+            or a request for other samples than those of ``train``.
+
+    >>> from dcmu_jax.data.sources import load
+    >>> train = load("synthetic:classes=2,per_class=40,size=8,channels=1").train
+    >>> as_request(train.labels == 1, train).forgotten_classes, len(as_request({3, 17}, train))
+    ((1,), 2)
+    """
+    if isinstance(asked, ForgetRequest):
+        train.positions(asked.ids)
+        return asked
+    if isinstance(asked, str):
+        return parse_request(asked, train, seed)
+    if not hasattr(asked, "dtype"):
+        given: Any = list(asked)
+        asked = np.array(given) if given and all(isinstance(x, bool) for x in given) else given
+    if isinstance(asked, np.ndarray | Array) and asked.dtype == np.bool_:
+        asked = train.ids[as_mask("mask of what must go", asked, (len(train),))]
+    return request_for_ids(cast(Any, asked), train)
 
 
 def _listed_ids(value: str) -> np.ndarray | None:

@@ -20,7 +20,7 @@ import jax
 import optax
 from jaxtyping import Array
 
-from dcmu_jax.errors import InputError, unknown_name
+from dcmu_jax.errors import InputError, as_names, unknown_name
 
 Part = Literal["beginning", "intermediate", "final"]
 PARTS: tuple[Part, ...] = ("beginning", "intermediate", "final")
@@ -30,7 +30,8 @@ Variables = Mapping[str, Any]
 
 
 def check_parts(parts: Collection[str]) -> frozenset[str]:
-    """The parts as a set; raises ``InputError`` for an unknown name."""
+    """The parts as a set, a single name for one; raises ``InputError`` for an unknown name."""
+    parts = as_names(parts)
     for part in parts:
         if part not in PARTS:
             raise unknown_name("part of a model", part, PARTS)

@@ -13,7 +13,7 @@ from dcmu_jax.attacks.building import Rearing, measured, oracle_population, read
 from dcmu_jax.attacks.checks import check_models
 from dcmu_jax.attacks.class_traces import Trace, beside_oracles, traces_of
 from dcmu_jax.attacks.population import Population
-from dcmu_jax.data.requests import ForgetRequest
+from dcmu_jax.data.requests import RequestLike
 from dcmu_jax.files import write_json
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.run import Run, one_at_a_time
@@ -45,7 +45,7 @@ class RunAudit:
 @one_at_a_time
 def audit_run(
     run: Run,
-    request: ForgetRequest,
+    request: RequestLike,
     *,
     oracles: int = 16,
     chunk: int | None = None,
@@ -70,6 +70,7 @@ def audit_run(
     Raises:
         InputError: too few oracles, or a request that methods cannot be compared on.
     """
+    request = run.request(request)
     run.check_comparable(request)
     check_models("oracle", oracles, FEWEST_ORACLES, "The audit")  # before any training
     config, splits = run.config, run.splits

@@ -13,6 +13,7 @@ from dcmu_jax.condensation.inversion import InversionConfig
 from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.errors import (
     InputError,
+    as_names,
     check_at_least,
     check_fraction,
     check_numbers,
@@ -312,7 +313,8 @@ class RunConfig:
         model: mlp, cnn, convnet, vgg16 or resnet18.
         forget: what must go: random:0.1, class:2, ids:FILE, or several joined by +.
         preset: the method of the run: recommended, condensed or paper.
-        rivals: methods to compare with; presets among them have their own settings.
+        rivals: methods to compare with, or the name of one; presets among them have their own
+            settings.
         settings: of rivals, where they are not the published ones: method -> setting -> value, as
             in ``{"paper": {"online": {"rounds": 5}}}``.
         seed: of the original network.
@@ -336,7 +338,7 @@ class RunConfig:
     model: str = "mlp"
     forget: str = "random:0.1"
     preset: str = "recommended"
-    rivals: tuple[str, ...] = ("catastrophic_forgetting",)
+    rivals: tuple[str, ...] | str = ("catastrophic_forgetting",)
     settings: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     seed: int = 0
     forget_seed: int = 0
@@ -348,6 +350,7 @@ class RunConfig:
     method: MethodOptions = dataclasses.field(default=cast(MethodOptions, None))
 
     def __post_init__(self):
+        object.__setattr__(self, "rivals", as_names(self.rivals))
         # An unknown preset is refused by ``check``, in the words that belong to it.
         own = PRESETS.get(self.preset, recommended_preset)(self.model)
         given = cast(MethodOptions | None, self.method)

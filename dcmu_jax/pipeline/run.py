@@ -21,10 +21,10 @@ import numpy as np
 from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.data.copies import Copies, copies_of
 from dcmu_jax.data.dataset import Splits
-from dcmu_jax.data.requests import ForgetRequest, parse_request
+from dcmu_jax.data.requests import ForgetRequest, RequestLike, as_request
 from dcmu_jax.data.sources import load
 from dcmu_jax.errors import InputError
-from dcmu_jax.files import aside_of, held, json_text, remove_left_aside, write_json
+from dcmu_jax.files import FilePath, aside_of, held, json_text, remove_left_aside, write_json
 from dcmu_jax.locks import locked_again
 from dcmu_jax.metrics.measurement import Trajectory
 from dcmu_jax.models.adoption import check_module
@@ -118,7 +118,7 @@ class Run:
 
     def __init__(
         self,
-        directory: Path,
+        directory: FilePath,
         config: RunConfig,
         *,
         progress: Any = None,
@@ -133,7 +133,7 @@ class Run:
                     f"a preset ({', '.join(PRESETS)}) or another method",
                     "Name the preset that it shall follow",
                 )
-        self.directory, self.config = directory, config
+        self.directory, self.config = Path(directory), config
         self._original: Classifier | None = None
         self._progress = progress if is_writer() else None
 
@@ -157,10 +157,10 @@ class Run:
         check_same("settings or data", settle)
 
     @classmethod
-    def create(cls, directory: Path, config: RunConfig, **rest: Any) -> Run:
+    def create(cls, directory: FilePath, config: RunConfig, **rest: Any) -> Run:
         """A new run; nothing is written unless settings, data and request are all good."""
         check_platform()
-        by_writer(lambda: cls._check_new(directory))
+        by_writer(lambda: cls._check_new(Path(directory)))
         run = cls(directory, config, **rest)
         run.check_comparable(run.request(config.forget))
         by_writer(run._make_directory)
@@ -206,7 +206,7 @@ class Run:
             shutil.rmtree(aside, ignore_errors=True)
 
     @classmethod
-    def open(cls, directory: Path, *, devices: int | None = None, **rest: Any) -> Run:
+    def open(cls, directory: FilePath, *, devices: int | None = None, **rest: Any) -> Run:
         """A run that was created before, with the same data.
 
         Args:
@@ -215,6 +215,7 @@ class Run:
             rest: as for ``Run``.
         """
         check_platform()
+        directory = Path(directory)
         file = directory / "config.json"
 
         def read() -> bytes:
@@ -240,7 +241,7 @@ class Run:
         return run
 
     @classmethod
-    def create_or_open(cls, directory: Path, config: RunConfig, **rest: Any) -> Run:
+    def create_or_open(cls, directory: FilePath, config: RunConfig, **rest: Any) -> Run:
         """A run that was created before with these settings, or a new one if there is none.
 
         So one command both starts a run and goes on with it, as a scheduler needs it; with other
@@ -249,6 +250,7 @@ class Run:
         Raises:
             InputError: the run that is there has other settings; see ``create`` and ``open``.
         """
+        directory = Path(directory)
         if not is_there(directory):
             try:
                 return cls.create(directory, config, **rest)
@@ -286,29 +288,35 @@ class Run:
         """Every method of the table, retraining first."""
         return tuple(dict.fromkeys(("retrain", *self.config.rivals, self.config.preset)))
 
-    def request(self, text: str) -> ForgetRequest:
-        """The request ``text`` names in this run's training set."""
+    def request(self, asked: RequestLike) -> ForgetRequest:
+        """The request for samples of this run's training set; see ``as_request``.
+
+        All methods that take a request take the same: a text, ids, a mask, or a request.
+        """
+        if isinstance(asked, ForgetRequest):
+            return as_request(asked, self.splits.train)
         found: list[ForgetRequest] = []
 
         def parse() -> bytes:
-            found.append(parse_request(text, self.splits.train, self.config.forget_seed))
+            found.append(as_request(asked, self.splits.train, self.config.forget_seed))
             return found[0].ids.tobytes()
 
         check_same("ids to forget", parse)
         return found[0]
 
-    def copies(self, request: ForgetRequest) -> Copies:
+    def copies(self, request: RequestLike) -> Copies:
         """What has the same images as the samples of a request, under other ids.
 
         A request is by id: what is found in the training set stays unless it is named, too.
         """
-        splits = self.splits
+        request, splits = self.request(request), self.splits
         remembrance = stages.remembrance_of(self.config, self.config.preset, splits)
         return copies_of(request.ids, splits.train, splits.test, remembrance.ids)
 
-    def check_comparable(self, request: ForgetRequest) -> None:
+    def check_comparable(self, request: RequestLike) -> None:
         """Raise ``InputError`` unless methods can be compared on ``request``."""
-        stages.check_comparable(self.config, self.splits, request, self.usable_tests())
+        asked = self.request(request)
+        stages.check_comparable(self.config, self.splits, asked, self.usable_tests())
 
     def log(self, **entry: Any) -> None:
         """Append a line to metrics.jsonl."""
@@ -464,18 +472,18 @@ class Run:
         network = self._load(stage.path / "network") if note.trained else original
         return Prepared(bank, network, remembrance, note.offline_s, note.compile_s)
 
-    def request_directory(self, request: ForgetRequest) -> Path:
+    def request_directory(self, request: RequestLike) -> Path:
         """Where what belongs to one request lies; one of other ids has another folder."""
-        return request_folder(self.directory / "requests", request)
+        return request_folder(self.directory / "requests", self.request(request))
 
     def usable_tests(self) -> np.ndarray:
         """Which test samples the table of this run may use."""
         return stages.usable_tests(self.config, self.splits, self.presets)
 
     @one_at_a_time
-    def unlearn(self, request: ForgetRequest, name: str | None = None) -> Served:
+    def unlearn(self, request: RequestLike, name: str | None = None) -> Served:
         """Serve a request with a method (the run's own preset if not named), or find it served."""
-        name = name or self.config.preset
+        name, request = name or self.config.preset, self.request(request)
         original = self.train()
         prepared = self.prepare(name) if name in PRESETS else None
         usable = self.usable_tests()

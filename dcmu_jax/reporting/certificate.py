@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from dcmu_jax.data.copies import copies_sentence
 from dcmu_jax.errors import InputError
-from dcmu_jax.files import written_aside
+from dcmu_jax.files import FilePath, written_aside
 from dcmu_jax.reporting.html import flat_rows, render, setting_sections
 
 _SHOWN_IDS = 200
@@ -111,7 +110,7 @@ def _gate_sentences(record: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
-def write_certificate(path: Path | str, certificate: Mapping[str, Any], name: str) -> None:
+def write_certificate(path: FilePath, certificate: Mapping[str, Any], name: str) -> None:
     """Write the page; everything in the certificate is shown as text, never as markup.
 
     Args:

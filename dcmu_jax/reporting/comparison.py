@@ -15,8 +15,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dcmu_jax.condensation.bank import CondensedBank
-from dcmu_jax.data.requests import ForgetRequest
-from dcmu_jax.files import written_aside
+from dcmu_jax.data.requests import ForgetRequest, RequestLike
+from dcmu_jax.files import FilePath, written_aside
 from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.membership import control_losses_for
 from dcmu_jax.metrics.scores import with_scores
@@ -76,7 +76,7 @@ class Comparison:
 
 
 @one_at_a_time
-def compare(run: Run, request: ForgetRequest, audit: RunAudit | None = None) -> Comparison:
+def compare(run: Run, request: RequestLike, audit: RunAudit | None = None) -> Comparison:
     """Serve ``request`` by every method of the run that has not yet, measure, and report.
 
     The run's own request is reported in its directory, any other in its folder under
@@ -85,11 +85,12 @@ def compare(run: Run, request: ForgetRequest, audit: RunAudit | None = None) -> 
 
     Args:
         run: the run.
-        request: what must go.
+        request: what must go: a request, its text, ids or a mask.
         audit: of the run on this request; if not given, the last one that was reported.
 
     Of several processes, process 0 alone reports.
     """
+    request = run.request(request)
     run.check_comparable(request)  # before any training, not after it
     original = run.train()
     served, failed = _serve_all(run, request)
@@ -279,13 +280,13 @@ def _is_of(folder: Path, original: str) -> bool:
     return True
 
 
-def renew_report(run: Run, folder: Path) -> Path | None:
+def renew_report(run: Run, folder: FilePath) -> Path | None:
     """Write the report of a run's own request again if it is older than the section in ``folder``.
 
     Returns:
         The report, or ``None`` for a run that was not compared yet: that would train rivals.
     """
-    report, section = run.directory / "report.html", folder / "section.json"
+    report, section = run.directory / "report.html", Path(folder) / "section.json"
     if not report.is_file():
         return None
     if section.is_file() and report.stat().st_mtime_ns <= section.stat().st_mtime_ns:

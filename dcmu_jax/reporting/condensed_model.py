@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 from scipy import stats
 
-from dcmu_jax.files import written_aside
+from dcmu_jax.files import FilePath, written_aside
 from dcmu_jax.reporting import style
 
 TITLES = {
@@ -83,7 +82,7 @@ def row_texts(row: Mapping[str, Any]) -> list[str]:
     return [str(row["target"]), TITLES.get(name, name), *shown]
 
 
-def write_rows(rows: Sequence[Mapping[str, Any]], path: Path | str) -> None:
+def write_rows(rows: Sequence[Mapping[str, Any]], path: FilePath) -> None:
     """A CSV file of rows, the columns of the first; whole or not at all, None as empty."""
     with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")

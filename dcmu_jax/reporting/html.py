@@ -13,7 +13,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.files import written_aside
+from dcmu_jax.files import FilePath, written_aside
 from dcmu_jax.metrics.measurement import METRICS, Measurement, Metric
 from dcmu_jax.reporting.cells import (
     ARROWS,
@@ -54,7 +54,7 @@ class _Part(NamedTuple):
 
 
 def write_report(
-    path: Path | str,
+    path: FilePath,
     *,
     title: str,
     summary: Sequence[str],

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.files import write_json
+from dcmu_jax.files import FilePath, write_json
 from dcmu_jax.reading import read_json
 from dcmu_jax.reporting.style import save_figure
 
@@ -84,13 +84,13 @@ class Section:
     figures: Sequence[Drawn] = ()
 
 
-def save_section(section: Section, folder: Path) -> Section:
+def save_section(section: Section, folder: FilePath) -> Section:
     """Write a section into a folder: its figures as PNG files, then section.json.
 
     Returns:
         The section with its figures as the paths of those files.
     """
-    drawn = []
+    folder, drawn = Path(folder), []
     for each in section.figures:
         path = folder / f"{each.name}.png"
         if isinstance(each.figure, Figure):
@@ -115,12 +115,13 @@ def save_section(section: Section, folder: Path) -> Section:
     return dataclasses.replace(section, figures=drawn)
 
 
-def load_section(folder: Path) -> Section:
+def load_section(folder: FilePath) -> Section:
     """A section that was saved into a folder.
 
     Raises:
         InputError: a file that cannot be read as one.
     """
+    folder = Path(folder)
     path, remedy = folder / _FILE, "Delete its folder and run the command again"
     found = read_json(path, "a section of a report", remedy)
     try:
@@ -138,9 +139,11 @@ def load_section(folder: Path) -> Section:
         ) from error
 
 
-def saved_sections(folders: Iterable[Path]) -> list[Section]:
+def saved_sections(folders: Iterable[FilePath]) -> list[Section]:
     """The sections of those folders that hold one, in order of their names."""
-    return [load_section(folder) for folder in sorted(folders) if (folder / _FILE).is_file()]
+    return [
+        load_section(folder) for folder in sorted(map(Path, folders)) if (folder / _FILE).is_file()
+    ]
 
 
 def _text(value: object) -> str:

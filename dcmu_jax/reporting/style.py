@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Iterable
-from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from dcmu_jax.files import written_aside
+from dcmu_jax.files import FilePath, written_aside
 from dcmu_jax.reporting.cells import ORIGINAL, RETRAINED
 
 INK = "#222222"
@@ -90,7 +89,7 @@ def png_bytes(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def save_figure(figure: Figure, path: Path | str) -> None:
+def save_figure(figure: Figure, path: FilePath) -> None:
     """Write ``figure`` as a PNG file; written aside, then renamed."""
     with written_aside(path) as aside:
         aside.write_bytes(png_bytes(figure))

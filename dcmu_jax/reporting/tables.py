@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.files import written_aside
+from dcmu_jax.files import FilePath, written_aside
 from dcmu_jax.metrics.measurement import METRICS, Measurement, Metric
 from dcmu_jax.reporting.cells import (
     ARROWS,
@@ -107,7 +107,7 @@ _REQUIRED = frozenset(
 )
 
 
-def write_csv(measurements: Sequence[Measurement], path: Path | str) -> None:
+def write_csv(measurements: Sequence[Measurement], path: FilePath) -> None:
     """Write one row per method and one column per field of ``Measurement``.
 
     Numbers are written in full, so that ``read_csv`` gives back the same values; ``None`` is an
@@ -121,7 +121,7 @@ def write_csv(measurements: Sequence[Measurement], path: Path | str) -> None:
             writer.writerow(["" if value is None else value for value in values])
 
 
-def read_csv(path: Path | str) -> list[Measurement]:
+def read_csv(path: FilePath) -> list[Measurement]:
     """Read what ``write_csv`` wrote; columns of optional fields may be missing.
 
     Raises:

@@ -9,6 +9,7 @@ import flax.linen as nn
 import numpy as np
 
 from dcmu_jax.errors import InputError
+from dcmu_jax.files import FilePath
 from dcmu_jax.service.certificate import read_audit
 from dcmu_jax.service.contents import (
     KEPT,
@@ -45,7 +46,7 @@ class Verification:
         return not self.problems
 
 
-def verify(directory: Path | str, *, model: nn.Module | None = None) -> Verification:
+def verify(directory: FilePath, *, model: nn.Module | None = None) -> Verification:
     """Check a workspace without changing it, and without stopping at the first problem.
 
     Where a batch or a purge overtakes it, it starts over, five times at most.

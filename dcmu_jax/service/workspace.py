@@ -14,6 +14,7 @@ import numpy as np
 
 from dcmu_jax.data.copies import Copies, copies_of
 from dcmu_jax.errors import InputError
+from dcmu_jax.files import FilePath
 from dcmu_jax.locks import locked
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.run import Run
@@ -116,7 +117,7 @@ class Workspace:
     """
 
     def __init__(
-        self, directory: Path | str, *, model: nn.Module | None = None, disk: Disk | None = None
+        self, directory: FilePath, *, model: nn.Module | None = None, disk: Disk | None = None
     ):
         self.directory, self._disk = Path(directory), disk or Disk()
         if not os.path.lexists(self.directory / LEDGER):
@@ -133,7 +134,7 @@ class Workspace:
     def create(
         cls,
         run: Run,
-        directory: Path | str,
+        directory: FilePath,
         *,
         max_accuracy_loss: float | int = MAX_ACCURACY_LOSS,
         disk: Disk | None = None,

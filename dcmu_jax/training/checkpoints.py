@@ -17,6 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from dcmu_jax.errors import InputError
+from dcmu_jax.files import FilePath
 from dcmu_jax.models.partition import PARTS, check_kind
 from dcmu_jax.training.devices import arrays_from_writer, from_writer, is_writer
 from dcmu_jax.training.divergence import all_finite
@@ -98,7 +99,7 @@ def _part_item(variables: dict[str, Any], part: str) -> dict[str, Any]:
     return {**item, "batch_stats": stats[part]} if stats.get(part) else item
 
 
-def save_classifier(path: str | Path, classifier: Classifier) -> None:
+def save_classifier(path: FilePath, classifier: Classifier) -> None:
     """Save a network under ``path``: one Orbax item per part, one for the normalisation.
 
     Only process 0 does.
@@ -126,7 +127,7 @@ def save_classifier(path: str | Path, classifier: Classifier) -> None:
     _write(Path(path), items, about)
 
 
-def load_classifier(path: str | Path, model: nn.Module | Any, like: Classifier) -> Classifier:
+def load_classifier(path: FilePath, model: nn.Module | Any, like: Classifier) -> Classifier:
     """Load a network saved by ``save_classifier``.
 
     Args:

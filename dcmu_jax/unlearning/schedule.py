@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array
 
-from dcmu_jax.errors import InputError, check_at_least, unknown_name
+from dcmu_jax.errors import InputError, as_names, check_at_least, unknown_name
 from dcmu_jax.models.partition import PARTS, Part, check_parts, initialise
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples
@@ -57,6 +57,9 @@ class Step:
     batch_size: int = 256
     min_steps: int = 0
     optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+
+    def __post_init__(self):
+        object.__setattr__(self, "parts", as_names(self.parts))
 
     def check(self) -> None:
         """Raise ``InputError`` where a field makes no sense."""

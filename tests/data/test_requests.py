@@ -1,5 +1,6 @@
 """Forget requests: what each form selects, and that every bad one is refused by its message."""
 
+import dataclasses
 import json
 
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dcmu_jax.data import Dataset, parse_request, request_for_ids
+from dcmu_jax.data.requests import as_request
 from dcmu_jax.errors import InputError
 
 IDS = np.random.default_rng(1).permutation(1000)[:60].astype(np.int64)
@@ -283,3 +285,52 @@ def test_arbitrary_requests_raise_only_input_errors(text):
         parse_request(text, _train(), seed=0)
     except InputError:
         pass
+
+
+MASK = np.arange(60) % 7 == 0
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        MASK,
+        MASK.tolist(),
+        jnp.asarray(MASK),
+        IDS[MASK],
+        IDS[MASK].tolist(),
+        tuple(IDS[MASK][::-1].tolist()),
+        set(IDS[MASK].tolist()),
+        frozenset(IDS[MASK].tolist()),
+        "ids:" + ",".join(map(str, IDS[MASK])),
+        request_for_ids(IDS[MASK], _train()),
+    ],
+    ids=lambda asked: type(asked).__name__,
+)
+def test_whatever_names_samples_is_a_request(asked):
+    found = as_request(asked, _train())
+    np.testing.assert_array_equal(found.ids, np.sort(IDS[MASK]))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        MASK.astype(float),
+        MASK[:-1],
+        np.zeros(60, bool),
+        np.ones(60, bool),
+        [],
+        set(),
+        [IDS[0], IDS[0]],
+        [-1],
+        [True, 3],
+        ["a"],
+        "nonsense",
+        {1.5},
+        dataclasses.replace(request_for_ids(IDS[:3], _train()), ids=np.array([5000, 5001])),
+    ],
+    ids=str,
+)
+def test_what_names_no_samples_is_refused(asked):
+    with pytest.raises(InputError) as caught:
+        as_request(asked, _train())
+    assert caught.value.remedy

@@ -14,6 +14,7 @@ from toys import Plain, same_bits, toy_splits
 from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.errors import InputError
 from dcmu_jax.metrics import accuracy
+from dcmu_jax.models.partition import check_parts
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import (
     CondensationOptions,
@@ -22,6 +23,8 @@ from dcmu_jax.pipeline.config import (
     NetworkOptions,
     RemembranceOptions,
     RunConfig,
+    from_json,
+    to_json,
 )
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.reporting.comparison import compare
@@ -364,3 +367,28 @@ def test_numbers_are_finite(value):
     ):
         with pytest.raises(InputError, match=f"{name} = "):
             config.check()
+
+
+def test_texts_for_paths_and_ids_for_requests(directory):
+    run = Run.open(str(directory), model=Plain())
+    train = run.splits.train
+    served = run.unlearn("class:2")
+    gone = train.labels == 2
+    for asked in (train.ids[gone], train.ids[gone].tolist(), set(train.ids[gone].tolist()), gone):
+        assert run.request(asked).ids.tolist() == run.request("class:2").ids.tolist()
+        run.check_comparable(asked)
+        assert "ids-" in run.request_directory(asked).name
+    again = run.unlearn(run.request("class:2"))
+    assert again.unlearned.classifier.fingerprint() == served.unlearned.classifier.fingerprint()
+    assert compare(run, "class:2").directory == directory
+    for wrong in ([0, 0], [10**6], gone[:-1], [], "nothing"):
+        with pytest.raises(InputError):
+            run.unlearn(wrong)
+
+
+def test_one_name_for_several(tmp_path):
+    config = dataclasses.replace(CONFIG, rivals="scrub")
+    assert config.rivals == ("scrub",)
+    assert Run(str(tmp_path / "run"), config).methods == ("retrain", "scrub", "recommended")
+    assert from_json(to_json(config), "here").rivals == ("scrub",)
+    assert check_parts("final") == {"final"}
