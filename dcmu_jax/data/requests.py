@@ -208,7 +208,7 @@ def _split(text: str) -> list[int | str]:
     return [int(w) if re.fullmatch(r"[+-]?[0-9]{1,19}", w) else w for w in words if w]
 
 
-def _integers(values: list, name: str) -> list[int]:
+def _integers(values: list, name: str) -> list:
     for value in values:
         whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
         if not (whole and -(2**63) <= value < 2**63):
