@@ -19,7 +19,9 @@ _SWITCHED = {nn.BatchNorm: "use_running_average", nn.Dropout: "deterministic"}
 
 
 @functools.lru_cache(maxsize=256)
-def _checked(model: nn.Module, image_shape: tuple[int, int, int], num_classes: int) -> None:
+def _checked(
+    model: nn.Module, image_shape: tuple[int, int, int], num_classes: int, more: bool
+) -> None:
     name = type(model).__name__
     x = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
     variables = _tried(
@@ -32,11 +34,14 @@ def _checked(model: nn.Module, image_shape: tuple[int, int, int], num_classes: i
             f"{'training' if train else 'evaluation'} mode",
             functools.partial(_outputs, model, variables, x, train),
         )
-        _check_outputs(name, out, num_classes)
+        first = out[0] if more and isinstance(out, tuple) and out else out
+        _check_outputs(name, first, num_classes)
     _check_parts_alone(model, variables, x)
 
 
-def check_module(model: Any, image_shape: tuple[int, int, int], num_classes: int) -> None:
+def check_module(
+    model: Any, image_shape: tuple[int, int, int], num_classes: int, *, more: bool = False
+) -> None:
     """Raise unless a module can be trained, frozen and evaluated by part on such images.
 
     Nothing is computed: the module is traced, once for each module and shape.
@@ -46,6 +51,9 @@ def check_module(model: Any, image_shape: tuple[int, int, int], num_classes: int
         image_shape: ``(height, width, channels)``.
         num_classes: number of logits it must give.
 
+    Other Args:
+        more: it may give a tuple, of which the logits come first, for a loss that wants the rest.
+
     Raises:
         InputError: anything but an instance of a hashable Linen module in three parts; a module
             that fails on such images, in evaluation or in training mode; parts that share
@@ -53,7 +61,7 @@ def check_module(model: Any, image_shape: tuple[int, int, int], num_classes: int
             not switched between training and evaluation.
     """
     check_kind(model)
-    _checked(model, tuple(image_shape), num_classes)
+    _checked(model, tuple(image_shape), num_classes, more)
 
 
 def _tried(what: str, call: Callable[[], Any]) -> Any:

@@ -291,7 +291,7 @@ def fresh_classifier(
     key = named_key(seed, "initialisation")
     height, width, channels = dataset.images.shape[1:]
     shape = (height, width, channels)
-    check_module(model, shape, dataset.num_classes)
+    check_module(model, shape, dataset.num_classes, more=True)
     return Classifier(
         model,
         initialise(model, key, shape),
