@@ -13,7 +13,7 @@ from dcmu_jax.attacks.building import Rearing, measured, oracle_population, read
 from dcmu_jax.attacks.checks import check_models
 from dcmu_jax.attacks.class_traces import Trace, beside_oracles, traces_of
 from dcmu_jax.attacks.population import Population
-from dcmu_jax.data.requests import RequestLike
+from dcmu_jax.data.requests import ForgetRequest, RequestLike
 from dcmu_jax.files import write_json
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.run import Run, one_at_a_time
