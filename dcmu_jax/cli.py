@@ -31,7 +31,7 @@ with quiet_imports():  # which take seconds
     from dcmu_jax.errors import InputError, check_numbers, unknown_name
     from dcmu_jax.pipeline import stages
     from dcmu_jax.pipeline.auditing import audit_run
-    from dcmu_jax.pipeline.config import PRESETS, RunConfig
+    from dcmu_jax.pipeline.config import PRESETS, RunConfig, preset
     from dcmu_jax.pipeline.run import Run
     from dcmu_jax.pipeline.stages import short_classes
     from dcmu_jax.reporting.audits import (
@@ -61,6 +61,7 @@ class _NewRun:
             start it if not. One command for both, as a scheduler needs it.
         several: processes that share the run.
         quiet: no progress bars.
+        now_devices: what `--devices` says, if it does.
     """
 
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
@@ -69,6 +70,7 @@ class _NewRun:
     start_or_resume: bool = False
     several: Annotated[ProcessOptions, tyro.conf.arg(name="")] = ProcessOptions()
     quiet: bool = False
+    now_devices: tyro.conf.Suppress[int | None] = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,10 +79,12 @@ class _SavedRun:
 
     Attributes:
         directory: of the run.
+        devices: how many share the work now; as the run was started with if not given.
         quiet: no progress bars.
     """
 
     directory: tyro.conf.Positional[Path]
+    devices: int | None = None
     quiet: bool = False
 
 
@@ -168,11 +172,22 @@ def _start(args: _NewRun, console: Console) -> Run:
             raise InputError(
                 "--resume without --out", "--resume with the --out of a run", "Add --out DIR"
             )
-        return Run.open(args.out, progress=progress)
+        return Run.open(args.out, devices=args.now_devices, progress=progress)
     assert args.out is not None  # see _named
     run = Run.create(args.out, args.config, progress=progress)
     _say(console, f"Run directory: {args.out}")
+    others = [name for name in run.presets if name != run.config.preset]
+    if others and run.config.method != preset(run.config.preset, run.config.model):
+        _say(
+            console,
+            f"--method options are settings of {run.config.preset} alone; {', '.join(others)} "
+            "among the rivals: as published, or as RunConfig.settings says in Python.",
+        )
     return run
+
+
+def _open(args: _SavedRun) -> Run:
+    return Run.open(args.directory, devices=args.devices, progress=_progress(args.quiet))
 
 
 def _say_short_classes(run: Run, preset: str, console: Console) -> None:
@@ -224,7 +239,7 @@ def _train(args: _NewRun, console: Console) -> None:
 
 def _prepare(args: _Prepare, console: Console) -> None:
     """Run the offline phase of a saved run: clusters, condensed images, offline training."""
-    run = Run.open(args.directory, progress=_progress(args.quiet))
+    run = _open(args)
     if args.preset is not None and args.preset not in run.presets:
         raise unknown_name("preset of this run", args.preset, run.presets)
     _say_short_classes(run, args.preset or run.config.preset, console)
@@ -240,7 +255,7 @@ def _prepare(args: _Prepare, console: Console) -> None:
 
 def _forget(args: _Forget, console: Console) -> None:
     """Serve a request on a saved run: the online phase."""
-    run = Run.open(args.directory, progress=_progress(args.quiet))
+    run = _open(args)
     if args.method is not None and args.method not in run.methods:
         raise unknown_name("method of this run", args.method, run.methods)
     request = run.request(args.forget or run.config.forget)
@@ -263,7 +278,7 @@ def _forget(args: _Forget, console: Console) -> None:
 
 def _compare(args: _Compare, console: Console) -> None:
     """Compare every method of a saved run on a request, and write the report."""
-    run = Run.open(args.directory, progress=_progress(args.quiet))
+    run = _open(args)
     request = run.request(args.forget or run.config.forget)
     _say_copies(run, request, console)
     _show(compare(run, request), f"Forgetting {request.text} from {run.splits.name}", console)
@@ -271,7 +286,7 @@ def _compare(args: _Compare, console: Console) -> None:
 
 def _audit(args: _Audit, console: Console) -> None:
     """Hold every network of a saved run against networks that never saw what must go."""
-    run = Run.open(args.directory, progress=_progress(args.quiet))
+    run = _open(args)
     request = run.request(args.forget or run.config.forget)
 
     def notify(done: int, of: int) -> None:
@@ -293,7 +308,7 @@ def _audit(args: _Audit, console: Console) -> None:
 def _defend(args: _Defend, console: Console) -> None:
     """Unlearn what the original of a saved run is overfitted on, against membership inference."""
     args.options.check()
-    run = Run.open(args.directory, progress=_progress(args.quiet))
+    run = _open(args)
 
     def notify(done: int, of: int) -> None:
         if not args.quiet:
@@ -338,12 +353,18 @@ def _parse(command: str, argv: Sequence[str]) -> Any:
         chosen, model = _value_of("preset", argv, "recommended"), _value_of("model", argv, "mlp")
         if chosen not in PRESETS:
             raise unknown_name("preset", chosen, PRESETS)
-        options["default"] = _NewRun(config=RunConfig(preset=chosen, model=model))
+        given = _value_of("devices", argv, "")  # what is no number, the parser refuses
+        options["default"] = _NewRun(
+            config=RunConfig(preset=chosen, model=model),
+            now_devices=int(given) if given.isdecimal() else None,
+        )
     if kind is ProcessCommand:
         options["default"] = process_defaults(argv, _value_of("preset", argv, "") or None)
     if kind is CondensedModelCommand:
         chosen = _value_of("preset", argv, "recommended")
-        options["default"] = condensed_model_defaults(chosen, _value_of("run", argv, ""))
+        given = _value_of("devices", argv, "")
+        devices = int(given) if given.isdecimal() else None
+        options["default"] = condensed_model_defaults(chosen, _value_of("run", argv, ""), devices)
     return tyro.cli(
         kind,
         prog=f"dcmu {command}",

@@ -34,28 +34,33 @@ class CondensedModelCommand:
             comes out.
         out: directory, runs/DATE-... or in the folder condensed-model of the run if not given; one
             with a part of this work is gone on with.
+        devices: how many share the work of the run; as it was started with if not given.
         quiet: no progress bars.
     """
 
     config: Annotated[CondensedModelConfig, tyro.conf.arg(name="")]
     run: Path | None = None
     out: Path | None = None
+    devices: int | None = None
     quiet: bool = False
 
 
-def condensed_model_defaults(name: str, run: str = "") -> CondensedModelCommand:
+def condensed_model_defaults(
+    name: str, run: str = "", devices: int | None = None
+) -> CondensedModelCommand:
     """The command's defaults.
 
     Args:
         name: of the construction.
         run: directory of a saved run whose data, request and seeds are taken; none if empty.
+        devices: see ``CondensedModelCommand``.
 
     Raises:
         InputError: an unknown construction, or no such run.
     """
     config = CondensedModelConfig(preset=name, construction=construction(name))
     if run:
-        saved = Run.open(Path(run)).config
+        saved = Run.open(Path(run), devices=devices).config
         config = dataclasses.replace(
             config,
             dataset=saved.dataset,
@@ -105,7 +110,7 @@ def _folder(args: CondensedModelCommand, run: Run | None) -> Path:
 def condensed_model(args: CondensedModelCommand, console: Console) -> None:
     """Unlearn a condensed model, replace its final by a target, and compare how that trains."""
     config = args.config
-    run = Run.open(args.run) if args.run else None
+    run = Run.open(args.run, devices=args.devices) if args.run else None
     out = _folder(args, run)
     hooks = Hooks(lambda name, epochs: training_progress(name, epochs, enabled=not args.quiet))
     rows = run_condensed_model(config, out, hooks)

@@ -41,11 +41,13 @@ class _Create:
         out: directory of the workspace, not there yet.
         max_accuracy_loss: points of test accuracy, on the classes that stay, that a batch may
             cost; one that costs more is not published.
+        devices: how many share the work; as the run was started with if not given.
         quiet: no progress bars.
     """
 
     run: tyro.conf.Positional[Path]
     out: Path
+    devices: int | None = None
     max_accuracy_loss: float = MAX_ACCURACY_LOSS
     quiet: bool = False
 
@@ -175,7 +177,7 @@ def _hooks(quiet: bool) -> Hooks:
 
 def _create(args: _Create, console: Console) -> None:
     """Make a workspace of a saved run: its network, its bank, a copy of its images."""
-    run = Run.open(args.run, progress=_hooks(args.quiet).progress)
+    run = Run.open(args.run, devices=args.devices, progress=_hooks(args.quiet).progress)
     workspace = Workspace.create(run, args.out, max_accuracy_loss=args.max_accuracy_loss)
     _say(console, f"Workspace {args.out}: {len(workspace.fixed.known)} samples, version 0")
 

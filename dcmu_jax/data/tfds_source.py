@@ -155,11 +155,13 @@ def _absent(name: str, data_dir: str | os.PathLike[str] | None, given: str) -> I
         given,
         f"a set that TFDS has prepared as {_FILE_FORMAT}, which needs TensorFlow once; reading "
         "it does not",
-        "Where there is a network, run: pip install tensorflow; then repeat with --download (in "
-        "Python: download=True). Or prepare it on any machine and copy its folder, by: "
+        "Where there is a network, run: pip install tensorflow; then repeat with "
+        "--data.download (dcmu condensed-model: --download; in Python: download=True). Or prepare "
+        "it on any machine and copy its folder, by: "
         f'python -c "import tensorflow_datasets as tfds; tfds.builder({name!r}, '
         f'file_format={_FILE_FORMAT!r}{where}).download_and_prepare()". If it is there in another '
-        "format, give another data_dir",
+        "format, give another --data.directory (dcmu condensed-model: --directory; in Python: "
+        "data_dir)",
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Mapping
 from typing import Any, Literal, cast
 
 import pydantic
@@ -390,21 +391,85 @@ class RunConfig:
             raise InputError(
                 "Only one of data.mean and data.std", "both or neither", "Give the other as well"
             )
+        for name in self.settings:
+            if name == self.preset:
+                raise InputError(
+                    f"settings of {name!r}, the preset of the run itself",
+                    "settings of rivals",
+                    "Give them as method",
+                )
+            if name not in ("retrain", *self.rivals):
+                raise unknown_name("rival in settings", name, ("retrain", *self.rivals))
+        for name in self.rivals:
+            if name in PRESETS:
+                options = self.options_of(name)
+                options.online.check()
+                options.online_classes.check()
         check_at_least("method.offline.rounds", self.method.offline.rounds, 0)
         self.method.online.check()
         self.method.online_classes.check()
 
     def check_batches(self) -> None:
         """Raise ``InputError`` for a batch that does not divide over the devices."""
-        online = (self.method.online, self.method.online_classes)
-        steps = [step for o in online for step in (*o.round_steps, *o.closing_steps)]
-        for size in (self.training.batch_size, *(step.batch_size for step in steps)):
+        sizes = {"--training.batch-size": self.training.batch_size}
+        presets = dict.fromkeys((self.preset, *(name for name in self.rivals if name in PRESETS)))
+        for name in presets:
+            options = self.options_of(name)
+            for part in ("online", "online_classes"):
+                schedule = getattr(options, part)
+                for place in ("round_steps", "closing_steps"):
+                    for number, step in enumerate(getattr(schedule, place)):
+                        where = f"{part}.{place}.{number}.batch_size".replace("_", "-")
+                        own = name == self.preset
+                        said = f"--method.{where}" if own else f"{where} of {name}"
+                        sizes[said] = step.batch_size
+        for said, size in sizes.items():
             if size % self.devices:
                 raise InputError(
-                    f"A batch of {size} over {self.devices} devices",
+                    f"A batch of {size} over {self.devices} devices ({said})",
                     "batch sizes that are multiples of devices",
-                    f"Take {math.ceil(size / self.devices) * self.devices}, or other devices",
+                    f"Set it to {math.ceil(size / self.devices) * self.devices}, or --devices to 1",
                 )
+
+    def options_of(self, name: str) -> MethodOptions:
+        """The settings of a preset in this run: ``method``, or those of a rival preset.
+
+        Raises:
+            InputError: ``settings`` names a setting that the preset lacks, or gives it a value
+                that it cannot have.
+        """
+        if name == self.preset:
+            return self.method
+        return _changed(preset(name, self.model), self.settings.get(name, {}), name)
+
+
+def _changed(options: MethodOptions, settings: Mapping[str, Any], name: str) -> MethodOptions:
+    """Options with some of their fields changed, as JSON has them."""
+
+    def merged(value: Any, changes: Mapping[str, Any], where: str) -> dict[str, Any]:
+        known = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        for field, change in changes.items():
+            if field not in known:
+                raise unknown_name(f"setting of {where}", field, known)
+            inner = known[field]
+            if isinstance(change, Mapping) and dataclasses.is_dataclass(inner):
+                known[field] = merged(inner, change, f"{where}.{field}")
+            else:
+                known[field] = change
+        return known
+
+    if not settings:
+        return options
+    try:
+        return pydantic.TypeAdapter(MethodOptions).validate_python(merged(options, settings, name))
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(
+            f"{where} = {first['input']!r} for the preset {name!r}",
+            first["msg"],
+            "Change it in RunConfig.settings",
+        ) from error
 
 
 def clusters_per_class(options: CondensationOptions, samples_per_class: float) -> int:

@@ -59,7 +59,7 @@ from dcmu_jax.training.devices import (
 from dcmu_jax.training.divergence import Diverged, during
 from dcmu_jax.training.loop import Progress
 from dcmu_jax.unlearning.modular import ModularUnlearning
-from dcmu_jax.unlearning.registry import method_class
+from dcmu_jax.unlearning.registry import build_method, method_class
 from dcmu_jax.unlearning.task import Hooks, Prepared, Unlearned
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -133,6 +133,8 @@ class Run:
                     f"a preset ({', '.join(PRESETS)}) or another method",
                     "Name the preset that it shall follow",
                 )
+            if name not in PRESETS:
+                build_method(name, config.settings.get(name))  # its settings, before any training
         self.directory, self.config = Path(directory), config
         self._original: Classifier | None = None
         self._progress = progress if is_writer() else None

@@ -28,7 +28,6 @@ from dcmu_jax.pipeline.config import (
     NetworkOptions,
     RunConfig,
     clusters_per_class,
-    preset,
 )
 from dcmu_jax.training.checkpoints import FitCheckpoint
 from dcmu_jax.training.classifier import Classifier, Evaluation
@@ -147,7 +146,7 @@ def train_original(
 
 def method_options(config: RunConfig, name: str) -> MethodOptions:
     """The options of the preset ``name`` in this run: its own, or those of a rival preset."""
-    return config.method if name == config.preset else preset(name, config.model)
+    return config.options_of(name)
 
 
 def remembrance_of(config: RunConfig, name: str, splits: Splits) -> Dataset:

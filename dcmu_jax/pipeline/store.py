@@ -124,7 +124,7 @@ def identity_in(path: Path) -> Identity:
     if not os.path.lexists(file):
         raise InputError(
             f"{str(path)!r} does not say what it was made of: there is no {IDENTITY} in it",
-            "stages as this version of dcmu makes them",
+            "stages as this version makes them",
             "Move that folder out of the run and run the stage again; a network of your own is "
             "brought into a run by Run.adopt",
         )

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,7 +25,7 @@ from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.auditing import RunAudit, audit_stage
 from dcmu_jax.pipeline.config import PRESETS
 from dcmu_jax.pipeline.run import Run, Served, one_at_a_time
-from dcmu_jax.pipeline.store import identity_in
+from dcmu_jax.pipeline.store import identity_in, plain
 from dcmu_jax.reporting.audits import (
     MEANINGS,
     TRACE_MEANINGS,
@@ -166,7 +167,7 @@ def compare(run: Run, request: RequestLike, audit: RunAudit | None = None) -> Co
         title=f"Forgetting {request.text} from {run.splits.name}",
         summary=summary,
         measurements=measurements,
-        settings=dataclasses.asdict(run.config),
+        settings=dataclasses.asdict(run.config) | {"of_rivals": _of_rivals(run, request)},
         figures=[(figure, caption) for figure, _, caption in figures],
         environment=environment(),
         notes=_notes(run, request),
@@ -307,6 +308,17 @@ def _clusters(run: Run, bank: CondensedBank, shown: int = 8) -> Figure:
     names = run.splits.class_names
     titles = [f"{names[bank.labels[j]]}\n{bank.sizes[j]} images" for j in picked]
     return cluster_figure(members, bank.images[picked], titles)
+
+
+def _of_rivals(run: Run, request: ForgetRequest) -> dict[str, Any]:
+    """All settings of every method but the run's own preset, defaults included."""
+    return {
+        name: plain({"of": stages.method_options(run.config, name)})["of"]
+        if name in PRESETS
+        else plain({"of": stages.serving_method(name, run.config, run.splits, request)})["of"]
+        for name in run.methods
+        if name != run.config.preset
+    }
 
 
 def _notes(run: Run, request: ForgetRequest) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
+import jax
 import numpy as np
 
 from dcmu_jax.condensation.bank import CondensedBank
@@ -121,6 +122,8 @@ def read_fixed(directory: Path, hashes: dict[str, str], model: nn.Module | None)
             raise not_as_written(str(path), "its bytes have changed")
     config = from_json(read_plain(directory / CONFIG), str(directory / CONFIG))
     config.check()
+    if config.devices > jax.device_count():  # a workspace outlives the machine it was made on
+        config = dataclasses.replace(config, devices=1)
     name, class_names = _read_about(directory / ABOUT)
     test = read_dataset(directory / TEST, len(class_names))
     found = _arrays(directory / KNOWN, {"ids": ("i8", 1), "labels": ("i4", 1)})

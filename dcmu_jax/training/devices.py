@@ -68,7 +68,8 @@ def device_mesh(devices: int, axis: str = "data") -> Mesh | None:
             f"devices = {devices}",
             f"1..{least * processes}, what JAX sees here"
             + (f", {least} in each of {processes} processes" if processes > 1 else ""),
-            "Lower devices",
+            f"Set --devices to {processes}, also on a run that was started with more "
+            f"(in Python: Run.open(..., devices={processes}))",
         )
     if devices == 1:
         return None

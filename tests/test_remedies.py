@@ -1,0 +1,192 @@
+"""What messages advise exists: every option, command, setting and name in an InputError."""
+
+import ast
+import contextlib
+import dataclasses
+import functools
+import io
+import re
+from pathlib import Path
+
+import jax
+import pytest
+from test_cli import DATA, TINY, _dcmu
+
+import dcmu_jax
+from dcmu_jax.applications.condensed_model_run import CondensedModelConfig
+from dcmu_jax.cli import _COMMANDS
+from dcmu_jax.data.tfds_source import _absent
+from dcmu_jax.errors import InputError
+from dcmu_jax.pipeline.config import RunConfig, preset
+from dcmu_jax.pipeline.run import Run
+
+PACKAGE = Path(dcmu_jax.__file__).parent
+_UNKNOWN = "\x00"
+"""Stands for what a message computes."""
+
+
+def _texts(node):
+    """Every text within an expression, computed parts as ``_UNKNOWN``."""
+    if isinstance(node, ast.JoinedStr):
+        parts = [v.value if isinstance(v, ast.Constant) else _UNKNOWN for v in node.values]
+        yield "".join(map(str, parts))
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    else:
+        for child in ast.iter_child_nodes(node):
+            yield from _texts(child)
+
+
+def _messages():
+    """File and text of every message of an InputError."""
+    for file in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            named = isinstance(node, ast.Call) and getattr(node.func, "id", "")
+            if named in ("InputError", "storage_errors", "damaged", "not_as_written"):
+                for part in (*node.args, *(keyword.value for keyword in node.keywords)):
+                    yield from ((file.name, text) for text in _texts(part))
+
+
+def _found(pattern):
+    """Words of messages that match, without those that are computed in part."""
+    for file, text in _messages():
+        for match in re.finditer(pattern, text):
+            around = text[max(0, match.start() - 1) : match.end() + 1]
+            if _UNKNOWN not in around:
+                yield file, match
+
+
+@pytest.fixture(scope="module")
+def options():
+    """Every option of every command, from its help as it is printed."""
+    found = {}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "400")  # no option is broken over two lines
+        for command in _COMMANDS:
+            text = io.StringIO()
+            with contextlib.redirect_stdout(text):
+                assert _dcmu(command, "--help") == 0
+            found[command] = set(re.findall(r"--[a-z][\w.-]*", text.getvalue()))
+    return found
+
+
+def test_options_exist(options):
+    every = set().union(*options.values()) | {"--help", "--version"}
+    said = [(file, m[0].rstrip(".")) for file, m in _found(r"(?<![\w-])--[a-z][\w.-]*")]
+    assert len(said) > 10
+    assert not [(file, word) for file, word in said if word not in every]
+
+
+def test_commands_exist():
+    said = [(file, m[1]) for file, m in _found(r"\bdcmu ([a-z][\w-]*)")]
+    assert len(said) > 5
+    assert not [(file, word) for file, word in said if word not in _COMMANDS]
+
+
+def test_an_option_said_with_its_command_is_one_of_it(options):
+    for file, match in _found(r"\bdcmu ([a-z][\w-]*)(?: [A-Zw]+)?:? (--[a-z][\w.-]*)"):
+        assert match[2].rstrip(".") in options[match[1]], (file, match[0])
+
+
+def _has(value, path):
+    try:
+        functools.reduce(getattr, path.split("."), value)
+    except AttributeError:
+        return False
+    return True
+
+
+def test_settings_exist():
+    known = (RunConfig(), CondensedModelConfig())
+    fields = {
+        field.name
+        for config in known
+        for field in dataclasses.fields(config)
+        if dataclasses.is_dataclass(getattr(config, field.name))
+    }
+    pattern = rf"(?<![\w./-])(?:{'|'.join(sorted(fields))})(?:\.[a-z]\w*)+(?!\w*[/(])"
+    said = [(file, m[0]) for file, m in _found(pattern)]
+    said = [(f, word) for f, word in said if not word.endswith((".json", ".npz", ".txt", ".csv"))]
+    assert len(said) > 4
+    assert not [(f, word) for f, word in said if not any(_has(c, word) for c in known)]
+
+
+def test_names_of_python_exist():
+    said = list(_found(r"(?<![\w.])(Run|RunConfig|Workspace|CondensedBank)\.([a-z]\w*)"))
+    assert said
+    for file, match in said:
+        named = getattr(dcmu_jax, match[1], None)
+        fields = getattr(named, "__dataclass_fields__", {})
+        assert match[2] in fields or _has(named, match[2]), (file, match[0])
+
+
+def test_a_run_of_two_devices_goes_on_on_one_as_the_message_says(tmp_path, capsys, monkeypatch):
+    out = tmp_path / "run"
+    new = ("train", "--dataset", DATA, "--out", out, *TINY)
+    assert _dcmu(*new, "--devices", "2") == 0
+    monkeypatch.setattr("jax.devices", lambda *_: _one())
+    for command in (("prepare", out), ("forget", out), ("compare", out), ("audit", out)):
+        capsys.readouterr()
+        assert _dcmu(*command, "--quiet") == 2
+        said = capsys.readouterr().err
+        option = re.search(r"Set (--devices) to (\d)", said)
+        assert option, said
+        if command[0] in ("prepare", "forget"):
+            assert _dcmu(*command, option[1], option[2], "--quiet") == 0
+    assert _dcmu("train", "--resume", "--out", out, "--quiet") == 2
+    assert _dcmu("train", "--resume", "--out", out, "--quiet", "--devices", "1") == 0
+    assert _dcmu(*new, "--start-or-resume", "--devices=1") == 0
+    with pytest.raises(InputError, match=r"Set --devices to 1.*Run\.open\(..., devices=1\)"):
+        Run.open(out)
+    assert Run.open(out, devices=1).config.devices == 1
+
+
+@functools.cache
+def _one():
+    return jax.local_devices()[:1]
+
+
+def test_the_way_to_a_data_set_is_an_option(options):
+    remedy = _absent("cifar10", None, "absent").remedy
+    assert "--data.download" in options["run"] and "--data.download" in remedy
+    assert "--download" in options["condensed-model"]
+    assert "--data.directory" in options["train"] and "--data.directory" in remedy
+
+
+def test_options_of_the_method_say_whom_they_reach(tmp_path, capsys):
+    rivals = [word for word in TINY if word not in ("--rivals", "--quiet")]
+    arguments = ["train", "--dataset", "digits", "--model", "mlp", *rivals, "--quiet"]
+    out = tmp_path / "run"
+    assert _dcmu(*arguments, "--out", out, "--rivals", "paper", "condensed") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "--method options are settings of recommended alone; paper, condensed among" in said
+    assert _dcmu(*arguments, "--out", tmp_path / "other", "--rivals", "retrain") == 0
+    assert "--method options" not in capsys.readouterr().out
+
+
+def test_settings_reach_presets_among_the_rivals():
+    config = RunConfig(
+        rivals=("paper",),
+        settings={"paper": {"online": {"rounds": 20, "tail": 3}, "offline": {"rounds": 0}}},
+    )
+    config.check()
+    changed, published = config.options_of("paper"), preset("paper", "mlp")
+    assert (changed.online.rounds, changed.online.tail, changed.offline.rounds) == (20, 3, 0)
+    assert changed.online.round_steps == published.online.round_steps
+    assert changed.online_classes == published.online_classes
+    assert config.options_of("recommended") == config.method
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"paper": {"onlin": {}}}, "Unknown setting of paper 'onlin'.*Did you mean 'online'"),
+        ({"paper": {"online": {"round": 3}}}, "setting of paper.online 'round'"),
+        ({"paper": {"online": {"rounds": "many"}}}, "online.rounds = 'many' for the preset"),
+        ({"papr": {}}, "Unknown rival in settings 'papr'.*Did you mean 'paper'"),
+        ({"recommended": {}}, "the preset of the run itself.*Give them as method"),
+    ],
+)
+def test_settings_of_rivals_are_checked_at_the_door(settings, message):
+    with pytest.raises(InputError, match=message):
+        RunConfig(rivals=("paper",), settings=settings).check()
