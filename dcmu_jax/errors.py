@@ -6,8 +6,12 @@ import dataclasses
 import difflib
 import math
 import numbers
+import operator
 from collections.abc import Iterable
 from typing import Any
+
+SEEDS = 2**63
+"""Seeds are 0 and above and below this."""
 
 
 class InputError(ValueError):
@@ -101,6 +105,25 @@ def check_at_least(name: str, value: float | int, least: float | int) -> None:
     """Raise unless ``value`` is finite and at least ``least``."""
     if not (_is_number(value) and value >= least):
         raise InputError(f"{name} = {value!r}", f"{least} or more", f"Raise {name} to {least}")
+
+
+def check_seed(name: str, value: Any) -> int:
+    """``value`` as a Python integer; raise unless it is a whole number from 0 to 2**63 - 1.
+
+    >>> check_seed("seed", 3)
+    3
+    """
+    try:
+        seed = -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        seed = -1
+    if not 0 <= seed < SEEDS:
+        raise InputError(
+            f"{name} = {value!r}",
+            "a whole number from 0 to 2**63 - 1",
+            f"Set {name} to one of these, such as 0",
+        )
+    return seed
 
 
 def check_positive(name: str, value: float | int) -> None:

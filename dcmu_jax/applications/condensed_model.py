@@ -21,7 +21,7 @@ from jaxtyping import Array, Float, Int
 from dcmu_jax.applications.condensed_model_settings import Attaching, Construction
 from dcmu_jax.condensation.building import build_bank
 from dcmu_jax.data.dataset import Dataset
-from dcmu_jax.errors import InputError
+from dcmu_jax.errors import InputError, check_seed
 from dcmu_jax.models.autoencoder import (
     CondensedNetwork,
     condensed_network,
@@ -83,6 +83,7 @@ def pretrain(
         mesh: devices to shard batches over.
         hooks: see ``Hooks``.
     """
+    seed = check_seed("seed", seed)
     hooks = hooks or Hooks()
     training = settings.pretraining
     height, width, channels = train.images.shape[1:]
@@ -122,6 +123,7 @@ def with_final(classifier: Classifier, model: CondensedNetwork, seed: int) -> Cl
         model: the new network.
         seed: of the initialisation.
     """
+    seed = check_seed("seed", seed)
     fresh = _fresh_final(model, named_key(seed, "final"), classifier.image_shape)
     variables = {
         collection: {part: tree for part, tree in trees.items() if part != "final"}
@@ -144,6 +146,7 @@ def attach(classifier: Classifier, target: nn.Module, seed: int) -> Classifier:
     Raises:
         InputError: a classifier that is no condensed model.
     """
+    seed = check_seed("seed", seed)
     model = classifier.model
     if not isinstance(model, CondensedNetwork):
         raise InputError(
@@ -179,6 +182,7 @@ def prepare(
         mesh: devices to shard batches over.
         hooks: see ``Hooks``.
     """
+    seed = check_seed("seed", seed)
     settings.check()
     watch = Stopwatch()
     with watch.running():
@@ -226,6 +230,7 @@ def train_few(
         mesh: devices to shard batches over.
         hooks: see ``Hooks``.
     """
+    seed = check_seed("seed", seed)
     settings.check()
     hooks = hooks or Hooks()
     loss, pixels = cross_entropy, np.asarray(examples.inputs)

@@ -43,6 +43,7 @@ from dcmu_jax.models.partition import PARTS, count_parameters
 from dcmu_jax.reading import read_json_as
 from dcmu_jax.training.checkpoints import load_classifier, save_classifier
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
+from dcmu_jax.training.environment import arithmetic
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_seed
 from dcmu_jax.training.timing import Stopwatch
@@ -112,6 +113,7 @@ class CondensedModelBench:
             "data": train.fingerprint() + test.fingerprint(),
             "seed": self.seed,
             "largest": self.largest,
+            "arithmetic": arithmetic(),
         }
         path = self.folder / "identity.json"
         found = _read(path, dict[str, Any])
@@ -124,8 +126,8 @@ class CondensedModelBench:
                     "a folder that can be written to",
                     "Choose another one",
                 ) from error
-        elif found != identity:
-            differs = ", ".join(k for k in identity if found.get(k) != identity[k])
+        elif identity | found != identity:
+            differs = ", ".join(k for k in identity if (identity | found)[k] != identity[k])
             raise InputError(
                 f"{str(self.folder)!r} holds a condensed model with another {differs}",
                 "a folder of its own for each",

@@ -22,7 +22,7 @@ from dcmu_jax.applications.condensed_model_settings import (
 from dcmu_jax.condensation.distribution_matching import DistributionMatching
 from dcmu_jax.data.requests import parse_request
 from dcmu_jax.data.sources import load
-from dcmu_jax.errors import as_names, check_at_least, check_fraction, unknown_name
+from dcmu_jax.errors import as_names, check_at_least, check_fraction, check_seed, unknown_name
 from dcmu_jax.files import FilePath
 from dcmu_jax.unlearning.task import Hooks, Training
 
@@ -88,7 +88,7 @@ def run_condensed_model(
         InputError: any setting that makes no sense, before anything is written.
     """
     for name in ("seed", "forget_seed"):
-        check_at_least(name, getattr(config, name), 0)
+        check_seed(name, getattr(config, name))
     check_at_least("training.epochs", config.training.epochs, 1)
     check_at_least("training.batch_size", config.training.batch_size, 1)
     config.training.optimizer.check()

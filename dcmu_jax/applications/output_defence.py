@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from dcmu_jax.errors import InputError
+from dcmu_jax.errors import InputError, check_seed
 
 
 def confidences(logits: Float[np.ndarray, "samples classes"]) -> np.ndarray:
@@ -44,6 +44,7 @@ def perturbed_logits(
     Raises:
         InputError: no unseen samples, or another number of classes.
     """
+    seed = check_seed("seed", seed)
     if not len(unseen) or unseen.shape[1:] != logits.shape[1:]:
         raise InputError(
             f"Confidences of {len(unseen)} unseen samples of shape {unseen.shape[1:]} for logits "

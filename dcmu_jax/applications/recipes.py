@@ -9,7 +9,7 @@ import numpy as np
 
 from dcmu_jax.data.dataset import Dataset, Normalisation
 from dcmu_jax.data.selections import Mask, as_mask
-from dcmu_jax.errors import InputError
+from dcmu_jax.errors import InputError, check_seed
 from dcmu_jax.training.keys import named_seed
 from dcmu_jax.training.population import FittedPopulation
 from dcmu_jax.training.private import PrivateGradient
@@ -54,6 +54,7 @@ def train_by(
         seed: of initialisation and training.
         chunk: networks side by side, see ``training.population``.
     """
+    seed = check_seed("seed", seed)
     member = as_mask("members", member, (len(member), len(train)), "networks and samples")
     counts = np.unique(member.sum(axis=1))
     if len(counts) != 1 or not counts[0]:

@@ -20,10 +20,11 @@ from dcmu_jax.attacks.margins import logit_margins
 from dcmu_jax.attacks.population import Population, joined
 from dcmu_jax.data.dataset import Normalisation, Splits
 from dcmu_jax.data.selections import Ids, Mask, as_mask
-from dcmu_jax.errors import InputError, check_at_least
+from dcmu_jax.errors import InputError, check_at_least, check_seed
 from dcmu_jax.files import write_json
 from dcmu_jax.reading import read_json_as
 from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.environment import arithmetic
 from dcmu_jax.training.keys import named_seed
 from dcmu_jax.training.population import member, population_logits, stack
 from dcmu_jax.unlearning.task import Training, train_together
@@ -95,6 +96,7 @@ def random_halves(total: int, count: int, seed: int) -> np.ndarray:
     Raises:
         InputError: an odd or too small number.
     """
+    seed = check_seed("seed", seed)
     check_at_least("count", count, 2)
     if count % 2:
         raise InputError(
@@ -256,6 +258,7 @@ def _claim(rearing: Rearing, kind: str, member, forgotten, methods) -> None:
         "data": rearing.splits.train.fingerprint(),
         "masks": digest.hexdigest(),
         "methods": sorted(methods or ()),
+        "arithmetic": arithmetic(),
     }
     if methods:
         identity["seeds"] = _UNLEARNING
@@ -264,6 +267,7 @@ def _claim(rearing: Rearing, kind: str, member, forgotten, methods) -> None:
     if path.exists():
         what, remedy = "the description of a population", "Name another folder, or delete this one"
         found = read_json_as(dict[str, Any], path, what, remedy)
+        found.setdefault("arithmetic", identity["arithmetic"])  # of before it was recorded
         if found != identity:
             differs = sorted(k for k in identity if found.get(k) != identity[k])
             raise InputError(

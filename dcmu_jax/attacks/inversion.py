@@ -27,7 +27,7 @@ from dcmu_jax.condensation.clustering import cluster_classes
 from dcmu_jax.condensation.inversion import InversionConfig, invert_clusters
 from dcmu_jax.condensation.statistics import cluster_means
 from dcmu_jax.data.dataset import Dataset
-from dcmu_jax.errors import InputError, check_at_least
+from dcmu_jax.errors import InputError, check_at_least, check_seed
 from dcmu_jax.training.classifier import Classifier
 
 _BLOCK = 512
@@ -118,6 +118,7 @@ def known_images(
     Raises:
         InputError: no or unknown classes, or one of fewer than ``count`` samples.
     """
+    seed = check_seed("seed", seed)
     check_at_least("count", count, 1)
     chosen = train.take(np.isin(train.labels, classes))
     samples = np.bincount(chosen.labels, minlength=train.num_classes)
@@ -153,6 +154,7 @@ def inversion_attack(
         config: settings of the InverterNet; ``reconstruction`` is lambda.
         seed: of the InverterNet; the same for all networks compared.
     """
+    seed = check_seed("seed", seed)
     config = config or InversionConfig()
     arrays = (known.images, known.labels, known.sizes)
     images = np.clip(invert_clusters(classifier, *arrays, config, seed=seed).images, 0, 255)
@@ -180,6 +182,7 @@ def inversion_without_images(
     Raises:
         InputError: no class, or one that the network does not have.
     """
+    seed = check_seed("seed", seed)
     check_at_least("count", count, 1)
     chosen = np.unique(np.asarray(classes, np.int32))
     nothing = np.zeros((count * len(chosen), *classifier.image_shape), np.float32)

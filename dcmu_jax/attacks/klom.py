@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from dcmu_jax.attacks.checks import check_finite, check_models, check_same_examples
-from dcmu_jax.errors import check_at_least, check_positive
+from dcmu_jax.errors import check_at_least, check_positive, check_seed
 
 
 def klom(
@@ -83,6 +83,7 @@ def klom_null(
     Raises:
         InputError: fewer than 4 oracles, and as ``klom``.
     """
+    seed = check_seed("seed", seed)
     check_models("oracle", len(oracles), 4, "A null of KLoM")
     check_at_least("repeats", repeats, 1)
     rng, half = np.random.default_rng(seed), len(oracles) // 2

@@ -18,6 +18,7 @@ from dcmu_jax.attacks.null_band import NullBand
 from dcmu_jax.attacks.population import Population
 from dcmu_jax.attacks.roc import Separation
 from dcmu_jax.attacks.u_lira import u_lira
+from dcmu_jax.errors import check_seed
 from dcmu_jax.training.keys import named_seed
 
 
@@ -77,6 +78,7 @@ def audit_method(
         InputError: fewer than 6 oracles or 3 networks of the method, which U-LiRA needs; oracles
             that saw the forgotten samples; other examples in one population than in the other.
     """
+    seed = check_seed("seed", seed)
     check_models("oracle", len(oracles), 6, "The audit of a method")
     check_models(unlearned.kinds[0], len(unlearned), 3, "The audit of a method")
     check_alike(unlearned, oracles)

@@ -22,7 +22,7 @@ from sklearn.preprocessing import Normalizer, StandardScaler
 from dcmu_jax.attacks.checks import check_finite
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.data.selections import Ids
-from dcmu_jax.errors import InputError, check_at_least
+from dcmu_jax.errors import InputError, check_at_least, check_seed
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.keys import named_seed
 
@@ -89,6 +89,7 @@ def probe_samples(
         InputError: fewer than two forgotten samples, none retained, no test image for the rest, a
             limit below 2.
     """
+    seed = check_seed("seed", seed)
     check_at_least("limit", limit, 2)
     gone = np.zeros(len(train), bool)
     gone[train.positions(forget_ids)] = True

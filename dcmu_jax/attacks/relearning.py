@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from dcmu_jax.data.dataset import Dataset
-from dcmu_jax.errors import InputError, check_at_least
+from dcmu_jax.errors import InputError, check_at_least, check_seed
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key, named_seed
@@ -47,6 +47,7 @@ class RelearningConfig:
         for name in ("samples", "max_epochs", "batch_size"):
             check_at_least(name, getattr(self, name), 1)
         check_at_least("margin", self.margin, 0)
+        check_seed("seed", self.seed)
         self.optimizer.check()
         if self.optimizer.scheduled:
             raise InputError(

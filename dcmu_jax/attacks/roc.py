@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Float64
 
 from dcmu_jax.data.selections import Mask, as_mask
-from dcmu_jax.errors import InputError, check_at_least
+from dcmu_jax.errors import InputError, check_at_least, check_seed
 
 Interval = tuple[float, float, float]
 """A value and the two ends of its 95 % interval."""
@@ -101,6 +101,7 @@ def separation(
     Raises:
         InputError: as ``roc_curve``, and no resamples.
     """
+    seed = check_seed("seed", seed)
     check_at_least("resamples", resamples, 1)
     member = as_mask("Membership", member, scores.shape, "scores")
     order, last = _ranked(scores, member)

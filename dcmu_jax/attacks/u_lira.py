@@ -13,6 +13,7 @@ from dcmu_jax.attacks.checks import check_finite, check_models, check_same_examp
 from dcmu_jax.attacks.gaussian import Variance
 from dcmu_jax.attacks.lira import leave_one_out_lira
 from dcmu_jax.attacks.roc import Separation, separation
+from dcmu_jax.errors import check_seed
 
 
 def u_lira_scores(
@@ -74,6 +75,7 @@ def u_lira(
     Raises:
         InputError: as ``u_lira_scores``.
     """
+    seed = check_seed("seed", seed)
     scores = np.concatenate(u_lira_scores(unlearned, oracles, variance=variance))
     member = np.zeros(scores.shape, bool)
     member[: len(unlearned)] = True

@@ -6,6 +6,9 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 
+from dcmu_jax.errors import check_seed
+from dcmu_jax.training.keys import sklearn_state
+
 LEAF = 256
 """Most samples that are assigned exactly: the cost of that grows with the third power."""
 
@@ -27,6 +30,7 @@ def balanced_kmeans(features: np.ndarray, clusters: int, seed: int) -> np.ndarra
         clusters: ``K``, at most ``n``.
         seed: of the k-means starts.
     """
+    seed = check_seed("seed", seed)
     small, larger = divmod(len(features), clusters)
     capacities = np.full(clusters, small)
     # Spread evenly, so that halves of the clusters hold nearly halves of the samples.
@@ -76,7 +80,7 @@ def _assign(features: np.ndarray, capacities: np.ndarray, seed: int) -> np.ndarr
     clusters = len(capacities)
     if clusters == 1:
         return np.zeros(len(features), np.int64)
-    start = KMeans(clusters, n_init="auto", random_state=seed)
+    start = KMeans(clusters, n_init="auto", random_state=sklearn_state(seed))
     found = np.bincount(start.fit_predict(features), minlength=clusters)
     centroids = start.cluster_centers_
     # The roomier slots go to the clusters that k-means found larger.

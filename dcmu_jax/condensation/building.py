@@ -18,7 +18,7 @@ from dcmu_jax.condensation.matching import MatchingConfig, match_clusters
 from dcmu_jax.condensation.statistics import feature_sums, means
 from dcmu_jax.data.copies import same_images
 from dcmu_jax.data.dataset import Dataset
-from dcmu_jax.errors import InputError
+from dcmu_jax.errors import InputError, check_seed
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.keys import named_seed
 
@@ -34,6 +34,7 @@ def feature_network(bank: CondensedBank, original: Classifier, seed: int) -> Cla
         original: the run's trained network.
         seed: of the unlearning.
     """
+    seed = check_seed("seed", seed)
     if bank.lineage == "trained":
         return original
     return clean_network(original.model, original.image_shape, named_seed(seed, CLEAN))
@@ -74,6 +75,7 @@ def build_bank(
         InputError: see ``cluster_classes``; an unknown layer; both condensers given; a folder
             without room for the features.
     """
+    seed = check_seed("seed", seed)
     with features_for(classifier, dataset.images, layer, scratch) as features:
         clusters = cluster_classes(
             features, dataset.labels, clusters_per_class, method=method, seed=seed, mesh=mesh
@@ -126,6 +128,7 @@ def build_clean_bank(
     Raises:
         InputError: images in ``reference`` that are also in ``dataset``; see the functions named.
     """
+    seed = check_seed("seed", seed)
     if isinstance(network, nn.Module):
         height, width, channels = dataset.images.shape[1:]
         network = clean_network(network, (height, width, channels), seed)
@@ -197,6 +200,7 @@ def condense(
     Raises:
         InputError: both condensers given; features that are not finite.
     """
+    seed = check_seed("seed", seed)
     if matching is not None and inversion is not None:
         raise InputError("Settings of both condensers", "one of them", "Leave the other out")
     sums = feature_sums(features, clusters.assignment, len(clusters.sizes))

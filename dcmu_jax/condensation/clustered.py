@@ -14,7 +14,7 @@ from dcmu_jax.condensation.condenser import (
 from dcmu_jax.condensation.inversion import InversionConfig
 from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.data.dataset import Dataset
-from dcmu_jax.errors import InputError
+from dcmu_jax.errors import InputError, check_seed
 from dcmu_jax.training.classifier import Classifier
 
 
@@ -41,6 +41,7 @@ class FastDistributionMatching:
         seed: int = 0,
     ) -> CondensedImages:
         """See ``Condenser``."""
+        seed = check_seed("seed", seed)
         classes_to_condense(dataset, images_per_class)
         bank = build_bank(
             dataset,
@@ -76,6 +77,7 @@ class ModelInversion:
         seed: int = 0,
     ) -> CondensedImages:
         """See ``Condenser``."""
+        seed = check_seed("seed", seed)
         classes_to_condense(dataset, images_per_class)
         if classifier is None:
             raise InputError(

@@ -19,8 +19,9 @@ from dcmu_jax.condensation.balanced import balanced_kmeans
 from dcmu_jax.condensation.lloyd import compiled_kmeans
 from dcmu_jax.condensation.minibatch import minibatch_kmeans, read
 from dcmu_jax.data.pieces import pieces
-from dcmu_jax.errors import InputError, check_at_least, unknown_name
+from dcmu_jax.errors import InputError, check_at_least, check_seed, unknown_name
 from dcmu_jax.training.devices import local_mesh, merged, turn
+from dcmu_jax.training.keys import sklearn_state
 
 ClusterMethod = Literal["kmeans", "compiled", "minibatch", "balanced"]
 
@@ -85,6 +86,7 @@ def cluster_classes(
         InputError: features that are not finite, lengths that differ, no samples, ``K`` below 1,
             or an unknown method.
     """
+    seed = check_seed("seed", seed)
     if method not in get_args(ClusterMethod):
         raise unknown_name("clustering method", method, get_args(ClusterMethod))
     check_at_least("clusters_per_class", clusters_per_class, 1)
@@ -157,7 +159,7 @@ def _each_in_a_thread(method: str) -> Divide:
 
 
 def _kmeans(features: np.ndarray, members: np.ndarray, clusters: int, seed: int) -> np.ndarray:
-    model = KMeans(clusters, n_init="auto", random_state=seed)
+    model = KMeans(clusters, n_init="auto", random_state=sklearn_state(seed))
     return model.fit_predict(read(features, members))
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from dcmu_jax.data.dataset import Dataset
-from dcmu_jax.errors import InputError, check_at_least
+from dcmu_jax.errors import InputError, check_at_least, check_seed
 from dcmu_jax.files import write_archive
 from dcmu_jax.models.catalogue import create
 from dcmu_jax.reading import read_archive
@@ -115,6 +115,7 @@ def network_or_convnet(
     dataset: Dataset, classifier: Classifier | None, seed: int = 0
 ) -> Classifier:
     """``classifier``, or the catalogue's ``convnet``, untrained, where there is none."""
+    seed = check_seed("seed", seed)
     if classifier is not None:
         return classifier
     height, width, channels = dataset.images.shape[1:]

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from dcmu_jax.condensation.clustering import ClusterMethod, Clusters, cluster_classes
 from dcmu_jax.condensation.condenser import CondensedImages, classes_to_condense
 from dcmu_jax.data.dataset import Dataset
+from dcmu_jax.errors import check_seed
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.keys import named_seed
 
@@ -31,6 +32,7 @@ class RandomCoreset:
         seed: int = 0,
     ) -> CondensedImages:
         """See ``Condenser``."""
+        seed = check_seed("seed", seed)
         rows = []
         for c in classes_to_condense(dataset, images_per_class):
             rng = np.random.default_rng(named_seed(seed, f"coreset of class {c}"))
@@ -54,6 +56,7 @@ class KCenter:
         seed: int = 0,
     ) -> CondensedImages:
         """See ``Condenser``."""
+        seed = check_seed("seed", seed)
         return _choose_by_class(k_centers, dataset, images_per_class, classifier)
 
 
@@ -73,6 +76,7 @@ class Herding:
         seed: int = 0,
     ) -> CondensedImages:
         """See ``Condenser``."""
+        seed = check_seed("seed", seed)
         return _choose_by_class(herd, dataset, images_per_class, classifier)
 
 
@@ -97,6 +101,7 @@ class KMedoids:
         seed: int = 0,
     ) -> CondensedImages:
         """See ``Condenser``."""
+        seed = check_seed("seed", seed)
         features, clusters = _cluster(dataset, images_per_class, classifier, self.method, seed)
         rows = []
         for j in range(len(clusters.sizes)):
@@ -127,6 +132,7 @@ class ClusterMean:
         seed: int = 0,
     ) -> CondensedImages:
         """See ``Condenser``."""
+        seed = check_seed("seed", seed)
         _, clusters = _cluster(dataset, images_per_class, classifier, self.method, seed)
         images = [
             dataset.images[clusters.assignment == j].mean(axis=0, dtype=np.float64)

@@ -33,7 +33,7 @@ from dcmu_jax.condensation.synthesis import (
     starting_inputs,
 )
 from dcmu_jax.data.dataset import Dataset
-from dcmu_jax.errors import check_at_least, check_positive
+from dcmu_jax.errors import check_at_least, check_positive, check_seed
 from dcmu_jax.models.partition import Variables, apply_features, initialise
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.keys import named_key
@@ -86,6 +86,7 @@ class DistributionMatching:
         seed: int = 0,
     ) -> CondensedImages:
         """See ``Condenser``."""
+        seed = check_seed("seed", seed)
         classes = classes_to_condense(dataset, images_per_class)
         network = network_or_convnet(dataset, classifier)
         normalisation = network.normalisation

@@ -11,7 +11,7 @@ import numpy as np
 from dcmu_jax.condensation.condenser import CondensedImages
 from dcmu_jax.condensation.siamese import SiameseAugmentation, SiameseTraining
 from dcmu_jax.data.dataset import Dataset, Normalisation
-from dcmu_jax.errors import InputError
+from dcmu_jax.errors import InputError, check_seed
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key
@@ -80,6 +80,8 @@ def evaluate_condensed(
     """
     if not seeds:
         raise InputError("No seeds to evaluate with", "at least one", "Name a seed")
+    for seed in seeds:
+        check_seed("seeds", seed)
     if condensed.images.shape[1:] != test.images.shape[1:]:
         raise InputError(
             f"Condensed images of shape {condensed.images.shape[1:]} and test images of "

@@ -34,7 +34,7 @@ from dcmu_jax.condensation.synthesis import (
     starting_inputs,
 )
 from dcmu_jax.data.dataset import Dataset
-from dcmu_jax.errors import check_at_least, check_positive
+from dcmu_jax.errors import check_at_least, check_positive, check_seed
 from dcmu_jax.models.partition import Variables, apply_parts, initialise
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples, cross_entropy
@@ -107,6 +107,7 @@ class GradientMatching:
         seed: int = 0,
     ) -> CondensedImages:
         """See ``Condenser``."""
+        seed = check_seed("seed", seed)
         classes = classes_to_condense(dataset, images_per_class)
         network = network_or_convnet(dataset, classifier)
         normalisation = network.normalisation

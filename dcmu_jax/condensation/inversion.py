@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from dcmu_jax.errors import check_at_least, check_positive, unknown_name
+from dcmu_jax.errors import check_at_least, check_positive, check_seed, unknown_name
 from dcmu_jax.models.inverters import INVERTERS
 from dcmu_jax.models.partition import PARTS, run_parts
 from dcmu_jax.training.classifier import Classifier, in_batches
@@ -158,6 +158,7 @@ def invert_clusters(
         config: the settings.
         seed: of the InverterNet and its training.
     """
+    seed = check_seed("seed", seed)
     count = len(means)
     inverter = INVERTERS[config.network](count, classifier.image_shape, config.hidden)
     ids = np.arange(count, dtype=np.int32)

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 
 from dcmu_jax.condensation.clustering import Clusters, cluster_classes
 from dcmu_jax.data.dataset import Normalisation
-from dcmu_jax.errors import InputError, check_at_least
+from dcmu_jax.errors import InputError, check_at_least, check_seed
 from dcmu_jax.models.partition import initialise
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.keys import named_key
@@ -33,6 +33,7 @@ def clean_network(model: nn.Module, image_shape: tuple[int, int, int], seed: int
         image_shape: ``(height, width, channels)``.
         seed: of the initialisation.
     """
+    seed = check_seed("seed", seed)
     channels = image_shape[2]
     normalisation = Normalisation(
         np.full(channels, _MIDDLE, np.float32), np.full(channels, _SPREAD, np.float32)
@@ -59,6 +60,7 @@ def clusters_by_id(
         clusters_per_class: ``K``; a class of fewer samples is divided into single samples.
         seed: of the hash.
     """
+    seed = check_seed("seed", seed)
     check_at_least("clusters_per_class", clusters_per_class, 1)
     assignment = np.empty(len(labels), np.int32)
     cluster_labels: list[int] = []
@@ -106,6 +108,7 @@ def clusters_by_reference(
     Raises:
         InputError: a class of the training set that the reference lacks; see ``cluster_classes``.
     """
+    seed = check_seed("seed", seed)
     missing = np.setdiff1d(labels, reference_labels)
     if len(missing):
         raise InputError(

@@ -22,6 +22,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
+from dcmu_jax.prng import key_of
 from dcmu_jax.training.devices import placed
 
 MAX_ITERATIONS = 300
@@ -73,14 +74,13 @@ def compiled_kmeans(
         program = _program(longest, features.shape[1], clusters, use_table)
 
         def one(at, seed):
-            key = jax.random.key(np.uint32(seed))
-            return np.asarray(program(padded(at), np.int32(len(at)), key))
+            return np.asarray(program(padded(at), np.int32(len(at)), key_of(seed)))
 
         with ThreadPoolExecutor(min(at_once, os.cpu_count() or 1)) as pool:
             found = list(pool.map(one, members, seeds))
     else:
         counts = np.array([len(at) for at in members], np.int32)
-        keys = jax.vmap(jax.random.key)(np.array(seeds, np.uint32))
+        keys = jnp.stack([key_of(seed) for seed in seeds])
         points = np.stack([padded(at) for at in members])
         each = points, counts, keys
         found = np.asarray(all_classes(each, clusters, use_table, at_once, mesh))
@@ -194,7 +194,7 @@ def _program(n: int, dim: int, clusters: int, use_table: bool):
     shapes = (
         jax.ShapeDtypeStruct((n, dim), jnp.float32),
         jax.ShapeDtypeStruct((), jnp.int32),
-        jax.eval_shape(lambda: jax.random.key(0)),
+        jax.eval_shape(lambda: key_of(0)),
     )
     jitted = jax.jit(_one_class, static_argnums=(3, 4, 5))
     return jitted.lower(*shapes, clusters, use_table, True).compile()

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 
+from dcmu_jax.errors import check_seed
+from dcmu_jax.training.keys import sklearn_state
+
 BATCH = 1024
 """Least samples read at once; three times the number of clusters, where that is more."""
 
@@ -24,9 +27,12 @@ def minibatch_kmeans(
         clusters: ``K``; the starts are chosen among the first batch.
         seed: of the order, the starts and reassignments.
     """
+    seed = check_seed("seed", seed)
     batch = max(BATCH, 3 * clusters)
     rng = np.random.default_rng(seed)
-    model = MiniBatchKMeans(clusters, n_init="auto", batch_size=batch, random_state=seed)
+    model = MiniBatchKMeans(
+        clusters, n_init="auto", batch_size=batch, random_state=sklearn_state(seed)
+    )
     parts = max(1, len(members) // batch)  # none is smaller than a batch, unless all there is
     for _ in range(PASSES):
         for rows in np.array_split(rng.permutation(members), parts):

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float, Int, Num
 from dcmu_jax.data.augmentation import Augmentation
 from dcmu_jax.data.dataset import Normalisation
 from dcmu_jax.errors import check_at_least, unknown_name
+from dcmu_jax.prng import Key, typed_key
 
 Images = Float[Array, "batch height width channels"]
 
@@ -124,14 +125,14 @@ class SiameseTraining(Augmentation):
     def apply(
         self,
         pixels: Num[Array | np.ndarray, "batch height width channels"],
-        key: Array,
+        key: Key,
         epoch: Int[Array, ""] | int = 0,
     ) -> Float[Array, "batch height width channels"]:
         """Change every image by its own draw; what the base class does, if anything, first."""
-        first_key, key = jax.random.split(key)
+        first_key, rest = jax.random.split(typed_key(key))
         pixels = super().apply(pixels, first_key, epoch)
         normalisation = Normalisation(jnp.array(self.mean), jnp.array(self.std))
-        return normalisation.invert(self.siamese.each(normalisation.apply(pixels), key))
+        return normalisation.invert(self.siamese.each(normalisation.apply(pixels), rest))
 
 
 def _color(a: SiameseAugmentation, x: Images, numbers: Array) -> Images:

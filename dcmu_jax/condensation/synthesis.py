@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Num
 from dcmu_jax.condensation.condenser import CondensedImages
 from dcmu_jax.condensation.coresets import RandomCoreset
 from dcmu_jax.data.dataset import Dataset, Normalisation
-from dcmu_jax.errors import unknown_name
+from dcmu_jax.errors import check_seed, unknown_name
 from dcmu_jax.training.keys import named_key
 
 Start = Literal["real", "noise"]
@@ -82,6 +82,7 @@ def starting_inputs(
     seed: int,
 ) -> Float[Array, "classes images height width channels"]:
     """Network inputs to start from: random samples of each class, or standard normal noise."""
+    seed = check_seed("seed", seed)
     shape = (len(classes), images_per_class, *dataset.images.shape[1:])
     if start == "noise":
         return jax.random.normal(named_key(seed, "starting noise"), shape)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Int, Num
 
 from dcmu_jax.errors import InputError, check_at_least
+from dcmu_jax.prng import Key, typed_key
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Augmentation:
     def apply(
         self,
         pixels: Num[Array | np.ndarray, "batch height width channels"],
-        key: Array,
+        key: Key,
         epoch: Int[Array, ""] | int = 0,
     ) -> Num[Array, "batch height width channels"]:
         """Flip and crop every image; see ``augment``."""
@@ -59,7 +60,7 @@ class Augmentation:
             )
         if not (self.flip or self.alternating_flip) and padding == 0:
             return pixels
-        flip_key, row_key, column_key = jax.random.split(key, 3)
+        flip_key, row_key, column_key = jax.random.split(typed_key(key), 3)
         rows = _shifted(row_key, batch, height, padding)
         columns = _shifted(column_key, batch, width, padding)
         if self.flip or self.alternating_flip:
@@ -74,7 +75,7 @@ class Augmentation:
 
 def augment(
     pixels: Num[Array | np.ndarray, "batch height width channels"],
-    key: Array,
+    key: Key,
     augmentation: Augmentation,
     epoch: Int[Array, ""] | int = 0,
 ) -> Num[Array, "batch height width channels"]:

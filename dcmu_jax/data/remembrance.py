@@ -8,7 +8,7 @@ import numpy as np
 
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.data.requests import ForgetRequest, RequestLike, as_request
-from dcmu_jax.errors import InputError, check_at_least, unknown_name
+from dcmu_jax.errors import InputError, check_at_least, check_seed, unknown_name
 
 RemembranceMethod = Literal["first", "random"]
 """``first``: the paper's choice, in the order of the test split; ``random``: drawn by seed."""
@@ -35,6 +35,7 @@ def remembrance_samples(
     Raises:
         InputError: a class has too few test samples to leave one for evaluation.
     """
+    seed = check_seed("seed", seed)
     if method not in get_args(RemembranceMethod):
         raise unknown_name("remembrance method", method, get_args(RemembranceMethod))
     check_at_least("per_class", per_class, 1)
@@ -81,6 +82,7 @@ def retained_samples(train: Dataset, request: RequestLike, per_class: int, seed:
     Raises:
         InputError: a class has too few samples that stay.
     """
+    seed = check_seed("seed", seed)
     check_at_least("per_class", per_class, 1)
     retain = train.without(as_request(request, train).ids)
     classes, counts = np.unique(retain.labels, return_counts=True)

@@ -16,7 +16,7 @@ from jaxtyping import Array
 
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.data.selections import as_mask
-from dcmu_jax.errors import InputError, check_fraction, unknown_name
+from dcmu_jax.errors import InputError, check_fraction, check_seed, unknown_name
 from dcmu_jax.reading import parse_json, read_bytes, read_npy
 
 KINDS = ("random:FRACTION", "class:NUMBER", "ids:FILE", "ids:NUMBER,...")
@@ -80,6 +80,7 @@ def parse_request(text: str, train: Dataset, seed: int) -> ForgetRequest:
     ...
     dcmu_jax.errors.InputError: Unknown kind of forget request 'clas'. ... Did you mean 'class'?
     """
+    seed = check_seed("seed", seed)
     # Only a + before another term splits: file names may hold one.
     terms = [term.strip() for term in re.split(r"\+(?=\s*[A-Za-z_]+:)", text)]
     named = np.empty(0, np.int64)

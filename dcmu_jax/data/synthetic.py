@@ -8,7 +8,7 @@ import numpy as np
 
 from dcmu_jax.data.arrays import LEAST_SIDE, splits_from_arrays
 from dcmu_jax.data.dataset import Splits
-from dcmu_jax.errors import InputError, check_at_least, check_fraction, unknown_name
+from dcmu_jax.errors import InputError, check_at_least, check_fraction, check_seed, unknown_name
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class SyntheticOptions:
         check_at_least("classes", self.classes, 2)
         check_at_least("per_class", self.per_class, 1)
         check_at_least("size", self.size, LEAST_SIDE)
-        check_at_least("seed", self.seed, 0)
+        check_seed("seed", self.seed)
         if self.channels not in (1, 3):
             raise InputError(f"channels = {self.channels}", "1 or 3", "Set channels to 1 or 3")
 

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int
 
 from dcmu_jax.data.selections import Mask, as_mask
-from dcmu_jax.errors import InputError
+from dcmu_jax.errors import InputError, check_seed
 from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.membership import Control, control_losses_for, loss_attack
 from dcmu_jax.training.classifier import Evaluation
@@ -125,6 +125,7 @@ def measure(
         InputError: a mask that is not boolean or of another length, an empty set, too few samples
             for the attack.
     """
+    seed = check_seed("seed", seed)
     forget = as_mask("forget mask", forget, train.losses.shape, "training samples")
     usable = as_mask("usable mask", usable, test.losses.shape, "test samples")
     found = accuracies(train.correct, test.correct, forget, usable)

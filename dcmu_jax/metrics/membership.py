@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit
 
-from dcmu_jax.errors import InputError, check_at_least, unknown_name
+from dcmu_jax.errors import InputError, check_at_least, check_seed, unknown_name
+from dcmu_jax.training.keys import sklearn_state
 
 Control = Literal["all", "same_class"]
 """Which test samples the forgotten ones are told from."""
@@ -91,6 +92,7 @@ def loss_attack(
     >>> loss_attack(members, others)
     100.0
     """
+    seed = check_seed("seed", seed)
     check_at_least("splits", splits, 1)
     size = min(len(forget_losses), len(control_losses))
     if size < 2:
@@ -114,7 +116,7 @@ def loss_attack(
     member = np.repeat([1, 0], size)
 
     scored = max(2, math.ceil(0.1 * len(member)))
-    folds = StratifiedShuffleSplit(splits, test_size=scored, random_state=seed)
+    folds = StratifiedShuffleSplit(splits, test_size=scored, random_state=sklearn_state(seed))
     accuracies = [
         LogisticRegression().fit(feature[fit], member[fit]).score(feature[test], member[test])
         for fit, test in folds.split(feature, member)

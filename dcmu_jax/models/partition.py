@@ -21,6 +21,7 @@ import optax
 from jaxtyping import Array
 
 from dcmu_jax.errors import InputError, as_names, unknown_name
+from dcmu_jax.prng import Key, typed_key
 
 Part = Literal["beginning", "intermediate", "final"]
 PARTS: tuple[Part, ...] = ("beginning", "intermediate", "final")
@@ -115,7 +116,7 @@ def apply_parts(
     start: str = "beginning",
     stop: str | None = None,
     train: Collection[str] = (),
-    dropout_key: Array | None = None,
+    dropout_key: Key | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """Run the parts from ``start`` up to, not including, ``stop``.
 
@@ -140,7 +141,7 @@ def apply_parts(
             x = _run_part(getattr(module, name), x, name in training)
         return x
 
-    rngs = {} if dropout_key is None else {"dropout": dropout_key}
+    rngs = {} if dropout_key is None else {"dropout": typed_key(dropout_key)}
     if not training:
         return model.apply(variables, x, method=run, rngs=rngs), {}  # type: ignore[return-value]
     y, updated = cast(
@@ -189,7 +190,7 @@ def _compiled_init(model, key, image_shape):
 
 
 def initialise(
-    model: nn.Module | Any, key: Array, image_shape: tuple[int, int, int]
+    model: nn.Module | Any, key: Key, image_shape: tuple[int, int, int]
 ) -> dict[str, Any]:
     """Fresh parameters and statistics of ``model`` for images ``(height, width, channels)``.
 
@@ -198,7 +199,7 @@ def initialise(
             others beside them, or keeps other state than parameters and statistics.
     """
     check_kind(model)
-    variables = _compiled_init(model, key, image_shape)
+    variables = _compiled_init(model, typed_key(key), image_shape)
     params = variables.get("params", {})
     if not set(params) <= set(PARTS):
         raise _wrong_parts(params)

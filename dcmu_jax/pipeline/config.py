@@ -18,6 +18,7 @@ from dcmu_jax.errors import (
     check_at_least,
     check_fraction,
     check_numbers,
+    check_seed,
     unknown_name,
 )
 from dcmu_jax.models.partition import PARTS
@@ -365,7 +366,7 @@ class RunConfig:
         if self.preset not in PRESETS:
             raise unknown_name("preset", self.preset, PRESETS)
         for name in ("seed", "forget_seed", "unlearning_seed"):
-            check_at_least(name, getattr(self, name), 0)
+            check_seed(name, getattr(self, name))
         self.training.augmentation()  # checks itself
         check_at_least("training.epochs", self.training.epochs, 1)
         check_at_least("training.batch_size", self.training.batch_size, 1)

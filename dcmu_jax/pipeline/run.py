@@ -30,7 +30,7 @@ from dcmu_jax.metrics.measurement import Trajectory
 from dcmu_jax.models.adoption import check_module
 from dcmu_jax.pipeline import facts, stages
 from dcmu_jax.pipeline.config import PRESETS, RunConfig, from_json, to_json
-from dcmu_jax.pipeline.saved import DATA, PREPARED, SERVED, DataNote
+from dcmu_jax.pipeline.saved import DATA, ENVIRONMENT, PREPARED, SERVED, DataNote
 from dcmu_jax.pipeline.store import (
     Stage,
     damaged,
@@ -57,6 +57,7 @@ from dcmu_jax.training.devices import (
     is_writer,
 )
 from dcmu_jax.training.divergence import Diverged, during
+from dcmu_jax.training.environment import check_arithmetic, environment
 from dcmu_jax.training.loop import Progress
 from dcmu_jax.unlearning.modular import ModularUnlearning
 from dcmu_jax.unlearning.registry import build_method, method_class
@@ -195,6 +196,7 @@ class Run:
             with held(aside):
                 (aside / "config.json").write_text(to_json(self.config) + "\n", encoding="utf-8")
                 write_json(aside / "data.json", {"fingerprint": self._fingerprint})
+                write_json(aside / "environment.json", environment())
                 aside.rename(directory)
         except OSError as error:
             if aside.is_dir():
@@ -229,6 +231,8 @@ class Run:
                 )
             return read_bytes(file, "the settings of a run", "Restore it, or start a new run")
 
+        recorded = ENVIRONMENT.read_if_there(directory / "environment.json")
+        check_arithmetic(recorded or {}, f"The run {str(directory)!r}")
         config = from_json(from_writer(read), str(file))
         if devices is not None:
             config = dataclasses.replace(config, devices=devices)

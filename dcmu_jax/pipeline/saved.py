@@ -90,7 +90,13 @@ class Note(Generic[T]):
         data = from_writer(lambda: read_bytes(path, what, remedy))
         return parse_as(self._kind, data, path, what, remedy)
 
+    def read_if_there(self, path: Path) -> T | None:
+        """As ``read``; None where process 0 finds no file."""
+        return self.read(path) if from_writer(lambda: b"1" if path.exists() else b"") else None
+
 
 _AGAIN = "Move the folder '{folder}' out of the run and run the stage again"
 DATA = Note(DataNote, "Restore the file, or start a new run")
+ENVIRONMENT = Note(dict, "Restore the file, or delete it")
+"""See ``training.environment``; runs that were made before it have none."""
 PREPARED, SERVED = Note(PreparedNote, _AGAIN), Note(ServedNote, _AGAIN)

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import platform
 import re
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -55,6 +52,7 @@ from dcmu_jax.reporting.verdict import summarise
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import from_writer, is_writer
 from dcmu_jax.training.divergence import Diverged
+from dcmu_jax.training.environment import environment
 
 DEFENCE = "defence"
 APPLICATIONS = (DEFENCE, "condensed-model")
@@ -187,18 +185,6 @@ def _serve_all(run: Run, request: ForgetRequest) -> tuple[dict[str, Served], lis
                 raise
             failed.append(f"FAILED: {name} has no row. {error.given}.")
     return served, failed
-
-
-def environment() -> dict[str, str]:
-    """The versions and hardware a result was made with."""
-    names = ("dcmu_jax", "jax", "flax", "optax", "numpy", "scikit-learn")
-    device = jax.devices()[0]
-    return {
-        "python": platform.python_version(),
-        **{name: version(name) for name in names},
-        "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
-        "machine": f"{platform.system()} {platform.machine()}",
-    }
 
 
 def _audit_section(run: Run, request: ForgetRequest, audit: RunAudit) -> Section:

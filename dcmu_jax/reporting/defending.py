@@ -26,12 +26,12 @@ from dcmu_jax.pipeline.config import PRESETS, RunConfig
 from dcmu_jax.pipeline.run import Run, one_at_a_time
 from dcmu_jax.pipeline.store import digest, find_stage, hash_of, making, plain
 from dcmu_jax.reading import read_json_as
-from dcmu_jax.reporting.comparison import environment
 from dcmu_jax.reporting.defence_section import AFTER, BEFORE, defence_section
 from dcmu_jax.reporting.html import write_report
 from dcmu_jax.reporting.sections import save_section
 from dcmu_jax.training.checkpoints import save_classifier
 from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.environment import environment
 from dcmu_jax.training.keys import named_seed
 
 SHARED = ("quantile", "lira")

@@ -18,13 +18,13 @@ from dcmu_jax.errors import InputError
 from dcmu_jax.files import aside_of, held, remove_left_aside
 from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.run import Run
-from dcmu_jax.service import work
 from dcmu_jax.service.contents import FIXED, VERSIONS, write_fixed, write_version
 from dcmu_jax.service.disk import Disk, storage_errors
 from dcmu_jax.service.gate import check_points
 from dcmu_jax.service.ledger import HEAD, LEDGER, Published, append, create_ledger, now
 from dcmu_jax.service.manifest import Manifest
 from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.environment import environment
 from dcmu_jax.unlearning.task import Prepared
 
 LEDGER_LOCK, WORK_LOCK = "ledger.lock", "work.lock"
@@ -126,7 +126,7 @@ def record_of(config: RunConfig, version: int, change: str, seed: int) -> dict[s
         "settings": dataclasses.asdict(config.method),
         "seed": seed,
         "finished": now(),
-        "environment": work.environment(),
+        "environment": environment(),
     }
 
 

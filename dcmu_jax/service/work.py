@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
-import platform
 from typing import Any
 
-import jax
 import numpy as np
 
 from dcmu_jax.condensation.bank import CondensedBank
@@ -25,8 +22,6 @@ from dcmu_jax.training.keys import named_seed
 from dcmu_jax.training.timing import Stopwatch
 from dcmu_jax.unlearning.modular import Offline
 from dcmu_jax.unlearning.task import Hooks, Prepared
-
-_PACKAGES = ("dcmu_jax", "jax", "jaxlib", "flax", "numpy", "orbax-checkpoint")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -163,14 +158,3 @@ def _accuracy(network: Classifier, dataset: Dataset) -> float | None:
     if not np.isfinite(found.losses).all():
         raise Diverged("losses of single samples are not finite", stage="The new network")
     return round(100 * float(found.correct.mean()), 4)
-
-
-def environment() -> dict[str, str]:
-    """Versions and the kind of device; nothing that names the machine."""
-    versions = {"python": platform.python_version(), "device": jax.devices()[0].device_kind}
-    for package in _PACKAGES:
-        try:
-            versions[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from jaxtyping import Int
 
-from dcmu_jax.errors import check_at_least, check_positive
+from dcmu_jax.errors import check_at_least, check_positive, check_seed
 from dcmu_jax.theory.reduction import checked_sizes
 
 
@@ -22,6 +22,7 @@ def draw_forgotten(
         draws: how many forget sets.
         seed: of the draws.
     """
+    seed = check_seed("seed", seed)
     sizes, _ = checked_sizes(sizes, num_forgotten)
     check_at_least("draws", draws, 1)
     rng = np.random.default_rng(seed)
@@ -40,6 +41,7 @@ def simulate_reduced_size(
     >>> simulate_reduced_size(np.array([1, 2, 3]), 2, draws=4, seed=0)
     array([2, 4, 4, 2])
     """
+    seed = check_seed("seed", seed)
     sizes = np.asarray(sizes)
     reduced = [
         np.sum((sizes - forgotten)[forgotten > 0]) + np.count_nonzero(forgotten == 0)
@@ -63,6 +65,7 @@ def unequal_sizes(
     >>> unequal_sizes(20, 4, 1.0, seed=0)
     array([9, 8, 2, 1])
     """
+    seed = check_seed("seed", seed)
     check_at_least("num_clusters", num_clusters, 1)
     check_at_least("num_samples", num_samples, num_clusters)
     check_positive("shape", shape)

@@ -18,7 +18,7 @@ import optax
 
 from dcmu_jax.data.dataset import Dataset, Normalisation, channel_statistics
 from dcmu_jax.data.pixels import check_pixels
-from dcmu_jax.errors import InputError, unknown_name
+from dcmu_jax.errors import InputError, check_seed, unknown_name
 from dcmu_jax.models.adoption import check_module
 from dcmu_jax.models.partition import PARTS, apply_features, apply_parts, check_kind, initialise
 from dcmu_jax.training.flops import spend_on
@@ -288,6 +288,7 @@ def fresh_classifier(
     >>> network.logits(train.images).shape, network.evaluate(train).losses.shape
     ((16, 2), (16,))
     """
+    seed = check_seed("seed", seed)
     key = named_key(seed, "initialisation")
     height, width, channels = dataset.images.shape[1:]
     shape = (height, width, channels)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import zlib
 
 import jax
+import numpy as np
 from jaxtyping import Array
+
+from dcmu_jax.errors import check_seed
+from dcmu_jax.prng import key_of
 
 
 def named_key(seed: int, name: str) -> Array:
@@ -14,9 +18,16 @@ def named_key(seed: int, name: str) -> Array:
     >>> bool((named_key(0, "shuffle") == named_key(0, "shuffle")).all())
     True
     """
-    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+    seed = check_seed("seed", seed)
+    return jax.random.fold_in(key_of(seed), zlib.crc32(name.encode()))
 
 
 def named_seed(seed: int, name: str) -> int:
     """The like for libraries that take an integer, in [0, 2**31)."""
-    return zlib.crc32(f"{seed}/{name}".encode()) >> 1
+    return zlib.crc32(f"{check_seed('seed', seed)}/{name}".encode()) >> 1
+
+
+def sklearn_state(seed: int) -> int | np.random.RandomState:
+    """What scikit-learn takes for a seed: it refuses integers of more than 32 bits."""
+    seed = check_seed("seed", seed)
+    return seed if seed < 2**32 else np.random.RandomState(np.random.MT19937(seed))

@@ -16,11 +16,11 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array
 
 from dcmu_jax.data.augmentation import Augmentation
 from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.models.partition import PARTS, check_parts, partition
+from dcmu_jax.prng import Key, typed_key
 from dcmu_jax.training.checkpoints import FitCheckpoint
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import at_home, check_same_arrays, placed
@@ -104,7 +104,7 @@ def fit(
     examples: Examples,
     *,
     epochs: int,
-    key: Array,
+    key: Key,
     optimizer: Optimizer,
     batch_size: int | None = 256,
     parts: Collection[str] = PARTS,
@@ -129,7 +129,8 @@ def fit(
 
     Other Args:
         epochs: passes over ``examples``; 0 returns the classifier as it is.
-        key: typed key; shuffling, augmentation and dropout of epoch ``e`` depend on it and ``e``.
+        key: typed, or uint32 ``(2,)``; shuffling, augmentation and dropout of epoch ``e`` depend
+            on it and ``e``.
         optimizer: see ``Optimizer``.
         batch_size: ``None`` for all examples in one batch. The last batch is filled up with
             examples of weight zero, none is dropped.
@@ -187,6 +188,7 @@ def fit(
     trainable = check_parts(parts)
     check_parts((start,))
     check_examples(examples)
+    typed = typed_key(key)
     n = len(examples.labels)
     below = trainable & set(PARTS[: PARTS.index(start)])
     if not trainable or below:
@@ -277,15 +279,15 @@ def fit(
             watch.run_s += seconds
         home = (lambda tree: tree) if mesh is None else at_home
         if mesh is not None:
-            check_same_arrays("examples or networks", (state, data, jax.random.key_data(key)))
-            state, data, key = placed((state, data, key), mesh, P())
+            check_same_arrays("examples or networks", (state, data, jax.random.key_data(typed)))
+            state, data, typed = placed((state, data, typed), mesh, P())
         frozen, normalisation, mask, resident = data
         for epoch in range(len(history), epochs):
             given = settings, state, frozen, normalisation, mask
             if piece is None:
-                state, mean_loss, accuracy = compiled_epoch(*given, resident, key)
+                state, mean_loss, accuracy = compiled_epoch(*given, resident, typed)
             else:
-                state, mean_loss, accuracy = streamed_epoch(*given, examples, key, piece)
+                state, mean_loss, accuracy = streamed_epoch(*given, examples, typed, piece)
             history.append((float(mean_loss), float(accuracy)))
             check_loss(history[-1][0], epoch, epochs, optimizer)
             if progress is not None:
@@ -306,7 +308,7 @@ def fit(
         )
         one_device = dataclasses.replace(settings, mesh=None)
         per_step = program_flops(
-            batch_step, one_device, frozen, normalisation, mask, state, batch, key
+            batch_step, one_device, frozen, normalisation, mask, state, batch, typed
         )
         flops = None if per_step is None else per_step * epochs * math.ceil(n / size)
     spend(flops if epochs else 0.0)

@@ -18,12 +18,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Float, Int
+from jaxtyping import Float, Int
 
 from dcmu_jax.data.augmentation import Augmentation
 from dcmu_jax.data.pixels import check_pixels
 from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.models.partition import PARTS, apply_parts
+from dcmu_jax.prng import Key, typed_key
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import check_same_arrays, gathered, placed
 from dcmu_jax.training.divergence import check_loss, check_parameters
@@ -167,7 +168,7 @@ def fit_population(
     rows: Int[np.ndarray, "models n"],
     *,
     epochs: int,
-    keys: Array,
+    keys: Key,
     optimizer: Optimizer,
     batch_size: int = 256,
     loss: Loss = cross_entropy,
@@ -189,7 +190,7 @@ def fit_population(
 
     Other Args:
         epochs: passes of each network over its rows.
-        keys: typed keys ``(models,)``.
+        keys: typed keys ``(models,)``, or uint32 ``(models, 2)``.
         optimizer: see ``Optimizer``.
         batch_size: examples per step.
         loss: see ``fit``.
@@ -212,12 +213,13 @@ def fit_population(
     optimizer.check()
     count = len(examples.labels)
     rows = np.asarray(rows, np.int32)
-    if rows.shape[0] != models or keys.shape != (models,) or not rows.shape[1]:
+    if rows.shape[0] != models or not rows.shape[1]:
         raise InputError(
-            f"{models} networks, rows {rows.shape} and keys {keys.shape}",
-            "one or more rows and one key for each network",
-            "Pass rows (models, n) and keys (models,)",
+            f"{models} networks and rows {rows.shape}",
+            "one or more rows for each network",
+            "Pass rows (models, n)",
         )
+    keys = typed_key(keys, (models,))
     if rows.min() < 0 or rows.max() >= count:
         raise InputError(
             f"Rows {rows.min()}..{rows.max()} of {count} examples", f"0..{count - 1}", "Check them"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import jax
 import numpy as np
-from jaxtyping import Array
 
 from dcmu_jax.data.dataset import Dataset
+from dcmu_jax.prng import Key, typed_key
 
 
-def drawn(dataset: Dataset, count: int | None, key: Array) -> Dataset:
+def drawn(dataset: Dataset, count: int | None, key: Key) -> Dataset:
     """``count`` samples of ``dataset`` without replacement, in its order; ``None`` for all."""
     if count is None or count >= len(dataset):
         return dataset
-    rows = jax.random.choice(key, len(dataset), (count,), replace=False)
+    rows = jax.random.choice(typed_key(key), len(dataset), (count,), replace=False)
     return dataset.take(np.sort(np.asarray(rows)))

@@ -12,7 +12,7 @@ from dcmu_jax.condensation.building import feature_network
 from dcmu_jax.condensation.deletion import recondense
 from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.data.dataset import Dataset
-from dcmu_jax.errors import InputError, check_at_least
+from dcmu_jax.errors import InputError, check_at_least, check_seed
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.divergence import during
 from dcmu_jax.training.examples import Examples
@@ -67,6 +67,7 @@ def train_offline(
     hooks: Hooks | None = None,
 ) -> Classifier:
     """Run the offline phase and return the network it leaves."""
+    seed = check_seed("seed", seed)
     check_at_least("rounds", config.rounds, 0)
     if config.rounds == 0:
         return original

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Int
 
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.data.selections import Ids, Mask, as_ids, as_mask
-from dcmu_jax.errors import InputError, check_at_least, unknown_name
+from dcmu_jax.errors import InputError, check_at_least, check_seed, unknown_name
 
 Touched = Literal["members", "recondense"]
 StandIn = Literal["condensed", "member"]
@@ -238,6 +238,7 @@ def collect(
         InputError: unknown ids, everything forgotten, a re-condensed bank that is missing, given in
             vain or made for another request, a negative ``real_per_cluster``.
     """
+    seed = check_seed("seed", seed)
     if touched not in ("members", "recondense"):
         raise unknown_name("treatment of touched clusters", touched, ("members", "recondense"))
     if stand_in not in get_args(StandIn):

@@ -7,26 +7,27 @@ from typing import ClassVar
 
 import jax
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Int
 
 from dcmu_jax.errors import InputError
+from dcmu_jax.prng import Key, typed_key
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.serving import Serving
 from dcmu_jax.unlearning.task import Hooks, Unlearned, UnlearningTask
 
 
-def wrong_labels(labels: Int[np.ndarray, " n"], classes: int, key: Array) -> Int[np.ndarray, " n"]:
+def wrong_labels(labels: Int[np.ndarray, " n"], classes: int, key: Key) -> Int[np.ndarray, " n"]:
     """A label for each example, drawn uniformly from the ``classes - 1`` that are not its own."""
     if classes < 2:
         raise InputError(
             f"Wrong labels among {classes} class(es)", "2 or more", "Choose another method"
         )
-    shift = np.asarray(jax.random.randint(key, labels.shape, 1, classes))
+    shift = np.asarray(jax.random.randint(typed_key(key), labels.shape, 1, classes))
     return ((labels + shift) % classes).astype(np.int32)
 
 
-def wrong_labels_of(task: UnlearningTask, key: Array) -> Int[np.ndarray, " n"]:
+def wrong_labels_of(task: UnlearningTask, key: Key) -> Int[np.ndarray, " n"]:
     """Wrong labels for what goes, of the classes that the training set has samples of.
 
     A class that became empty was forgotten: it is not taught again. Where one class alone is left,

@@ -9,10 +9,10 @@ from typing import Any, Literal, get_args
 import jax
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Array
 
 from dcmu_jax.errors import InputError, as_names, check_at_least, unknown_name
 from dcmu_jax.models.partition import PARTS, Part, check_parts, initialise
+from dcmu_jax.prng import Key, typed_key
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.loop import Fitted, Observer, Progress, fit
@@ -99,8 +99,9 @@ class Reset:
             )
 
 
-def reset_parts(classifier: Classifier, resets: tuple[Reset, ...], key: Array) -> Classifier:
+def reset_parts(classifier: Classifier, resets: tuple[Reset, ...], key: Key) -> Classifier:
     """Apply ``resets`` with one fresh initialisation drawn from ``key``."""
+    key = typed_key(key)
     if not resets:
         return classifier
     for reset in resets:
@@ -128,7 +129,7 @@ def train_step(
     classifier: Classifier,
     examples: Examples,
     *,
-    key: Array,
+    key: Key,
     opt_state: Any = None,
     mesh: Mesh | None = None,
     progress: Progress | None = None,

@@ -16,7 +16,7 @@ from jaxtyping import Int
 from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.data.augmentation import Augmentation
 from dcmu_jax.data.dataset import Dataset
-from dcmu_jax.errors import InputError, check_at_least
+from dcmu_jax.errors import InputError, check_at_least, check_seed
 from dcmu_jax.training.checkpoints import FitCheckpoint
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 from dcmu_jax.training.examples import Examples, LabelSmoothing, Loss, cross_entropy
@@ -141,6 +141,9 @@ class UnlearningTask:
     features: Classifier | None = None
     name: str = ""
 
+    def __post_init__(self):
+        check_seed("seed", self.seed)
+
     def retain(self) -> Dataset:
         """The samples that stay."""
         return self.train.without(self.forget_ids)
@@ -213,6 +216,7 @@ def train_from_scratch(
     checkpoint: FitCheckpoint | None = None,
 ) -> Fitted:
     """Train a fresh network of ``model`` on ``dataset``; see ``Training`` and ``fit``."""
+    seed = check_seed("seed", seed)
     check_at_least("epochs", training.epochs, 1)
     return fit(
         fresh_classifier(model, dataset, seed, normalisation),

@@ -38,6 +38,7 @@ from dcmu_jax.condensation import MatchingConfig, lloyd, matching
 from dcmu_jax.condensation.building import build_bank
 from dcmu_jax.data.sources import load
 from dcmu_jax.models.catalogue import create
+from dcmu_jax.prng import key_of
 from dcmu_jax.training import loop, population
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.devices import device_mesh
@@ -153,7 +154,7 @@ def measure(devices: int, epochs: int = 4) -> dict[str, Any]:
     found["clusters"] = bank.final_loss.tolist()
 
     points = np.random.default_rng(0).normal(size=(8, 40, 5)).astype(np.float32)
-    keys = jax.vmap(jax.random.key)(np.arange(8, dtype=np.uint32))
+    keys = jnp.stack([key_of(seed) for seed in range(8)])
     each = points, np.full(8, 40, np.int32), keys
     own = device_mesh(devices, "classes") if jax.process_count() == 1 else None
     with counted("kmeans", lloyd, "_some_classes", 1, 2, 3, 4):

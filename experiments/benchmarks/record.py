@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from dcmu_jax.files import write_json
+from dcmu_jax.training.environment import numerics
 
 RESULTS = pathlib.Path(__file__).resolve().parents[1] / "results"
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "scikit-learn", "torch")
@@ -88,6 +89,7 @@ def write_result(name: str, figures: dict[str, Any], command: str) -> pathlib.Pa
         "commit": _commit(),
         "machine": describe_machine(),
         "versions": describe_versions(),
+        "numerics": numerics(),
         "figures": figures,
     }
     path = RESULTS / f"{name}.json"

@@ -12,6 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dcmu_jax.models.partition import PARTS
+from dcmu_jax.prng import key_of
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.epoch import EpochSettings, TrainState, batch_step
 from dcmu_jax.training.examples import Examples, cross_entropy
@@ -37,7 +38,7 @@ def matrix_rates(dtype: str, sizes: Sequence[int], seconds: float) -> dict[str, 
     product = jax.jit(jnp.matmul)
     calls: dict[str, Callable[[], Any]] = {}
     for size in sizes:
-        keys = jax.random.split(jax.random.key(size))
+        keys = jax.random.split(key_of(size))
         a, b = (jax.random.normal(key, (size, size), jnp.dtype(dtype)) for key in keys)
         calls[str(size)] = lambda a=a, b=b: product(a, b)
     least = least_seconds(calls, seconds, ROUNDS)
@@ -56,7 +57,7 @@ def memory_rate(elements: int, seconds: float) -> float:
         elements: of each vector; many times what the caches of the device hold.
         seconds: that a round lasts, at least.
     """
-    a, b = (jax.random.normal(jax.random.key(i), (elements,)) for i in range(2))
+    a, b = (jax.random.normal(key_of(i), (elements,)) for i in range(2))
     scale = jnp.float32(1.5)
     least = least_seconds({"triad": lambda: _triad(a, b, scale)}, seconds, ROUNDS)
     return 3 * a.nbytes / least["triad"]
@@ -136,7 +137,7 @@ def step_costs(classifier: Classifier, batch: int, optimizer: Optimizer) -> dict
             jax.ShapeDtypeStruct((batch,), jnp.int32),
             jax.ShapeDtypeStruct((batch,), jnp.float32),
         ),
-        jax.random.key(0),
+        key_of(0),
     )
     # The state is given away, as in the loop, where it is updated in place.
     traced = jax.jit(batch_step, static_argnums=0, donate_argnums=4).trace(settings, *args)

@@ -29,10 +29,9 @@ STEPS, LAX_STEPS = 16, 1
 
 def jax_epoch(images: np.ndarray, labels: np.ndarray, batch: int, conv: str) -> Callable[[], None]:
     """One epoch by the library's loop, from the same start each time."""
-    import jax
-
     from dcmu_jax.data.dataset import Dataset
     from dcmu_jax.models import create
+    from dcmu_jax.prng import key_of
     from dcmu_jax.training.classifier import fresh_classifier
     from dcmu_jax.training.examples import Examples
     from dcmu_jax.training.loop import fit
@@ -46,7 +45,7 @@ def jax_epoch(images: np.ndarray, labels: np.ndarray, batch: int, conv: str) -> 
         classifier,
         Examples.of(images, labels),
         epochs=1,
-        key=jax.random.key(0),
+        key=key_of(0),
         optimizer=Optimizer(),
         batch_size=batch,
         count_flops=False,

@@ -51,7 +51,7 @@ def scaled(name: str, *, classes: bool = False) -> ModularUnlearning:
         rounds=min(online.rounds, 4),
         tail=min(online.tail, 2),
         round_steps=tuple(_quick(step, 1) for step in online.round_steps),
-        closing_steps=tuple(_quick(step, min(step.epochs, 10)) for step in online.closing_steps),
+        closing_steps=tuple(_quick(step, min(step.epochs, 20)) for step in online.closing_steps),
     )
 
 
@@ -75,9 +75,11 @@ METHODS: dict[str, Method] = {
         epochs=12, batch_size=24, optimizer=dataclasses.replace(FAST, l1=1e-3)
     ),
     "prune_and_unlearn": PruneAndUnlearn(density=0.3, rounds=5, **_LIKE_CF),
-    "fisher_forgetting": FisherForgetting(alpha=1e-5),
+    "fisher_forgetting": FisherForgetting(alpha=3e-6),
     "ntk_scrubbing": NtkScrubbing(damping=0.1, target=3.0),
-    "selective_synaptic_dampening": SelectiveSynapticDampening(alpha=1.2, batch_size=8),
+    "selective_synaptic_dampening": SelectiveSynapticDampening(
+        alpha=1.2, dampening=0.3, batch_size=8
+    ),
     "gradient_ascent": GradientAscent(epochs=4, batch_size=8, optimizer=FAST),
     "negative_gradient": NegativeGradient(alpha=0.8, **_LIKE_CF),
     "random_labels": RandomLabels(**_LIKE_CF),
