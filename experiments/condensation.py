@@ -162,11 +162,11 @@ class Study:
             "images_per_class": count,
             "model": model,
             "seed": seed,
-            "test_accuracy": round(score.mean, 3),
+            "test_accuracy": score.mean,
             "networks": self.scale.networks,
-            "condense_s": round(watch.run_s, 3),
-            "condense_compile_s": round(watch.compile_s, 3),
-            "evaluate_s": round(score.run_s, 3),
+            "condense_s": watch.run_s,
+            "condense_compile_s": watch.compile_s,
+            "evaluate_s": score.run_s,
         }
 
 

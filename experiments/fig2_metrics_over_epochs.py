@@ -139,7 +139,7 @@ def correlations(rows: list[dict]) -> dict[str, dict[str, float]]:
     def r(chosen: list[np.ndarray]) -> float:
         x, y = np.concatenate(chosen, axis=1)
         spread = x.std() * y.std()
-        return round(float(np.mean((x - x.mean()) * (y - y.mean())) / spread), 3) if spread else 0.0
+        return float(np.mean((x - x.mean()) * (y - y.mean())) / spread) if spread else 0.0
 
     found: dict[str, dict[str, float]] = {}
     methods = list(dict.fromkeys(row["method"] for row in rows))

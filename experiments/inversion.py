@@ -98,10 +98,10 @@ def main() -> None:
 
     def figures(images: np.ndarray) -> dict:
         shares = {
-            name: round(100 * float(np.mean(net.logits(images).argmax(1) == clusters.labels)), 2)
+            name: 100 * float(np.mean(net.logits(images).argmax(1) == clusters.labels))
             for name, net in (("in_class", network), ("in_class_by_another_seed", other))
         }
-        return shares | {"mean_pairwise_distance": round(mean_pairwise_distance(images), 3)}
+        return shares | {"mean_pairwise_distance": mean_pairwise_distance(images)}
 
     found = {"cluster means": figures(means)}
     pictures = {"cluster means": means}
@@ -113,9 +113,9 @@ def main() -> None:
             )
         found[name] = figures(inverted.images) | {
             "epochs": way.epochs,
-            "first_loss": round(inverted.losses[0], 4),
-            "last_loss": round(inverted.losses[-1], 4),
-            "seconds": round(watch.run_s, 1),
+            "first_loss": inverted.losses[0],
+            "last_loss": inverted.losses[-1],
+            "seconds": watch.run_s,
         }
         pictures[name] = inverted.images
         print(name, found[name], flush=True)

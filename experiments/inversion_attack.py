@@ -88,9 +88,9 @@ def numbers(attack: InversionAttack, stranger: Classifier, train: Dataset) -> di
     """What is reported of some images; the distance as ``Nearest`` has it."""
     nearest = nearest_training_image(attack.images, attack.labels, train)
     return {
-        "in_class_percent": round(attack.in_class, 2),
-        "recognised_by_another_seed_percent": round(attack.recognised_by(stranger), 2),
-        "distance_to_nearest_training_image": round(float(nearest.distances.mean()), 3),
+        "in_class_percent": attack.in_class,
+        "recognised_by_another_seed_percent": attack.recognised_by(stranger),
+        "distance_to_nearest_training_image": float(nearest.distances.mean()),
     }
 
 

@@ -112,8 +112,8 @@ def main() -> None:
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
             left = float(matched.final_loss.sum() / matched.initial_loss.sum())
             weights = np.abs(matched.weights)
-            point = {"steps": steps, "wall_s": round(wall, 2), "cpu_s": round(cpu, 2)}
-            point |= {"left": round(left, 4), "largest_weight": round(float(weights.max()), 2)}
+            point = {"steps": steps, "wall_s": wall, "cpu_s": cpu}
+            point |= {"left": left, "largest_weight": float(weights.max())}
             curves.setdefault(name, []).append(point)
             print(name, point, flush=True)
     draw(curves)

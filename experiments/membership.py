@@ -125,8 +125,8 @@ def main() -> None:
     member = population.member[:, ~population.test]
     figures = {
         "models": len(population),
-        "training_accuracy": round(100 * float(population.correct[population.member].mean()), 2),
-        "test_accuracy": round(100 * float(population.correct[:, population.test].mean()), 2),
+        "training_accuracy": 100 * float(population.correct[population.member].mean()),
+        "test_accuracy": 100 * float(population.correct[:, population.test].mean()),
         "attacks": {name: dataclasses.asdict(separation(scores[name], member)) for name in LABELS},
     }
     name = f"membership_{splits.name}"

@@ -207,7 +207,7 @@ def main() -> None:
             "networks": len(networks),
             "passed": sum(audit.passed for audit in alone),
             "remember": sum(audit.remembers for audit in alone),
-            "median_distance": round(float(np.median([audit.distance for audit in alone])), 3),
+            "median_distance": float(np.median([audit.distance for audit in alone])),
             **dataclasses.asdict(audits[-1]),
         }
         print(kind, figures[kind], flush=True)

@@ -73,14 +73,14 @@ def repetition(options: Options, splits, model, seed: int) -> list[dict]:
     rows = []
     for name, target in cases.items():
         [audit] = audit_networks(target, oracles, request.ids)
-        numbers = {f"{s}_deviations": round(audit.statistics[s].deviations, 3) for s in STATISTICS}
+        numbers = {f"{s}_deviations": audit.statistics[s].deviations for s in STATISTICS}
         rows.append(
             {
                 "seed": seed,
                 "network": name,
                 "passed": int(audit.passed),
                 "remembers": int(audit.remembers),
-                "distance": round(audit.distance, 3),
+                "distance": audit.distance,
                 **numbers,
             }
         )

@@ -54,6 +54,9 @@ ROWS = (
 )
 """Of the table, in its order."""
 
+_NO_METHODS = ("original", "retrain", AGAIN)
+"""Rows that are held beside the methods, not ranked among them."""
+
 _AVERAGED = (
     "retain_accuracy",
     "forget_accuracy",
@@ -64,6 +67,7 @@ _AVERAGED = (
     "tug_of_war",
     "nomus",
     "zrf",
+    "zrf_authors",
     "reduction",
     "online_s",
     "offline_s",
@@ -207,7 +211,7 @@ def summarise(rows: list[dict]) -> dict[str, Any]:
         alike = [r for r in rows if all(r[k] == row[k] for k in keys)]
         entry[row["method"]] = {"seeds": len(alike)}
         for name in _AVERAGED:
-            values = [r[name] for r in alike if r[name] is not None]
+            values = [r[name] for r in alike if r.get(name) is not None]
             if values and all(map(math.isfinite, values)):
                 entry[row["method"]][name] = mean_and_interval(values)
     methods = [m for m in dict.fromkeys(r["method"] for r in rows) if m not in ("original", AGAIN)]
@@ -221,7 +225,7 @@ def summarise(rows: list[dict]) -> dict[str, Any]:
         ]
         columns = _columns(chosen, everywhere)
         if columns is not None:
-            scores = {m: round(float(s), 4) for m, s in zip(everywhere, rbe(*columns), strict=True)}
+            scores = {m: float(s) for m, s in zip(everywhere, rbe(*columns), strict=True)}
             order = sorted(scores, key=scores.__getitem__)
             summary["rbe"].setdefault(dataset, {})[request] = {
                 "scores": scores,
@@ -233,10 +237,13 @@ def summarise(rows: list[dict]) -> dict[str, Any]:
 
 
 def ranks_by_gap(rows: list[dict], kind: str) -> dict[str, Any] | None:
-    """Mean ranks by gap over all cells of a kind of request, of the methods that are in each."""
+    """Mean ranks by gap over all cells of a kind of request, of the methods that are in each.
+
+    Retraining is the reference, and the untouched original no method: neither has a rank.
+    """
     cells: dict[tuple, dict[str, float]] = {}
     for r in rows:
-        if kind_of(r["request"]) == kind and r["method"] not in ("retrain", AGAIN):
+        if kind_of(r["request"]) == kind and r["method"] not in _NO_METHODS:
             key = (r["dataset"], r["model"], r["width"], r["request"], r["seed"])
             cells.setdefault(key, {})[r["method"]] = r["gap"]
     methods = [m for m in next(iter(cells.values()), {}) if all(m in c for c in cells.values())]
@@ -248,8 +255,8 @@ def ranks_by_gap(rows: list[dict], kind: str) -> dict[str, Any] | None:
         table[np.isinf(table)] = np.finfo(np.float64).max
     ranking = rank_methods(table)
     return {
-        "mean_ranks": dict(zip(methods, ranking.mean_ranks.round(3).tolist(), strict=True)),
-        "critical_difference": round(ranking.critical_difference, 3),
+        "mean_ranks": dict(zip(methods, ranking.mean_ranks.tolist(), strict=True)),
+        "critical_difference": ranking.critical_difference,
         "p_value": ranking.p_value,
         "cells": ranking.cells,
     }

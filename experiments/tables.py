@@ -14,20 +14,24 @@ from dcmu_jax.files import written_aside
 
 
 def mean_and_interval(values: Sequence[float]) -> dict[str, float]:
-    """Mean and, of two values or more, half-width of its 95 % interval (Student's t)."""
+    """Mean and, of two values or more, half-width of its 95 % interval (Student's t).
+
+    Not rounded: figures are rounded once, where they are shown.
+    """
     x = np.asarray(values, float)
-    entry = {"mean": round(float(x.mean()), 4)}
+    entry = {"mean": float(x.mean())}
     if len(x) > 1:
         error = x.std(ddof=1) / np.sqrt(len(x))
-        entry["ci95"] = round(float(error * stats.t.ppf(0.975, len(x) - 1)), 4)
+        entry["ci95"] = float(error * stats.t.ppf(0.975, len(x) - 1))
     return entry
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """A CSV file of ``rows``, the columns of the first; whole or not at all."""
+    """A CSV file of ``rows``, empty where one lacks a column of another; whole or not at all."""
     rows = list(rows)
+    columns = list(dict.fromkeys(name for row in rows for name in row))
     with written_aside(path) as aside, aside.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer = csv.DictWriter(file, fieldnames=columns)
         writer.writeheader()
         writer.writerows(rows)
 

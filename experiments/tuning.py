@@ -129,9 +129,9 @@ def try_method(group: Group, request: str, name: str, out: Path) -> dict[str, An
         trials.append(
             {
                 "settings": tried,
-                "gap": _rounded(row["gap"]),
-                "tug_of_war": _rounded(row["tug_of_war"]),
-                "time_over_retraining": _rounded(row["time_over_retraining"]),
+                "gap": _finite(row["gap"]),
+                "tug_of_war": _finite(row["tug_of_war"]),
+                "time_over_retraining": _finite(row["time_over_retraining"]),
             }
         )
     best = min(trials, key=lambda trial: math.inf if trial["gap"] is None else trial["gap"])
@@ -161,9 +161,9 @@ def steps(
     return found
 
 
-def _rounded(value: float | None) -> float | None:
-    """Four decimals; None for what is not finite, of a network that diverged."""
-    return None if value is None or not math.isfinite(value) else round(value, 4)
+def _finite(value: float | None) -> float | None:
+    """The value; None for what is not finite, of a network that diverged."""
+    return None if value is None or not math.isfinite(value) else value
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -57,9 +57,11 @@ class GradientMatching:
     """Gradient matching (DC; with an augmentation, DSA) with the published settings.
 
     Of ``classifier`` the architecture and the normalisation are used, not the weights; without
-    one, the catalogue's ``convnet``. Gradients are taken in evaluation mode: no dropout, BatchNorm
-    by its running statistics. The published code draws an augmentation for every class, this one
-    for every step.
+    one, the catalogue's ``convnet``. As published, images move by gradient descent with momentum
+    0.5, while networks train by plain SGD: no momentum, no weight decay. Gradients are taken in
+    evaluation mode: no dropout, BatchNorm by its running statistics, which the published code
+    first takes from a batch of real images. It draws an augmentation for every class, this one for
+    every step.
 
     Attributes:
         iterations: random networks, one after another.
@@ -71,7 +73,7 @@ class GradientMatching:
         real_batch: real images of each class in a step.
         start: ``noise``, or ``real``, from random samples.
         augmentation: of real and synthetic images alike, and of those that networks train on.
-        network_optimizer: trains the networks.
+        network_optimizer: trains the networks; plain SGD as published.
         network_batch: batch size when they train.
     """
 
@@ -83,7 +85,7 @@ class GradientMatching:
     real_batch: int = 256
     start: Start = "noise"
     augmentation: SiameseAugmentation | None = None
-    network_optimizer: Optimizer = Optimizer(name="sgd", learning_rate=0.01, momentum=0.5)
+    network_optimizer: Optimizer = Optimizer(name="sgd", learning_rate=0.01, momentum=0.0)
     network_batch: int = 256
 
     def __post_init__(self):

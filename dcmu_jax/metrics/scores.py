@@ -13,6 +13,9 @@ from jaxtyping import Float
 from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.metrics.measurement import Measurement
 
+ZRF_UNITS = ("bits", "nats", "authors")
+"""What the divergence in ZRF is measured in; see ``zero_retrain_forgetting``."""
+
 
 def gap(measurement: Measurement, retrained: Measurement) -> float:
     """Mean absolute difference to the retrained model over RA, FA, TeA and MIA, in points.
@@ -65,16 +68,29 @@ def nomus(test_accuracy: float, mia: float) -> float:
 def zero_retrain_forgetting(
     unlearned_logits: Float[np.ndarray, "forget classes"],
     random_logits: Float[np.ndarray, "forget classes"],
+    *,
+    unit: str = "bits",
 ) -> float:
-    """ZRF of Chundawat et al. (2023), 0..1: how like an untrained network on the forget set.
+    r"""ZRF of Chundawat et al. (2023), 1 at most: how like an untrained network on the forget set.
 
-    One minus the mean Jensen-Shannon divergence, in bits, between the two networks' predictions
-    of every forgotten sample. 1 says that the network guesses there as an untrained one does,
-    which is no goal of its own: a retrained network does not, unless a class went whole.
+    One minus the mean Jensen-Shannon divergence between the two networks' predictions p, q of
+    every forgotten sample. 1 says that the network guesses there as an untrained one does, which
+    is no goal of its own: a retrained network does not, unless a class went whole.
+
+    The paper's formula names no base of the logarithm; in bits the score spans 0..1, in nats
+    :math:`1 - \ln 2`..1. The authors' code computes something else: with m = (p + q) / 2, the
+    mean of KL(m || p) and KL(m || q) in nats, averaged over samples *and classes*. Among ten
+    classes its scores therefore lie nearer to 1, and a network that is sure of itself can bring it
+    below 0. Compare with published figures by ``authors`` alone.
 
     Args:
         unlearned_logits: of the network after unlearning.
         random_logits: of a network that was never trained.
+        unit: ``bits``; ``nats``; or ``authors``, the published code's (but from logarithms of
+            float64, where theirs is infinite once a probability is 0 in float32).
+
+    Raises:
+        InputError: an unknown unit.
 
     >>> unsure, sure = np.zeros((2, 10)), 100 * np.eye(10)[:2]
     >>> zero_retrain_forgetting(unsure, unsure)
@@ -82,13 +98,19 @@ def zero_retrain_forgetting(
     >>> zero_retrain_forgetting(sure, unsure) < 0.5
     True
     """
-    p, q = (
-        scipy.special.softmax(x.astype(np.float64), axis=1)
+    if unit not in ZRF_UNITS:
+        raise unknown_name("unit of ZRF", unit, ZRF_UNITS)
+    logs = [
+        scipy.special.log_softmax(x.astype(np.float64), axis=1)
         for x in (unlearned_logits, random_logits)
-    )
+    ]
+    p, q = map(np.exp, logs)
     middle = (p + q) / 2
+    if unit == "authors":
+        divergence = -scipy.special.entr(middle) - middle * (logs[0] + logs[1]) / 2
+        return float(1 - divergence.mean())
     divergence = scipy.special.rel_entr(p, middle) + scipy.special.rel_entr(q, middle)
-    return float(1 - divergence.sum(axis=1).mean() / (2 * np.log(2)))
+    return float(1 - divergence.sum(axis=1).mean() / (2 * (np.log(2) if unit == "bits" else 1)))
 
 
 def with_scores(

@@ -140,6 +140,24 @@ def paper_preset(model: str) -> MethodOptions:
 
     Where a class goes whole the settings are those of the published figures: they break the
     paper's own 0 < tau < S, which leaves out every step on the remembrance samples.
+
+    Where it departs from the authors' code:
+
+    - Parts that do not train are in evaluation mode. Their whole network stays in training mode
+      online: dropout in ``final`` is active while other parts train, and BatchNorm of frozen parts
+      works on batch statistics and moves its running ones.
+    - Clusters are condensed with the features of the original. Theirs are those of the network
+      that offline training left, as it changes the network in place before condensation.
+    - Offline, ``final`` goes back to the original in every round, as the paper says. Theirs of the
+      MLP and the CNN does not, as both names hold the same parameters.
+    - A step on the remembrance samples averages over them all. Theirs averages the means of
+      batches of 32, of which the last has what is left and counts as much.
+    - The CNN's ``intermediate`` has the paper's rate of 3e-4 where single samples go; their code
+      has 3e-3.
+    - Where a class goes, each network has clusters and images of its own. Theirs of the MLP serve
+      the CNN, ResNet and VGG too.
+    - Remembrance samples are left out of every evaluation, and the online time includes the
+      collection. Theirs are in, and out.
     """
     schedules = {  # S1, tau, alpha, alpha3
         "mlp": (15, 15, 1e-3, 1e-4),

@@ -29,7 +29,8 @@ def _pushed(model, variables, normalisation, epsilon, pixels, labels):
         return apply_parts(model, variables, x)[0].astype(jnp.float32)
 
     gradient = jax.grad(lambda x: cross_entropy(logits(x), labels).sum())(x)
-    there = logits(x + epsilon * jnp.sign(gradient))
+    step = 255 * epsilon * jnp.sign(gradient)  # the sign is the same for pixels, as std > 0
+    there = logits(normalisation.apply(jnp.asarray(pixels, jnp.float32) + step))
     own = jax.nn.one_hot(labels, there.shape[-1], dtype=bool)
     return jnp.where(own, -jnp.inf, there).argmax(-1).astype(jnp.int32)
 
@@ -43,8 +44,18 @@ def nearest_wrong_labels(
     r"""The class, other than its own, with the largest logit at an image pushed off its class.
 
     The image is :math:`x + \epsilon\, \mathrm{sign}(\nabla_x L(x, y))`, one step of the fast
-    gradient sign method in the units of the network's input, not clipped to valid pixels;
-    evaluation mode.
+    gradient sign method; evaluation mode. The step is taken on pixels, before they are normalised,
+    so it is the same for every channel and does not depend on the normalisation. It is not clipped
+    to valid pixels nor rounded to 8 bits, as the authors' is.
+
+    Args:
+        classifier: whose boundaries are meant.
+        dataset: images and their classes.
+        epsilon: of pixels in [0, 1]: 0.1 is 25.5 of 255, and for the network 0.1 over the
+            channel's standard deviation.
+
+    Returns:
+        int32 ``(n,)``, in the order of ``dataset``.
     """
     given = classifier.model, classifier.variables, classifier.normalisation, np.float32(epsilon)
     spend_on(_pushed, *given, dataset.images[:1], dataset.labels[:1], times=len(dataset))
@@ -64,7 +75,7 @@ class BoundaryShrink:
     Nothing of the retain set is trained on, so the steps must be few and small.
 
     Attributes:
-        epsilon: the step off the class, in units of the network's input.
+        epsilon: the step off the class, of pixels in [0, 1], as published: 0.1 is 25.5 of 255.
         epochs: passes over the forget set.
         batch_size: examples per step.
         optimizer: at a constant rate and a small one.

@@ -122,8 +122,8 @@ def speed(
         "parameters": sum(x.size for x in jax.tree.leaves(classifier.variables["params"])),
         "steps_of_an_epoch": steps,
         **epoch_summary(seconds[1:]),
-        "compile_s": round(fitted.compile_s, 2),
-        "last_loss": round(fitted.losses[-1], 4),
+        "compile_s": fitted.compile_s,
+        "last_loss": fitted.losses[-1],
     }
     found["images_per_s"] = count / found["median_s"]
     if fitted.flops is not None:
@@ -214,7 +214,7 @@ def main(arguments: list[str] | None = None) -> None:
         """Print what is new, and write all there is."""
         print(f"{what}: {found}", flush=True)
         figures["complete"] = complete
-        figures["minutes"] = round(budget.spent_s() / 60, 1)
+        figures["minutes"] = budget.spent_s() / 60
         figures["left_out_for_time"] = budget.left_out
         record.write_result(name, figures, command_of(options))
 

@@ -65,7 +65,7 @@ def least_seconds(calls: dict[str, Callable[[], object]], seconds: float, rounds
 def epoch_summary(seconds: Sequence[float]) -> dict:
     """Median and least of the seconds of epochs, beside all of them."""
     return {
-        "median_s": round(statistics.median(seconds), 5),
-        "least_s": round(min(seconds), 5),
-        "epochs_s": [round(value, 5) for value in seconds],
+        "median_s": statistics.median(seconds),
+        "least_s": min(seconds),
+        "epochs_s": list(seconds),
     }

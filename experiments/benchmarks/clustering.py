@@ -66,8 +66,8 @@ def measured(features, labels, clusters: int, method: str, seed: int) -> dict:
     wall, processor = time.perf_counter(), time.process_time()
     found = cluster_classes(features, labels, clusters, method=method, seed=seed)
     row = {
-        "wall_s": round(time.perf_counter() - wall, 2),
-        "cpu_s": round(time.process_time() - processor, 2),
+        "wall_s": time.perf_counter() - wall,
+        "cpu_s": time.process_time() - processor,
     }
     row["inertia"] = inertia(features, found.assignment)
     row["smallest"], row["largest"] = int(found.sizes.min()), int(found.sizes.max())
@@ -87,9 +87,9 @@ def one_dimension(features, labels, methods: list[str], seeds: int) -> dict:
     }
     for method, row in rows.items():
         for name in ("wall_s", "cpu_s", "inertia"):
-            row[f"{name}_over_kmeans"] = round(row[name] / rows["kmeans"][name], 4)
+            row[f"{name}_over_kmeans"] = row[name] / rows["kmeans"][name]
         print(f"{features.shape[1]:5d} {method:10s} {row}", flush=True)
-    rows["compiled"]["compile_s"] = round(max(first - second, 0.0), 2)
+    rows["compiled"]["compile_s"] = max(first - second, 0.0)
     return rows
 
 
@@ -108,7 +108,7 @@ def main() -> None:
         "features": "random ReLU features of images" if args.data else "mixtures of Gaussians",
         "clusters_per_class": K,
         "seeds": args.seeds,
-        "load_average_before": round(os.getloadavg()[0], 1),
+        "load_average_before": os.getloadavg()[0],
     }
     for dim in args.dims:
         features, labels = from_images(args.data, dim) if args.data else mixtures(dim)

@@ -292,7 +292,7 @@ def _deaths(folder: Path) -> dict[str, Any]:
             raise RuntimeError((folder / f"{name}_again0").read_text())
         digest = _digest(folder / name)
         found[name] = {
-            "the_other_ended_after_s": round(seconds, 1),
+            "the_other_ended_after_s": seconds,
             "its_status": status,
             "it_said_so_itself": status == LOST,
             "its_message": next((t for t in said if "dcmu:" in t or "Terminating" in t), "")[:200],

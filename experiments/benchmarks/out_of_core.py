@@ -117,11 +117,11 @@ def measure(folder: Path, kind: str) -> dict[str, Any]:
         if kind != "idle":
             with tempfile.TemporaryDirectory(dir=folder) as scratch:
                 bank = bank_of(data, Path(scratch) if kind == "scratch" else None)
-            found["seconds"] = round(time.perf_counter() - begun, 1)
+            found["seconds"] = time.perf_counter() - begun
             found["hash"] = hashlib.sha256(bank.to_bytes()).hexdigest()
-            found["bank_mib"] = round(len(bank.to_bytes()) / 2**20)
+            found["bank_mib"] = len(bank.to_bytes()) / 2**20
     kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {**found, "anonymous_mib": round(most.mib), "resident_mib": round(kib / 1024)}
+    return {**found, "anonymous_mib": most.mib, "resident_mib": kib / 1024}
 
 
 def in_a_process(folder: Path, kind: str) -> dict[str, Any]:
@@ -159,14 +159,14 @@ def main() -> None:
         idle = cases["idle"]["anonymous_mib"]
         extra = [found["anonymous_mib"] - idle for found in (memory, scratch)]
         cases[f"{count} images"] = {
-            "images_mib": round(count * np.prod(SHAPE) / 2**20),
-            "features_mib": round(count * 256 * 4 / 2**20),
+            "images_mib": float(count * np.prod(SHAPE) / 2**20),
+            "features_mib": count * 256 * 4 / 2**20,
             "in_memory": memory,
             "out_of_core": scratch,
             "same_bank": same,
-            "ratio_anonymous": round(scratch["anonymous_mib"] / memory["anonymous_mib"], 3),
-            "ratio_anonymous_above_idle": round(extra[1] / extra[0], 3),
-            "ratio_seconds": round(scratch["seconds"] / memory["seconds"], 2),
+            "ratio_anonymous": scratch["anonymous_mib"] / memory["anonymous_mib"],
+            "ratio_anonymous_above_idle": extra[1] / extra[0],
+            "ratio_seconds": scratch["seconds"] / memory["seconds"],
         }
         print(json.dumps({count: cases[f"{count} images"]}, indent=2), flush=True)
     command = "python -m experiments.benchmarks.out_of_core"

@@ -106,12 +106,12 @@ def main() -> None:
         "chunk": args.chunk,
         "workers": args.workers,
         "parameters": parameters,
-        "load_average_before": round(os.getloadavg()[0], 1),
+        "load_average_before": os.getloadavg()[0],
     }
     expected = None
     for name, run in runs.items():
         wall, _, values = timed(run)
-        figures[f"{name}_first_s"] = round(wall, 2)
+        figures[f"{name}_first_s"] = wall
         if expected is None:
             expected = values
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
@@ -124,10 +124,10 @@ def main() -> None:
     for i, kind in enumerate(("wall", "processor")):
         least = {name: min(pair[i] for pair in pairs) for name, pairs in times.items()}
         for name, seconds in least.items():
-            figures[f"{name}_{kind}_ms_per_image"] = round(1000 * seconds / count, 3)
+            figures[f"{name}_{kind}_ms_per_image"] = 1000 * seconds / count
         loop = min(least["loop"], least["loop_lax"])
-        figures[f"ratio_{kind}"] = round(loop / least["metric"], 2)
-        figures[f"ratio_{kind}_same_convolution"] = round(least["loop"] / least["metric"], 2)
+        figures[f"ratio_{kind}"] = loop / least["metric"]
+        figures[f"ratio_{kind}_same_convolution"] = least["loop"] / least["metric"]
     print(figures)
     if args.dry:
         return

@@ -86,9 +86,9 @@ def main() -> None:
         for chunk in (c for c in CHUNKS if c <= count):
             times.setdefault(f"chunk {chunk}", []).append(together(chunk))
         print({name: round(min(values), 3) for name, values in times.items()}, flush=True)
-    least = {name: round(min(values), 4) for name, values in times.items()}
+    least = {name: min(values) for name, values in times.items()}
     ratios = {
-        name: round(least["one after another"] / value, 3)
+        name: least["one after another"] / value
         for name, value in least.items()
         if name != "one after another"
     }

@@ -239,7 +239,7 @@ def main() -> None:
         "fits": fits,
         "simulated_at": far.tolist(),
         "simulated_seconds": costs,
-        "minutes": round((time.monotonic() - began) / 60, 1),
+        "minutes": (time.monotonic() - began) / 60,
     }
     shown = " ".join(map(str, sizes))
     write_result("scaling", figures, f"python -m experiments.benchmarks.scaling --samples {shown}")

@@ -192,10 +192,10 @@ def main() -> None:
             seconds = []
             for _ in range(options.epochs):
                 started = time.perf_counter()
-                row["loss"] = round(epoch(), 4)
+                row["loss"] = epoch()
                 seconds.append(time.perf_counter() - started)
             # The first compiles, or chooses among cuDNN's algorithms.
-            row |= {"first_s": round(seconds[0], 2), **epoch_summary(seconds[1:])}
+            row |= {"first_s": seconds[0], **epoch_summary(seconds[1:])}
         except Exception as error:  # of the compiler, whatever it is: the other modes still count
             message = next(iter(str(error).splitlines()), "")
             row["failed"] = f"{type(error).__name__}: {message}"[:300]

@@ -89,8 +89,8 @@ def least_ms(epochs: dict[str, Callable[[], None]], steps: int, rounds: int) -> 
     times = in_turn(epochs, rounds)
     return {
         name: {
-            "wall_ms": round(1000 * min(wall for wall, _ in pairs) / steps, 1),
-            "processor_ms": round(1000 * min(cpu for _, cpu in pairs) / steps, 1),
+            "wall_ms": 1000 * min(wall for wall, _ in pairs) / steps,
+            "processor_ms": 1000 * min(cpu for _, cpu in pairs) / steps,
         }
         for name, pairs in times.items()
     }
@@ -113,8 +113,7 @@ def measure(batch: int, rounds: int, with_lax: bool) -> dict:
         figures |= least_ms(lax, LAX_STEPS, 1)
     for kind in ("wall", "processor"):
         best = min(figures[f"torch {layout}"][f"{kind}_ms"] for layout in LAYOUTS)
-        ratio = figures["dcmu_jax dot"][f"{kind}_ms"] / best
-        figures[f"ratio_{kind}"] = round(ratio, 2)
+        figures[f"ratio_{kind}"] = figures["dcmu_jax dot"][f"{kind}_ms"] / best
     return figures
 
 
@@ -139,7 +138,7 @@ def main() -> None:
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     figures: dict = {
-        "load_average_before": round(os.getloadavg()[0], 1),
+        "load_average_before": os.getloadavg()[0],
         "torch_threads": torch.get_num_threads(),
         "steps_per_epoch": STEPS,
         "rounds": options.rounds,

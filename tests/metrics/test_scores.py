@@ -71,3 +71,35 @@ def test_zero_retrain_forgetting_between_its_ends():
     # By hand: (1, 0) against (1/2, 1/2), mean (3/4, 1/4).
     expected = 1 - 0.5 * (np.log2(4 / 3) + 0.5 * np.log2(2 / 3) + 0.5 * np.log2(2))
     assert zero_retrain_forgetting(certain, logits[:1]) == pytest.approx(expected)
+
+
+def test_zero_retrain_forgetting_in_the_published_normalisation():
+    # Two samples of two classes: (3/4, 1/4) and (1/2, 1/2), each against (1/4, 3/4).
+    ours = np.log(np.array([[0.75, 0.25], [0.5, 0.5]]))
+    theirs = np.log(np.array([[0.25, 0.75], [0.25, 0.75]]))
+    # KL of (3/4, 1/4) and (1/4, 3/4) from their mean (1/2, 1/2), both alike.
+    first = 0.75 * np.log(1.5) + 0.25 * np.log(0.5)
+    # KL of (1/2, 1/2) and (1/4, 3/4) from their mean (3/8, 5/8).
+    second = 0.5 * (0.5 * np.log(4 / 3) + 0.5 * np.log(0.8))
+    second += 0.5 * (0.25 * np.log(2 / 3) + 0.75 * np.log(1.2))
+    nats = 1 - (first + second) / 2
+    assert zero_retrain_forgetting(ours, theirs, unit="nats") == pytest.approx(nats)
+    bits = 1 - (first + second) / (2 * np.log(2))
+    assert zero_retrain_forgetting(ours, theirs) == pytest.approx(bits)
+    # The authors' code: KL of the mean from each of the two, over samples and classes.
+    first = 0.5 * np.log(2) + 0.5 * np.log(2 / 3)
+    second = 0.5 * (3 / 8 * np.log(3 / 4) + 5 / 8 * np.log(5 / 4))
+    second += 0.5 * (3 / 8 * np.log(3 / 2) + 5 / 8 * np.log(5 / 6))
+    authors = zero_retrain_forgetting(ours, theirs, unit="authors")
+    assert authors == pytest.approx(1 - (first + second) / (2 * 2))
+    assert authors > nats > bits
+    # A probability of 0 in float32 leaves it finite.
+    sure = np.array([[200.0, 0.0]], np.float32)
+    half = np.zeros((1, 2), np.float32)
+    # (3/4, 1/4) from (1, exp(-200)) and from (1/2, 1/2).
+    both = 0.75 * np.log(0.75) + 0.25 * (np.log(0.25) + 200)
+    both += 0.75 * np.log(1.5) + 0.25 * np.log(0.5)
+    expected = 1 - both / (2 * 2)
+    assert zero_retrain_forgetting(sure, half, unit="authors") == pytest.approx(expected)
+    with pytest.raises(InputError, match="Unknown unit of ZRF 'dits'"):
+        zero_retrain_forgetting(half, half, unit="dits")

@@ -321,6 +321,22 @@ def test_short_classes_are_named():
     assert bank.sizes[bank.labels == 2].tolist() == [1, 1, 1, 1]
 
 
+def test_clusters_are_condensed_by_the_original_not_by_what_offline_training_left():
+    splits = toy_splits(classes=3, per_class=24)
+    original = stages.train_original(CONFIG, Plain(), splits).classifier
+    banks, networks = [], []
+    for rounds in (0, 1):
+        offline = dataclasses.replace(
+            CONFIG.method.offline, rounds=rounds, intermediate_epochs=1, final_epochs=1
+        )
+        method = dataclasses.replace(CONFIG.method, offline=offline)
+        prepared = stages.prepare(dataclasses.replace(CONFIG, method=method), original, splits)
+        banks.append(prepared.bank.to_bytes())
+        networks.append(prepared.classifier.variables)
+    assert not same_bits(*networks)
+    assert banks[0] == banks[1]
+
+
 def test_two_threads_do_a_stage_once(directory, tmp_path, monkeypatch):
     shutil.copytree(directory, tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "original")
