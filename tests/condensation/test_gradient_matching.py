@@ -159,12 +159,12 @@ def test_networks_train_by_plain_sgd_and_images_move_with_momentum():
     assert (rule.name, rule.learning_rate, rule.momentum) == ("sgd", 0.01, 0.0)
     assert not rule.nesterov and not rule.l1
     assert (method.learning_rate, method.momentum) == (0.1, 0.5)
-    weights = {"a": jnp.array([1.0, -2.0])}
+    weights = jnp.array([1.0, -2.0])
     sgd = rule.build(1)
     state = sgd.init(weights)
     for slope in (3.0, 5.0):  # the second step owes nothing to the first
-        updates, state = sgd.update({"a": jnp.array([slope, 0.0])}, state, weights)
-        np.testing.assert_allclose(updates["a"], [-0.01 * slope, 0.0])
+        updates, state = sgd.update(jnp.array([slope, 0.0]), state, weights)
+        np.testing.assert_allclose(np.asarray(updates), [-0.01 * slope, 0.0])
 
 
 def test_the_same_by_seed():

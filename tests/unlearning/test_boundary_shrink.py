@@ -70,7 +70,7 @@ def test_the_step_does_not_depend_on_the_normalisation(epsilon):
     mean, std = classifier.normalisation
     other = Normalisation(mean - 0.2, std / np.float32(3))
     dense = classifier.variables["params"]["beginning"]["layers_1"]
-    by_channel = np.resize(np.float32([0.2]) / std, len(dense["kernel"]))
+    by_channel = np.resize(np.float32(0.2) / std, len(dense["kernel"]))
     moved = {
         "kernel": dense["kernel"] / 3,
         "bias": dense["bias"] - by_channel @ dense["kernel"],
