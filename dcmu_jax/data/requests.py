@@ -151,6 +151,7 @@ def as_request(asked: RequestLike, train: Dataset, seed: int = 0) -> ForgetReque
     >>> as_request(train.labels == 1, train).forgotten_classes, len(as_request({3, 17}, train))
     ((1,), 2)
     """
+    seed = check_seed("seed", seed)
     if isinstance(asked, ForgetRequest):
         train.positions(asked.ids)
         return asked

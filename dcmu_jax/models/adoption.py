@@ -13,6 +13,7 @@ import numpy as np
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.models.partition import PARTS, check_kind, initialise, mode_of, run_parts
+from dcmu_jax.prng import key_of
 
 _SWITCHED = {nn.BatchNorm: "use_running_average", nn.Dropout: "deterministic"}
 """Layer of Flax -> its flag, which is False in training."""
@@ -26,7 +27,7 @@ def _checked(
     x = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
     variables = _tried(
         f"{name} cannot be initialised on images {image_shape}",
-        lambda: jax.eval_shape(lambda key: initialise(model, key, image_shape), jax.random.key(0)),
+        lambda: jax.eval_shape(lambda key: initialise(model, key, image_shape), key_of(0)),
     )
     for train in (False, True):
         out = _tried(
@@ -125,7 +126,7 @@ def _outputs(model: nn.Module, variables: Any, x: Any, train: bool) -> Any:
                 mutable=["batch_stats"],
             )
 
-    out, updated = jax.eval_shape(run, variables, x, jax.random.key(0))
+    out, updated = jax.eval_shape(run, variables, x, key_of(0))
     stuck = []
     if train:
         bound = model.bind(variables)
