@@ -57,7 +57,7 @@ def test_nothing_freezes_by_optax_masked():
 
 LAYERS = (
     ("errors",),
-    ("files", "locks", "outlets", "prng", "reading"),
+    ("files", "locks", "outlets", "prng", "reading", "threads"),
     ("data", "models"),
     ("training", "theory"),
     ("condensation", "metrics"),

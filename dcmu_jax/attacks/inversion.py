@@ -28,6 +28,7 @@ from dcmu_jax.condensation.inversion import InversionConfig, invert_clusters
 from dcmu_jax.condensation.statistics import cluster_means
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_at_least, check_seed
+from dcmu_jax.threads import one_thread
 from dcmu_jax.training.classifier import Classifier
 
 _BLOCK = 512
@@ -239,6 +240,7 @@ def _flat(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1).astype(np.float64)
 
 
+@one_thread()
 def _nearest(x: np.ndarray, pixels: np.ndarray, candidates: np.ndarray) -> np.ndarray:
     """Which of ``candidates`` lies nearest to each row; the norm of the row matters to none."""
     best, at = np.full(len(x), np.inf), np.empty(len(x), np.int64)

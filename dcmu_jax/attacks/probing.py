@@ -23,6 +23,7 @@ from dcmu_jax.attacks.checks import check_finite
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.data.selections import Ids
 from dcmu_jax.errors import InputError, check_at_least, check_seed
+from dcmu_jax.threads import one_thread
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.keys import named_seed
 
@@ -174,6 +175,7 @@ def linear_probe(
         return _probe(make_pipeline(StandardScaler(), line), classifier, samples)
 
 
+@one_thread()
 def _probe(model: Any, classifier: Classifier, samples: ProbeSamples) -> Probed:
     model.fit(_features(classifier, samples.fitted), samples.fitted.labels)
     forgotten, rest = (

@@ -15,8 +15,10 @@ from sklearn.preprocessing import StandardScaler
 from dcmu_jax.attacks.checks import check_finite, check_same_shape
 from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.errors import InputError
+from dcmu_jax.threads import one_thread
 
 
+@one_thread()
 def shadow_attack(
     target_features: Float[np.ndarray, "examples *features"],
     shadow_features: Float[np.ndarray, "models shadow_examples *_"],

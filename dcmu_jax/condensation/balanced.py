@@ -7,6 +7,7 @@ from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 
 from dcmu_jax.errors import check_seed
+from dcmu_jax.threads import one_thread
 from dcmu_jax.training.keys import sklearn_state
 
 LEAF = 256
@@ -15,6 +16,7 @@ LEAF = 256
 ITERATIONS = 10
 
 
+@one_thread()
 def balanced_kmeans(features: np.ndarray, clusters: int, seed: int) -> np.ndarray:
     """Cluster 0..K-1 of each sample; sizes are ``n // K`` or ``n // K + 1``.
 

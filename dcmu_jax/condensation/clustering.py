@@ -13,13 +13,13 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
 from sklearn.cluster import KMeans
-from threadpoolctl import threadpool_limits
 
 from dcmu_jax.condensation.balanced import balanced_kmeans
 from dcmu_jax.condensation.lloyd import compiled_kmeans
 from dcmu_jax.condensation.minibatch import minibatch_kmeans, read
 from dcmu_jax.data.pieces import pieces
 from dcmu_jax.errors import InputError, check_at_least, check_seed, unknown_name
+from dcmu_jax.threads import one_thread
 from dcmu_jax.training.devices import local_mesh, merged, turn
 from dcmu_jax.training.keys import sklearn_state
 
@@ -66,9 +66,13 @@ def cluster_classes(
       5 % higher;
     * ``balanced``: sizes within a class differ by one at most; see ``balanced_kmeans``.
 
-    Guarantees: no cluster is empty or mixes classes; the same inputs and seed give the same
-    clusters, however many threads there are. A cluster left empty (equal features) takes the
-    sample that lies farthest from its centroid out of the largest cluster.
+    Guarantees: no cluster is empty or mixes classes. The same inputs and seed give the same
+    clusters on one machine with the same versions, whatever ``OMP_NUM_THREADS`` and its like say
+    and however many threads call at once; on another processor a sample that lies between two
+    centroids may go to the other (see ``one_thread``). ``compiled`` is divided among the cores that
+    the process may use, by JAX, and its clusters are the same for the same number of them. A
+    cluster left empty (equal features) takes the sample that lies farthest from its centroid out
+    of the largest cluster.
 
     Args:
         features: float ``(N, D)``, finite. May be a ``numpy.memmap``: ``minibatch`` has no more
@@ -144,11 +148,11 @@ Divide = Callable[[np.ndarray, list[np.ndarray], int, list[int]], list[np.ndarra
 
 
 def _each_in_a_thread(method: str) -> Divide:
-    """One class per thread. Each is single-threaded: sums split over threads change their bits."""
+    """One class per thread, each of which limits its libraries to itself: see ``one_thread``."""
     one_class = {"kmeans": _kmeans, "balanced": _balanced, "minibatch": minibatch_kmeans}[method]
 
     def divide(features, members, clusters, seeds):
-        with threadpool_limits(1), warnings.catch_warnings(), ThreadPoolExecutor() as pool:
+        with warnings.catch_warnings(), ThreadPoolExecutor() as pool:
             # Fewer distinct points than clusters; the clusters left empty are filled afterwards.
             warnings.filterwarnings("ignore", message="Number of distinct clusters")
             return list(
@@ -158,6 +162,7 @@ def _each_in_a_thread(method: str) -> Divide:
     return divide
 
 
+@one_thread()
 def _kmeans(features: np.ndarray, members: np.ndarray, clusters: int, seed: int) -> np.ndarray:
     model = KMeans(clusters, n_init="auto", random_state=sklearn_state(seed))
     return model.fit_predict(read(features, members))

@@ -12,6 +12,7 @@ from dcmu_jax.condensation.clustering import ClusterMethod, Clusters, cluster_cl
 from dcmu_jax.condensation.condenser import CondensedImages, classes_to_condense
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import check_seed
+from dcmu_jax.threads import one_thread
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.keys import named_seed
 
@@ -141,6 +142,7 @@ class ClusterMean:
         return CondensedImages(np.stack(images).astype(np.float32), clusters.labels)
 
 
+@one_thread()
 def k_centers(features: Float[np.ndarray, "samples dim"], count: int) -> Int[np.ndarray, " chosen"]:
     """Positions of greedily chosen centers, ``count`` of them, all different.
 
@@ -160,6 +162,7 @@ def k_centers(features: Float[np.ndarray, "samples dim"], count: int) -> Int[np.
     return np.array(chosen)
 
 
+@one_thread()
 def herd(features: Float[np.ndarray, "samples dim"], count: int) -> Int[np.ndarray, " chosen"]:
     """Positions of ``count`` samples, all different, whose mean stays near the mean of all.
 

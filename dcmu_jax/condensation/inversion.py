@@ -26,6 +26,7 @@ from jaxtyping import Array, Float, Int
 from dcmu_jax.errors import check_at_least, check_positive, check_seed, unknown_name
 from dcmu_jax.models.inverters import INVERTERS
 from dcmu_jax.models.partition import PARTS, run_parts
+from dcmu_jax.threads import one_thread
 from dcmu_jax.training.classifier import Classifier, in_batches
 from dcmu_jax.training.divergence import during
 from dcmu_jax.training.examples import Examples, Loss, cross_entropy
@@ -213,6 +214,7 @@ def _draw(inverter, variables, ids):
     return inverter.apply(variables, ids)
 
 
+@one_thread()
 def mean_pairwise_distance(images: Float[np.ndarray, "images height width channels"]) -> float:
     """Euclidean distance of two different images, pixels in [0, 1], mean over all pairs."""
     x = images.reshape(len(images), -1).astype(np.float64) / 255

@@ -15,6 +15,7 @@ from dcmu_jax.condensation.clustering import Clusters, cluster_classes
 from dcmu_jax.data.dataset import Normalisation
 from dcmu_jax.errors import InputError, check_at_least, check_seed
 from dcmu_jax.models.partition import initialise
+from dcmu_jax.threads import one_thread
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.keys import named_key
 
@@ -83,6 +84,7 @@ def _mix(x: np.ndarray) -> np.ndarray:
     return x ^ (x >> np.uint64(31))
 
 
+@one_thread()
 def clusters_by_reference(
     features: Float[np.ndarray, "samples dim"],
     labels: Int[np.ndarray, " samples"],

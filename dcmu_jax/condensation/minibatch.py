@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.cluster import MiniBatchKMeans
 
 from dcmu_jax.errors import check_seed
+from dcmu_jax.threads import one_thread
 from dcmu_jax.training.keys import sklearn_state
 
 BATCH = 1024
@@ -14,6 +15,7 @@ BATCH = 1024
 PASSES = 10
 
 
+@one_thread()
 def minibatch_kmeans(
     features: np.ndarray, members: np.ndarray, clusters: int, seed: int
 ) -> np.ndarray:

@@ -11,6 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit
 
 from dcmu_jax.errors import InputError, check_at_least, check_seed, unknown_name
+from dcmu_jax.threads import one_thread
 from dcmu_jax.training.keys import sklearn_state
 
 Control = Literal["all", "same_class"]
@@ -89,7 +90,7 @@ def loss_attack(
         forget_losses: per-sample losses of the forgotten samples.
         control_losses: those of samples never trained on (see ``control_losses_for``).
         splits: number of random splits.
-        seed: of the shuffles and splits; same seed, same result.
+        seed: of the shuffles and splits; same seed, same result, whatever the number of threads.
 
     Raises:
         InputError: fewer than two samples on a side, a loss that is NaN, no splits.
@@ -123,8 +124,9 @@ def loss_attack(
 
     scored = max(2, math.ceil(0.1 * len(member)))
     folds = StratifiedShuffleSplit(splits, test_size=scored, random_state=sklearn_state(seed))
-    accuracies = [
-        LogisticRegression().fit(feature[fit], member[fit]).score(feature[test], member[test])
-        for fit, test in folds.split(feature, member)
-    ]
+    with one_thread():
+        accuracies = [
+            LogisticRegression().fit(feature[fit], member[fit]).score(feature[test], member[test])
+            for fit, test in folds.split(feature, member)
+        ]
     return 100 * float(np.mean(accuracies))

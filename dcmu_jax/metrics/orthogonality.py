@@ -10,6 +10,7 @@ import numpy as np
 
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError
+from dcmu_jax.threads import one_thread
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.derivatives import images_and_labels, mean_gradients
 
@@ -44,6 +45,7 @@ def _vector(classifier: Classifier, dataset: Dataset, batch_size: int) -> tuple[
     return structure, np.concatenate([np.ravel(np.asarray(x, np.float64)) for x in leaves])
 
 
+@one_thread()
 def orthogonality(
     unlearned: Classifier,
     retain: Dataset,

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import jax
 import numpy as np
 import pytest
@@ -208,3 +212,35 @@ def test_the_outermost_sample_is_found_in_chunks(monkeypatch):
     for chunk in (8192, 7):
         monkeypatch.setattr(clustering, "_CHUNK", chunk)
         assert clustering._outermost(features, rows) == np.argmax(away)
+
+
+_FIVE_TIMES = """
+import hashlib, numpy as np
+from dcmu_jax.condensation.clustering import cluster_classes
+rng = np.random.default_rng(0)
+far = 1e3 * rng.choice([-1, 1], size=(5000, 1))
+features = (rng.normal(size=(5000, 4)) + far).astype(np.float32)
+for method in ["kmeans", "minibatch", "balanced"]:
+    for _ in range(5 if method == "kmeans" else 1):
+        found = cluster_classes(features, np.arange(5000) % 2, 20, method=method).assignment
+        print(method, hashlib.sha256(found.tobytes()).hexdigest())
+"""
+
+
+def test_the_number_of_threads_changes_no_cluster():
+    """Two groups far apart: the sums are large, and their rounding moves samples between clusters.
+
+    scikit-learn gives a thread 256 samples at a time, so that a class of 2500 occupies eight.
+    """
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", _FIVE_TIMES],
+            env={**os.environ, "OMP_NUM_THREADS": threads},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for threads in ("1", "4", "8")
+    ]
+    said = [process.communicate()[0].splitlines() for process in running]
+    assert [len(lines) for lines in said] == [7, 7, 7]
+    assert len(set().union(*said)) == 3, said  # one clustering of each method
