@@ -59,7 +59,9 @@ def typed_key(key: Any, shape: tuple[int, ...] = ()) -> Array:
         return jax.random.wrap_key_data(key, impl=IMPLEMENTATION)
     given = type(key).__name__ if dtype is None else f"array {dtype}{list(key.shape)}"
     raise InputError(
-        f"The key {key!r}" if dtype is None else f"A key that is an {given}",
-        f"a typed key of shape {list(shape)}, or uint32 {[*shape, 2]}",
+        f"The key {key!r}"
+        if dtype is None
+        else f"The {'keys' if shape else 'key'} given, an {given}",
+        f"typed {'keys' if shape else 'key'} of shape {list(shape)}, or uint32 {[*shape, 2]}",
         "Make one with jax.random.key(seed)" + (", and split it" if shape else ""),
     )

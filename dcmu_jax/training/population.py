@@ -215,7 +215,7 @@ def fit_population(
     rows = np.asarray(rows, np.int32)
     if rows.shape[0] != models or not rows.shape[1]:
         raise InputError(
-            f"{models} networks and rows {rows.shape}",
+            f"{models} networks, rows {rows.shape}",
             "one or more rows for each network",
             "Pass rows (models, n)",
         )
