@@ -451,6 +451,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0; 2 for bad input; 1 where the machine failed; 141 where the reader of
         the output has gone; 130 and 143 after Ctrl-C and SIGTERM.
+
+    Raises:
+        SystemExit: 0 after ``dcmu COMMAND --help``, 2 for arguments that the parser refuses.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
 

@@ -206,14 +206,17 @@ def ended(work: Callable[[], int], argv: Sequence[str]) -> int:
 
     Returns:
         The exit status; see ``cli.main``.
+
+    Raises:
+        SystemExit: of the parser, after ``--help`` or arguments that it refused.
     """
     _prepare_streams()
-    status = 0
+    status, by_parser = 0, None
     try:
         with interruptible():
             status = work()
-    except SystemExit as stop:  # by the parser, which has said why
-        status = stop.code if isinstance(stop.code, int) else 2
+    except SystemExit as stop:  # the parser has said why; what it printed may not have come out
+        by_parser = stop
     except InputError as error:
         _say(f"dcmu: {error}")
         status = 2
@@ -230,4 +233,8 @@ def ended(work: Callable[[], int], argv: Sequence[str]) -> int:
         _say(f"dcmu: {said}")
         status = 2 if isinstance(error, OSError) else 1
     broken = _failed_output()
-    return status if broken is None else _ended_output(broken)
+    if broken is not None:
+        return _ended_output(broken)
+    if by_parser is not None:
+        raise by_parser
+    return status

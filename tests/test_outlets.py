@@ -63,7 +63,7 @@ def test_ctrl_c_while_training_and_the_way_on(tmp_path):
     assert all(json.loads(line) for line in log.read_text().splitlines())
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     left = {path.name for path in out.iterdir()} - {"original.unfinished"}
-    assert left == {"config.json", "data.json", "metrics.jsonl", "run.lock"}
+    assert left == {"config.json", "data.json", "environment.json", "metrics.jsonl", "run.lock"}
 
 
 def _interrupt(monkeypatch, arguments, kind, do=lambda args: None):
