@@ -6,7 +6,8 @@ Command:  python -m experiments.benchmarks.distribution_matching --data cifar10_
 Needs:    2 CPU cores, 3 GB, some 5 minutes (4,500 clusters: 20); an archive of images in classes
           (x_train uint8, y_train); the extra ``bench`` for PyTorch, else that row is left out.
 Aim:      all at once at least 3 times as fast as a compiled loop over clusters and at least
-          10 times as fast as an eager PyTorch loop, on the same two cores.
+          10 times as fast as an eager PyTorch loop, on the same two cores, by one thread or two,
+          whichever is faster.
 
 The CNN's features (as initialised: the arithmetic does not depend on training), 100 Adam steps.
 The loops run on a sample of clusters of more than one image and are scaled to their number;
