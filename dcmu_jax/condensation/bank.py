@@ -44,7 +44,7 @@ class CondensedBank:
         initial_loss: float32 ``(B,)``, squared feature distance before the optimisation.
         final_loss: float32 ``(B,)``, the same after it.
         feature_sums: int64 ``(B, D)``, the summed features of each cluster's samples in whole
-            numbers (``statistics``): a forgotten sample is subtracted exactly.
+            numbers (``statistics``).
         layer: the layer the features come from, "" for the model's own (``FeatureMap``).
         lineage: ``trained``: network and clusters have seen the training set; ``clean``: neither
             has, and the image of a cluster depends on its own samples alone.

@@ -28,11 +28,11 @@ def recondense(
 ) -> CondensedBank:
     """The bank of what is left: every touched cluster condensed again from its survivors.
 
-    The survivors' mean features come by subtraction, so only the forgotten samples pass through
-    the network once more. Their weights become 0 and those of the survivors are scaled to sum to
-    one; then all touched clusters are optimised together for ``config.steps``. Untouched clusters
-    stay as they are, bit for bit. A cluster without survivors disappears and the ones after it
-    move up. Images of an inverted bank that were touched are matched from then on.
+    The survivors of touched clusters pass through the network once more for their mean features;
+    the forgotten samples do not. The survivors' weights are scaled to sum to one; then all touched
+    clusters are optimised together for ``config.steps``. Untouched clusters stay as they are, bit
+    for bit. A cluster without survivors disappears and the ones after it move up. Images of an
+    inverted bank that were touched are matched from then on.
 
     Guarantee: given the network and the clusters, and with ``warm=False``, the clusters that were
     touched are the same bits whatever the pixels of the forgotten samples were, when the bank was
@@ -65,17 +65,20 @@ def recondense(
             "A request for every sample", "a request that leaves at least one", "Forget fewer"
         )
     layer = bank.layer or None
-    forgotten = np.asarray(extract(classifier, dataset.images[gone], layer), np.float32)
-    sums = bank.feature_sums - feature_sums(forgotten, bank.cluster[gone], len(bank.sizes))
     survivors = dataset.take(~gone)
     cluster, weights = bank.cluster[~gone], bank.weights[~gone].copy()
     sizes = np.bincount(cluster, minlength=len(bank.sizes)).astype(np.int32)
     images, before, after = bank.images.copy(), bank.initial_loss.copy(), bank.final_loss.copy()
+    sums = bank.feature_sums.copy()
 
     touched = np.flatnonzero((sizes < bank.sizes) & (sizes > 0))
     at = np.flatnonzero(np.isin(cluster, touched))
     if len(at):
         local = np.searchsorted(touched, cluster[at])
+        # Subtracting what the forgotten samples give now would leave a trace of what they gave
+        # then: the last bits of a sample's features depend on its place in the batch.
+        features = np.asarray(extract(classifier, survivors.images[at], layer), np.float32)
+        sums[touched] = feature_sums(features, local, len(touched))
         matched = match_clusters(
             FeatureMap(classifier.model, layer),
             classifier.variables,

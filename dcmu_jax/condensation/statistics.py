@@ -1,4 +1,4 @@
-"""What is kept of each cluster's features: sums in whole numbers, so that subtracting is exact."""
+"""What is kept of each cluster's features: sums in whole numbers, whatever order they come in."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def feature_sums(
 ) -> Int[np.ndarray, "clusters dim"]:
     """The sum of the features of each cluster, int64, in units of ``UNIT``.
 
-    Guarantee: what is added can be subtracted again without a trace, whatever it was, which sums
-    in floating point do not allow. Rounding costs at most 3e-8 for each feature.
+    Guarantee: the same sums in whatever order and pieces the samples come, which sums in floating
+    point do not give. Rounding costs at most 3e-8 for each feature.
 
     Args:
         features: finite. Read in the order in which they lie, a piece at a time: may be a

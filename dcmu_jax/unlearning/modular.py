@@ -120,8 +120,7 @@ class Collecting:
 
     Attributes:
         touched: of a cluster that lost samples, its surviving ``members`` as they are, or one
-            image re-condensed (``recondense``) from them, for which the features of the forgotten
-            samples are subtracted once more from those of their clusters.
+            image re-condensed (``recondense``) from them.
         weigh_by_size: a condensed image counts as many times as its cluster has samples.
         real_per_cluster: this many real samples of each untouched cluster beside its image.
         stand_in: what stands for an untouched cluster: its ``condensed`` image, or a ``member``

@@ -9,9 +9,9 @@ Aim:      every touched cluster re-condensed in less than a tenth of the time th
 
 The CNN's features, trained for a few epochs so that there is something to match. From scratch means
 features, clusters and matching of the survivors by the paper's 100 Adam steps; matching alone is
-given apart, and by Gauss-Newton, too. Re-condensing subtracts the forgotten samples' features and
-takes a few Gauss-Newton steps, from the weights there are or from even ones (strict). Objectives
-are sums over the touched clusters, all of the same clusters and targets.
+given apart, and by Gauss-Newton, too. Re-condensing passes the survivors of touched clusters
+through the network and takes a few Gauss-Newton steps, from the weights there are or from even
+ones (strict). Objectives are sums over the touched clusters, all of the same clusters and targets.
 """
 
 from __future__ import annotations

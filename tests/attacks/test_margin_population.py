@@ -66,7 +66,10 @@ def test_methods_are_given_each_original_and_its_seed():
     )
     forgotten = population.of("nothing").forgotten
     assert (forgotten.sum(axis=1) == 3).all() and not population.of("original").forgotten.any()
-    assert [seed for _, seed in given] == [named_seed(0, f"original {i}") for i in range(3)]
+    originals = [named_seed(0, f"original {i}") for i in range(3)]
+    seeds = [seed for _, seed in given]
+    assert seeds == [named_seed(seed, "unlearning of a population") for seed in originals]
+    assert not set(seeds) & set(originals)  # no method shares its draws with an original
     whole = _alone("original", 1, TRAIN)
     np.testing.assert_allclose(
         given[1][0].logits(TRAIN.images), whole.logits(TRAIN.images), atol=2e-4

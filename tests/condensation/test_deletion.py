@@ -83,9 +83,9 @@ def test_sums_are_those_of_the_survivors(bank, dataset, classifier):
     new = recondense(bank, dataset, classifier, forget, FEW)
     left = dataset.without(forget)
     features = np.asarray(classifier.features(left.images), np.float32)
-    np.testing.assert_array_equal(
-        new.feature_sums, feature_sums(features, new.cluster, len(new.sizes))
-    )
+    expected = feature_sums(features, new.cluster, len(new.sizes))
+    # The unit of the sums is the last bit of a feature below 1, which may depend on the batch.
+    assert (np.abs(new.feature_sums - expected) <= 4 * new.sizes[:, None]).all()
     again = recondense(new, left, classifier, new.ids[:5], FEW)
     again.check(left.without(new.ids[:5]), classifier)
 

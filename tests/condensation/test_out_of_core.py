@@ -119,15 +119,15 @@ def test_memory_is_a_fraction_of_what_is_read(tmp_path):
     images = np.lib.format.open_memmap(tmp_path / "x.npy", "w+", np.uint8, (n, 16, 16, 3))
     for low in range(0, n, 2000):
         images[low : low + 2000] = rng.integers(0, 256, (2000, 16, 16, 3), np.uint8)
-    data = Dataset(images, (np.arange(n) % 10).astype(np.int32), np.arange(n), 10)
+    data = Dataset(images, (np.arange(n) % 3).astype(np.int32), np.arange(n), 3)
 
     def peak(scratch, rows):
-        part = Dataset(images[:rows], data.labels[:rows], data.ids[:rows], 10)
+        part = Dataset(images[:rows], data.labels[:rows], data.ids[:rows], 3)
         tracemalloc.start()
         try:
             channel_statistics(part.images)
             with features_for(network, part.images, "pixels", scratch) as features:
-                feature_sums(features, part.labels, 10)
+                feature_sums(features, part.labels, 3)
             part.fingerprint()
             return tracemalloc.get_traced_memory()[1]
         finally:

@@ -134,7 +134,8 @@ def test_a_ruinous_rate_of_the_original(command, tmp_path, capsys):
     error = capsys.readouterr().err
     assert f"Training the original diverged: the loss is nan in epoch 2 of 3, with {rate}" in error
     assert f"Set {rate} below 1e+30 in a new run (another --out)" in error
-    assert sorted(p.name for p in out.iterdir()) == ["config.json", "data.json", "metrics.jsonl"]
+    kept = ["config.json", "data.json", "environment.json", "metrics.jsonl", "run.lock"]
+    assert sorted(p.name for p in out.iterdir()) == kept
     _no_constants(out / "metrics.jsonl")
     assert main([command, "--out", str(out), "--resume", "--quiet"]) == 2
     assert "diverged" in capsys.readouterr().err

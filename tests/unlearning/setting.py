@@ -134,12 +134,17 @@ def make_task(seed: int = 1, request: str = "class:2", model=None) -> Unlearning
 
 
 def with_other_forgotten_pixels(task: UnlearningTask) -> UnlearningTask:
-    """The same task, but the images that must go are noise."""
+    """The same task, but the images that must go are noise; what is prepared passes for theirs."""
     images = task.train.images.copy()
     at = task.train.positions(task.forget_ids)
     noise = np.random.default_rng(9).integers(0, 256, images[at].shape, np.uint8)
     images[at] = noise
-    return dataclasses.replace(task, train=dataclasses.replace(task.train, images=images))
+    train = dataclasses.replace(task.train, images=images)
+    if task.prepared is None:
+        return dataclasses.replace(task, train=train)
+    bank = dataclasses.replace(task.prepared.bank, data_fingerprint=train.fingerprint())
+    prepared = dataclasses.replace(task.prepared, bank=bank)
+    return dataclasses.replace(task, train=train, prepared=prepared)
 
 
 def accuracy(classifier, dataset) -> float:

@@ -108,8 +108,6 @@ def test_forgotten_pixels_change_nothing(task, results, name):
     seed. Changed: the pixels of every forgotten sample in the training set."""
     if METHODS[name].sees_forget_set:
         pytest.skip("declares that it looks at the forget set")
-    if "re-condensed" in name:
-        pytest.skip("subtracts their features from the bank's; see test_deletion.py")
     changed = METHODS[name](with_other_forgotten_pixels(task), Hooks())
     assert same_bits(results(name).classifier.variables, changed.classifier.variables)
 
@@ -119,7 +117,7 @@ def test_forgotten_pixels_change_nothing(task, results, name):
     [
         name
         for name, method in METHODS.items()
-        if name.startswith("modular") and "re-condensed" not in name and not method.sees_forget_set
+        if name.startswith("modular") and not method.sees_forget_set
     ],
 )
 def test_random_forgetting_sees_no_forgotten_pixels_either(name):
