@@ -67,6 +67,8 @@ class Requested:
             ledgers that are older than this field.
         drawn: SHA-256 of what a ``random`` was drawn beside, and of its fraction
             (``requesting.Terms``). None where nothing was drawn, or as ``asked``.
+        whole: SHA-256 of what it asked for together with all copies of it, by which a client may
+            name the same request. None where no copies could be looked for, or as ``asked``.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -77,6 +79,7 @@ class Requested:
     copies: Count = 0
     asked: Hash | None = None
     drawn: Hash | None = None
+    whole: Hash | None = None
     previous: str
     time: str
 

@@ -29,9 +29,11 @@ class Answer:
             in the certificate.
         line: of the ledger where the request stands; None where it added none.
         receipt: SHA-256 of that line; None likewise.
-        copies: of the images of ``accepted``, as the request named them, under other ids; None
-            where they were not looked for.
-        added: how many of ``accepted`` are such copies.
+        copies: of the images that the request names, under other ids, which stay; None where they
+            could not be looked for.
+        added: how many of ``accepted`` are copies of what the request names.
+        unread: why copies could not be looked for; empty where they were.
+        purged: samples of which copies were asked for, and whose images were purged before.
     """
 
     accepted: np.ndarray
@@ -41,6 +43,8 @@ class Answer:
     receipt: str | None
     copies: Copies | None = None
     added: int = 0
+    unread: str = ""
+    purged: int = 0
 
     def sentence(self) -> str:
         """The answer in words."""
@@ -57,11 +61,22 @@ class Answer:
         answer = f"{', '.join(parts) or 'nothing'}{receipt}"
         if self.added:
             answer += f". {self.added} of them are copies under other ids"
-        if self.copies is None:
-            return answer
-        found = self.copies.plain() | ({"train": []} if self.added else {})
-        said = copies_sentence(found, "Ask again with --with-copies to forget them, too.")
-        return f"{answer}. {said}" if said else answer
+        said = [answer]
+        if self.unread:
+            said.append(
+                f"Copies under other ids were not looked for: {self.unread}. Ask again when that "
+                "is mended, and the answer names them."
+            )
+        if self.purged:
+            said.append(
+                f"Of {self.purged} of them no copies could be looked for, as their images have "
+                "been purged: the certificate of the version that forgot them names those that "
+                "there were. Ask for these by their ids."
+            )
+        if self.copies:
+            remedy = "Ask again with --with-copies to forget them, too."
+            said.append(copies_sentence(self.copies.plain(), remedy))
+        return ". ".join([said[0], " ".join(said[1:])]) if said[1:] else answer
 
 
 def known_samples(ids: np.ndarray, labels: np.ndarray, num_classes: int) -> Dataset:
@@ -189,23 +204,28 @@ def without_folders(text: str) -> str:
     return "+".join(terms)[:1000]
 
 
-def line_of(history: History, terms: Terms, reference: str | None) -> int | None:
-    """The line of the request that was made under ``reference`` before, if one was.
+def lines_of(history: History, terms: Terms, reference: str | None) -> tuple[int, ...]:
+    """The lines of the request that was made under ``reference`` before; empty if none was.
+
+    The first names what was asked for; later ones add copies of it, which were asked for then.
 
     Raises:
         InputError: it was made for other ids.
     """
-    for line, request in history.requests.items():
-        if reference is not None and request.reference == reference:
-            if not _same(history, line, terms):
-                raise InputError(
-                    f"The reference {reference[:80]!r} with another request than before (other "
-                    f"ids; it stands for {request.text[:80]!r}, acknowledged {request.time})",
-                    "the ids that it stands for",
-                    "Nothing was acknowledged. Give a new request a reference of its own",
-                )
-            return line
-    return None
+    lines = tuple(
+        line
+        for line, request in history.requests.items()
+        if reference is not None and request.reference == reference
+    )
+    if lines and not any(_same(history, line, terms) for line in lines):
+        request = history.requests[lines[0]]
+        raise InputError(
+            f"The reference {str(reference)[:80]!r} with another request than before (other "
+            f"ids; it stands for {request.text[:80]!r}, acknowledged {request.time})",
+            "the ids that it stands for, with or without all of their copies",
+            "Nothing was acknowledged. Give a new request a reference of its own",
+        )
+    return lines
 
 
 def _same(history: History, line: int, terms: Terms) -> bool:
@@ -214,6 +234,8 @@ def _same(history: History, line: int, terms: Terms) -> bool:
     earlier = history.ids_of(tuple(other for other in history.requests if other < line))
     if terms.draws and request.asked is not None:
         return request.drawn == terms.digest()
+    if request.whole is not None and request.whole == ids_digest(terms.ids):
+        return True
     if terms.draws:  # a line that does not say what it asked for; its text says what it drew
         known = np.union1d(earlier, request.ids)
         return request.text == without_folders(terms.text) and bool(np.isin(terms.ids, known).all())

@@ -8,6 +8,7 @@ from service.toy import CONFIG, ids_text
 
 from dcmu_jax.cli import main
 from dcmu_jax.data.dataset import Splits
+from dcmu_jax.errors import InputError
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.reporting.certificate import certificate_sentences
@@ -70,6 +71,72 @@ def test_copies_go_with_it_where_they_are_asked_for(made, copied):
     assert workspace.verify().clean
 
 
+def _receipts(workspace):
+    return workspace.history().ledger.hashes
+
+
+@pytest.mark.parametrize("reference", [None, "r"])
+@pytest.mark.parametrize("processed", [False, True])
+def test_copies_may_be_asked_for_later(made, copied, reference, processed):
+    directory, _, (first, second), _, _ = made
+    workspace = Workspace(copied(directory))
+    one = workspace.request(ids_text([first]), reference=reference)
+    assert "Ask again with --with-copies" in one.sentence()
+    if processed:
+        workspace.process()
+    again = workspace.request(ids_text([first]), reference=reference, with_copies=True)
+    assert again.accepted.tolist() == [second] and again.added == 1
+    assert again.receipt == _receipts(workspace)[-1] != one.receipt
+    assert again.copies is not None and again.copies.plain()["train"] == []
+    known = again.forgotten if processed else again.pending
+    assert known.tolist() == [first] and "1 of them are copies" in again.sentence()
+    lines = len(_receipts(workspace))
+    repeated = workspace.request(ids_text([first]), reference=reference, with_copies=True)
+    assert len(repeated.accepted) == 0 and len(_receipts(workspace)) == lines
+    assert repeated.receipt == (again.receipt if reference else None)
+    workspace.process()
+    assert second not in workspace.version().train.ids and workspace.verify().clean
+
+
+def test_a_reference_may_name_its_copies_and_no_other_ids(made, copied):
+    directory, _, (first, second), _, _ = made
+    workspace = Workspace(copied(directory))
+    one = workspace.request(ids_text([first]), reference="r")
+    for other in ([second], [first, second, 5], [first, 5]):
+        with pytest.raises(InputError, match="with another request than before"):
+            workspace.request(ids_text(other), reference="r", with_copies=True)
+    both = workspace.request(ids_text([first, second]), reference="r")
+    assert both.accepted.tolist() == [second] and both.receipt != one.receipt
+    assert workspace.request(ids_text([first, second]), reference="r").receipt == both.receipt
+    assert workspace.request(ids_text([first]), reference="r").receipt == one.receipt
+    with pytest.raises(InputError, match="with another request than before"):
+        workspace.request(ids_text([second]), reference="r")
+    assert workspace.verify().clean
+
+
+def test_copies_of_purged_images_are_not_said_to_be_looked_for(made, copied):
+    directory, _, (first, second), _, _ = made
+    workspace = Workspace(copied(directory))
+    workspace.request(ids_text([first]))
+    workspace.process()
+    workspace.purge()
+    answer = workspace.request(ids_text([first]), with_copies=True)
+    assert answer.purged == 1 and len(answer.accepted) == 0
+    assert "of 1 of them no copies could be looked for" in answer.sentence().lower()
+    assert f"stay: {second}" in " ".join(certificate_sentences(workspace.certificate(1)))
+    assert len(workspace.request(ids_text([second])).accepted) == 1  # as the answer says
+
+
+def test_the_command_adds_copies_when_asked_again(made, copied, capsys):
+    directory, _, (first, _), _, _ = made
+    w = str(copied(directory))
+    assert main(["request", w, ids_text([first]), "--reference", "r"]) == 0
+    assert "Ask again with --with-copies" in capsys.readouterr().out
+    assert main(["request", w, ids_text([first]), "--reference", "r", "--with-copies"]) == 0
+    said = capsys.readouterr().out
+    assert "1 accepted, 1 already pending; receipt " in said and "1 of them are copies" in said
+
+
 def test_a_request_without_copies_says_nothing_of_them(copied, fresh, ids):
     workspace = Workspace(copied(fresh))
     answer = workspace.request(ids_text(ids[:2]), with_copies=True)
@@ -80,7 +147,14 @@ def test_a_request_without_copies_says_nothing_of_them(copied, fresh, ids):
 def test_a_request_is_taken_where_the_images_cannot_be_read(copied, fresh, ids):
     directory = copied(fresh)
     (directory / "versions" / "0000" / "train.npz").write_bytes(b"")
-    assert Workspace(directory).request(ids_text(ids[:2])).copies is None
+    answer = Workspace(directory).request(ids_text(ids[:2]))
+    assert answer.copies is None and len(answer.accepted) == 2
+    assert "Copies under other ids were not looked for: " in answer.sentence()
+    before = len(_receipts(Workspace(directory)))
+    with pytest.raises(InputError, match=r"Copies cannot be looked for: .*train\.npz") as raised:
+        Workspace(directory).request(ids_text(ids[2:3]), with_copies=True)
+    assert "Nothing was acknowledged" in raised.value.remedy
+    assert len(_receipts(Workspace(directory))) == before
 
 
 def test_no_remembrance_sample_is_a_forgotten_image(made, monkeypatch):

@@ -8,6 +8,7 @@ from service.toy import bytes_of, ids_text
 from dcmu_jax.cli import main
 from dcmu_jax.errors import InputError
 from dcmu_jax.service import Workspace, verification
+from dcmu_jax.service import work as work_module
 from dcmu_jax.service import workspace as workspace_module
 from dcmu_jax.service.contents import current_network, version_folder
 from dcmu_jax.service.faults import FailingDisk, Killed
@@ -48,7 +49,7 @@ def test_a_finished_version_is_published_and_not_made_again(copied, served, ids,
     late = Workspace(w).request(ids_text(ids[5:6]))  # requests are taken meanwhile
     assert len(late.accepted) == 1
     for name in ("forget_batch", "make_bank_again"):
-        monkeypatch.setattr(workspace_module.work, name, None)
+        monkeypatch.setattr(work_module, name, None)
     if work == "purge":
         assert Workspace(w).purge() == 2
     else:

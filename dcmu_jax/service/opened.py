@@ -1,0 +1,140 @@
+"""A workspace as its work sees it: read, written to under its locks, added to line by line."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+
+from dcmu_jax.errors import InputError
+from dcmu_jax.locks import locked
+from dcmu_jax.service.contents import Fixed, read_fixed, write_version
+from dcmu_jax.service.creating import LEDGER_LOCK, WORK_LOCK, publication
+from dcmu_jax.service.disk import Disk, storage_errors
+from dcmu_jax.service.entries import check_plain
+from dcmu_jax.service.history import History, replay
+from dcmu_jax.service.ledger import LEDGER, Entry, Ledger, append, read_ledger, settle
+from dcmu_jax.service.leftovers import finished, tidy, unpublished
+from dcmu_jax.service.looking import Found, looked_at
+from dcmu_jax.service.manifest import Manifest
+from dcmu_jax.service.work import Made
+
+_ASK_AGAIN = "Make room and ask again: the answer says what is known by then"
+
+
+class Opened:
+    """What all work on a workspace shares.
+
+    Args:
+        directory: where it lies.
+        model: the module, where the run's was not of the catalogue.
+        disk: see ``Disk``.
+
+    Attributes:
+        fixed: see ``Fixed``.
+
+    Raises:
+        InputError: it is no workspace, or what never changes has changed.
+    """
+
+    def __init__(self, directory: Path, model: nn.Module | None, disk: Disk):
+        self.directory, self.disk = directory, disk
+        if not os.path.lexists(directory / LEDGER):
+            raise InputError(
+                f"{str(directory)!r} is no workspace",
+                "a directory made by dcmu workspace",
+                "Check the path, or make one of a run that dcmu train left",
+            )
+        with self.reading():
+            history = replay(read_ledger(directory))
+            self.fixed: Fixed = read_fixed(directory, history.created.files, model)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Turn what goes wrong while files are read into an ``InputError``."""
+        with storage_errors("The workspace cannot be read", "Check its permissions"):
+            check_plain(self.directory)
+            yield
+
+    def look(self, look: Callable[[History], Found]) -> Found:
+        """What ``look`` finds while no work changes the workspace (``looking.looked_at``)."""
+        with self.reading():
+            return looked_at(self.directory, look)
+
+    @contextlib.contextmanager
+    def writing(self, what: str, remedy: str = _ASK_AGAIN) -> Iterator[None]:
+        """Hold the lock of the ledger; see ``storage_errors``."""
+        with storage_errors(what, remedy):
+            check_plain(self.directory)
+            with locked(self.directory / LEDGER_LOCK, wait_s=30.0):
+                yield
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[list[int]]:
+        """Hold the lock of long work, during which requests are acknowledged nevertheless.
+
+        Gives the version that interrupted work had finished, if it had, and that was published now.
+        """
+        with storage_errors("The work was not finished", "Make room and start it again"):
+            check_plain(self.directory)
+            with locked(self.directory / WORK_LOCK, wait_s=0.0):
+                with self.writing("The ledger cannot be written"):
+                    found = finished(self.directory, replay(read_ledger(self.directory)))
+                    history = replay(self.settled())
+                    if found is not None:
+                        history = self.append(history, found)
+                tidy(self.disk, self.directory, history)
+                yield [found.version] if found else []
+
+    def settled(self) -> Ledger:
+        """The ledger, to be added to; or nothing is changed, if the versions are not its own."""
+        ledger = read_ledger(self.directory)
+        unpublished(self.directory, replay(ledger))
+        return settle(self.disk, self.directory, ledger)
+
+    def history(self) -> History:
+        """What the ledger amounts to now."""
+        with self.reading():
+            return replay(read_ledger(self.directory))
+
+    def append(self, history: History, entry: Entry) -> History:
+        """Add a line to the ledger, which is held and settled."""
+        entries = (*history.ledger.entries, entry)
+        replay(dataclasses.replace(history.ledger, entries=entries))  # or nothing is written
+        return replay(append(self.disk, self.directory, history.ledger, entry))
+
+    def publish(
+        self,
+        history: History,
+        manifest: Manifest,
+        made: Made,
+        record: dict[str, Any],
+        **rest: Any,
+    ) -> None:
+        """Write a version and the line that makes it the current one.
+
+        Args:
+            history: as of the version before.
+            manifest: see ``write_version``.
+            made: network and bank.
+            record: to which what was found out in the making is added.
+            rest: see ``write_version``.
+        """
+        previous = history.current.manifest
+        hashed = write_version(
+            self.disk,
+            self.directory,
+            dataclasses.replace(manifest, previous=previous),
+            network=made.network,
+            bank=made.bank,
+            record=record | made.facts,
+            **rest,
+        )
+        line = publication(manifest.version, manifest.change, hashed)
+        with self.writing("The version was not published", "Make room and start again"):
+            self.append(replay(self.settled()), line)
