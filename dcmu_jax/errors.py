@@ -87,9 +87,14 @@ def check_numbers(value: Any, name: str = "") -> None:
 def as_names(names: str | Iterable[str]) -> tuple[str, ...]:
     """Names as a tuple, where a single one may be given by itself.
 
+    Raises:
+        InputError: anything that holds no names.
+
     >>> as_names("scrub"), as_names(["scrub", "saliency"])
     (('scrub',), ('scrub', 'saliency'))
     """
+    if not isinstance(names, str | Iterable):
+        raise InputError(f"Names given as {names!r}", "one name, or a tuple of them", "Give ()")
     return (names,) if isinstance(names, str) else tuple(names)
 
 

@@ -22,6 +22,8 @@ from dcmu_jax.errors import (
     unknown_name,
 )
 from dcmu_jax.models.partition import PARTS
+from dcmu_jax.pipeline.meant import check_meant
+from dcmu_jax.pipeline.typed import changed_fields
 from dcmu_jax.reading import parse_json
 from dcmu_jax.theory import best_clusters_per_class
 from dcmu_jax.training.optimizers import Optimizer
@@ -370,7 +372,11 @@ class RunConfig:
     method: MethodOptions = dataclasses.field(default=cast(MethodOptions, None))
 
     def __post_init__(self):
+        check_meant(self)
         object.__setattr__(self, "rivals", as_names(self.rivals))
+        without = () if self.method is not None else ("method",)
+        for name, value in changed_fields(self, without=without).items():
+            object.__setattr__(self, name, value)
         # An unknown preset is refused by ``check``, in the words that belong to it.
         own = PRESETS.get(self.preset, recommended_preset)(self.model)
         given = cast(MethodOptions | None, self.method)
@@ -506,6 +512,30 @@ _ADAPTER = pydantic.TypeAdapter(RunConfig)
 def to_json(config: RunConfig) -> str:
     """The config as indented JSON, every field written out."""
     return _ADAPTER.dump_json(config, indent=2).decode()
+
+
+def to_file(config: RunConfig) -> str:
+    """``to_json`` of settings that ``from_json`` reads back the same.
+
+    Raises:
+        InputError: a text that no file can hold.
+    """
+    try:
+        text = to_json(config)
+        same = from_json(text, "config.json") == config
+    except ValueError as error:
+        raise _not_written(str(error)) from error
+    if not same:
+        raise _not_written("they would be others")
+    return text
+
+
+def _not_written(why: str) -> InputError:
+    return InputError(
+        f"Settings that config.json cannot hold ({why.splitlines()[0][:160]})",
+        "numbers, texts in Unicode, and lists and dictionaries of these",
+        "Mend the setting",
+    )
 
 
 def from_json(data: bytes | str, source: str) -> RunConfig:

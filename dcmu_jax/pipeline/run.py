@@ -29,7 +29,8 @@ from dcmu_jax.locks import locked_again
 from dcmu_jax.metrics.measurement import Trajectory
 from dcmu_jax.models.adoption import check_module
 from dcmu_jax.pipeline import facts, stages
-from dcmu_jax.pipeline.config import PRESETS, RunConfig, from_json, to_json
+from dcmu_jax.pipeline.config import PRESETS, RunConfig, from_json, to_file, to_json
+from dcmu_jax.pipeline.meant import check_splits
 from dcmu_jax.pipeline.saved import DATA, ENVIRONMENT, PREPARED, SERVED, DataNote
 from dcmu_jax.pipeline.store import (
     Stage,
@@ -41,6 +42,7 @@ from dcmu_jax.pipeline.store import (
     request_folder,
 )
 from dcmu_jax.pipeline.trajectory import TrajectoryRecorder
+from dcmu_jax.pipeline.typed import refused
 from dcmu_jax.reading import read_bytes
 from dcmu_jax.training.checkpoints import (
     FitCheckpoint,
@@ -126,6 +128,9 @@ class Run:
         model: nn.Module | Any = None,
         splits: Splits | None = None,
     ):
+        if not isinstance(config, RunConfig):
+            refused(RunConfig, config, "config")
+        check_splits(splits)
         config.check()
         for name in config.rivals:
             if name not in PRESETS and method_class(name) is ModularUnlearning:
@@ -155,7 +160,7 @@ class Run:
             stages.given_normalisation(config, self.splits)
             stages.check_crop(config, self.splits)
             self.usable_tests()
-            return (to_json(config) + repr(self.model) + self._fingerprint).encode()
+            return (to_file(config) + repr(self.model) + self._fingerprint).encode()
 
         check_same("settings or data", settle)
 
@@ -194,7 +199,7 @@ class Run:
             remove_left_aside(directory, ("config.json", "data.json", "environment.json"))
             aside.mkdir()
             with held(aside):
-                (aside / "config.json").write_text(to_json(self.config) + "\n", encoding="utf-8")
+                (aside / "config.json").write_text(to_file(self.config) + "\n", encoding="utf-8")
                 write_json(aside / "data.json", {"fingerprint": self._fingerprint})
                 write_json(aside / "environment.json", environment())
                 aside.rename(directory)

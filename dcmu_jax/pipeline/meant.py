@@ -1,0 +1,107 @@
+"""What is often given for a setting of a run and is of another kind: what was meant, as typed."""
+
+from __future__ import annotations
+
+import numbers
+import os
+from collections.abc import Iterable
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+
+from dcmu_jax.data.dataset import Dataset, Splits
+from dcmu_jax.errors import InputError
+
+_SHOWN = 12
+"""Ids that a message writes out, at most."""
+
+
+def check_meant(config: Any) -> None:
+    """Raise where a setting that is a text was given as the thing that it names.
+
+    Args:
+        config: a ``RunConfig`` whose fields are not checked yet.
+
+    Raises:
+        InputError: with what to give in its place.
+    """
+    _check_dataset(config.dataset)
+    _check_model(config.model)
+    _check_forget(config.forget)
+    if isinstance(config.method, str):
+        raise InputError(
+            f"method = {config.method!r}",
+            "a MethodOptions, which has all settings of a preset",
+            f"Give preset={config.method!r}, or method=dcmu_jax.preset(NAME, {config.model!r})",
+        )
+    if not isinstance(config.preset, str):
+        given = type(config.preset).__name__
+        raise InputError(
+            f"preset given as a {given}", "the name of a preset", "Give a MethodOptions as method"
+        )
+    if config.rivals is None:
+        raise InputError("rivals = None", "a tuple of names", "Give () for none")
+
+
+def _check_dataset(given: Any) -> None:
+    if isinstance(given, os.PathLike):
+        path = os.fspath(given)
+        raise InputError(
+            f"dataset given as the path {path!r}",
+            "a text: the name of a source",
+            f"Give {('npz:' if str(path).endswith('.npz') else 'npy:') + str(path)!r}",
+        )
+    if isinstance(given, Splits | Dataset | np.ndarray | tuple | list):
+        raise InputError(
+            f"dataset given as a {type(given).__name__}",
+            "a text: the name of a source, or any name for arrays",
+            "Give a name, and the arrays as Run.create(..., splits=splits_from_arrays(x, y))",
+        )
+
+
+def _check_model(given: Any) -> None:
+    kind = given if isinstance(given, type) else type(given)
+    if issubclass(kind, nn.Module):
+        raise InputError(
+            f"model given as the module {kind.__name__}",
+            "a text: the name of a model, or any name for a module",
+            "Give a name, and the module as Run.create(..., model=module)",
+        )
+
+
+def _check_forget(given: Any) -> None:
+    if isinstance(given, str) or given is None:
+        return
+    allowed = "a text such as 'random:0.1', 'class:2' or 'ids:3,17'"
+    if isinstance(given, numbers.Real) and not isinstance(given, bool):
+        whole = isinstance(given, numbers.Integral)
+        remedy = f"Give {f'class:{given}'!r} or {f'ids:{given}'!r}" if whole else ""
+        raise InputError(f"forget = {given!r}", allowed, remedy or f"Give {f'random:{given:g}'!r}")
+    if isinstance(given, Iterable) or hasattr(given, "__array__"):
+        values = np.asarray(given if hasattr(given, "dtype") else list(given))
+        listed = values.dtype.kind in "iu" and values.ndim == 1 and 0 < len(values) <= _SHOWN
+        text = f"ids:{','.join(map(str, values.tolist()))}" if listed else ""
+        raise InputError(
+            f"forget given as a {type(given).__name__}",
+            allowed,
+            f"Give {text!r}"
+            if text
+            else "Write the ids to a file and give 'ids:FILE'; Run.request takes arrays and masks",
+        )
+
+
+def check_splits(given: Any) -> None:
+    """Raise unless ``given`` is the data of a run.
+
+    Raises:
+        InputError: arrays, one set alone, or anything else.
+    """
+    if given is None or isinstance(given, Splits):
+        return
+    arrays = isinstance(given, tuple | list) and len(given) in (2, 4)
+    raise InputError(
+        f"splits given as a {type(given).__name__}",
+        "a Splits: a training and a test set",
+        f"Give dcmu_jax.splits_from_arrays({'*splits' if arrays else 'x_train, y_train'})",
+    )

@@ -1,0 +1,158 @@
+"""Settings of the wrong type are refused where they are made, and said as they are typed."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jaxtyping
+import numpy as np
+import pytest
+from toys import Plain, toy_splits
+
+from dcmu_jax.errors import InputError
+from dcmu_jax.pipeline.config import (
+    DataOptions,
+    MethodOptions,
+    NetworkOptions,
+    RunConfig,
+    from_json,
+    preset,
+    to_json,
+)
+from dcmu_jax.pipeline.run import Run
+from dcmu_jax.training.optimizers import Optimizer
+from dcmu_jax.unlearning.modular import ModularUnlearning
+from dcmu_jax.unlearning.schedule import Step
+from dcmu_jax.unlearning.task import Training
+
+SPLITS = toy_splits(per_class=60)
+
+
+@pytest.fixture(autouse=True)
+def as_users_have_it():
+    """Without the checks of annotations, which the tests alone have (``conftest``)."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+STEP = Step(parts=("final",))
+
+WRONG = {
+    "a preset for the method": (lambda: {"method": "paper"}, r"Give preset='paper'"),
+    "a method for the preset": (
+        lambda: {"preset": MethodOptions()},
+        r"Give a MethodOptions as method",
+    ),
+    "a dictionary": (lambda: {"training": {"epochs": 2}}, r"Give Training\(epochs=2\)"),
+    "a dictionary of others": (
+        lambda: {"training": {"epoch": 2}},
+        r"an? Training. Give Training\(\)",
+    ),
+    "None": (lambda: {"network": None}, r"network = None.*Give NetworkOptions\(\)"),
+    "a name": (
+        lambda: {"training": Training(optimizer="sgd")},
+        r"an Optimizer.*Optimizer\(name='sgd'\)",
+    ),
+    "an archive": (lambda: {"dataset": Path("mine.npz")}, r"Give 'npz:mine\.npz'"),
+    "a folder": (lambda: {"dataset": Path("mine")}, r"Give 'npy:mine'"),
+    "data": (lambda: {"dataset": SPLITS}, r"dataset given as a Splits.*splits="),
+    "a module": (lambda: {"model": Plain()}, r"model given as the module Plain.*model=module"),
+    "a module's class": (lambda: {"model": Plain}, r"model given as the module Plain"),
+    "no rivals": (lambda: {"rivals": None}, r"Give \(\) for none"),
+    "a number for rivals": (lambda: {"rivals": 3}, r"Names given as 3"),
+    "numbers for rivals": (lambda: {"rivals": [3]}, r"rivals\.0 = 3\. Allowed: a text"),
+    "ids": (lambda: {"forget": [3, 17]}, r"Give 'ids:3,17'"),
+    "ids in an array": (lambda: {"forget": np.arange(2)}, r"Give 'ids:0,1'"),
+    "a mask": (lambda: {"forget": np.ones(4, bool)}, r"Run\.request takes arrays"),
+    "a share": (lambda: {"forget": 0.1}, r"Give 'random:0\.1'"),
+    "a class": (lambda: {"forget": 3}, r"'class:3' or 'ids:3'"),
+    "whole in a float": (
+        lambda: {"training": Training(epochs=2.0)},
+        r"training\.epochs = 2\.0.*Give 2$",
+    ),
+    "whole in a text": (lambda: {"seed": "1"}, r"seed = '1'. Allowed: a whole number. Give 1$"),
+    "a fraction": (lambda: {"seed": 1.5}, r"Give a whole number as seed"),
+    "a truth": (lambda: {"seed": True}, r"seed = True"),
+    "a number for a truth": (lambda: {"training": Training(flip=1)}, r"True or False. Give True"),
+    "a number in a text": (
+        lambda: {"network": NetworkOptions(width="2")},
+        r"width = '2'.*Give 2\.0",
+    ),
+    "no word of a list": (
+        lambda: {"network": NetworkOptions(norm="Batch")},
+        r"norm 'Batch'.*'batch'",
+    ),
+    "one number for many": (
+        lambda: {"data": DataOptions(mean=0.5)},
+        r"mean = 0\.5.*Give \(0\.5,\)",
+    ),
+    "a path for a text": (
+        lambda: {"data": DataOptions(directory=Path("x"))},
+        r"directory.*Give 'x'",
+    ),
+    "one step for many": (
+        lambda: {"method": MethodOptions(online=ModularUnlearning(closing_steps=STEP))},
+        r"method\.online\.closing_steps = .*Give \(Step\(",
+    ),
+    "deep inside": (
+        lambda: {"method": MethodOptions(online=ModularUnlearning(closing_steps=(STEP, 3)))},
+        r"method\.online\.closing_steps\.1 = 3",
+    ),
+    "an array in settings": (
+        lambda: {"settings": {"scrub": {"a": np.ones(2)}}},
+        r"Give \[1\.0, 1\.0\]",
+    ),
+    "a number for settings": (lambda: {"settings": {"scrub": 3}}, r"settings\.scrub = 3"),
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_a_wrong_type_is_refused_where_the_settings_are_made(kind):
+    given, message = WRONG[kind]
+    with pytest.raises(InputError, match=message):
+        RunConfig(**given())
+
+
+def test_numbers_of_numpy_become_those_that_a_file_holds():
+    config = RunConfig(
+        seed=np.int64(3),
+        rivals=["scrub"],
+        settings={"scrub": {"epochs": np.int32(2), "names": ("a", "b")}},
+        data=DataOptions(mean=np.array([0.5]), std=[1], download=np.bool_(True)),
+        training=Training(epochs=np.int32(4), optimizer=Optimizer(learning_rate=1)),
+    )
+    assert json.loads(to_json(config))["settings"] == {"scrub": {"epochs": 2, "names": ["a", "b"]}}
+    assert (config.seed, config.data.mean, config.data.std) == (3, (0.5,), (1.0,))
+    assert type(config.training.optimizer.learning_rate) is float
+    assert type(config.seed) is type(config.training.epochs) is int
+    assert from_json(to_json(config), "here") == config
+    assert repr(from_json(to_json(config), "here")) == repr(config)
+
+
+def test_settings_of_the_right_types_are_left_as_they_are():
+    method = dataclasses.replace(preset("paper", "cnn"), control="same_class")
+    training = Training(epochs=3)
+    config = RunConfig(method=method, training=training)
+    assert config.method is method and config.training is training
+
+
+GIVEN = {
+    "settings in a dictionary": ({"seed": 3}, None, r"config = .*Give RunConfig\(seed=3\)"),
+    "a file of settings": (Path("config.json"), None, r"Allowed: a RunConfig"),
+    "two arrays": (RunConfig(), (1, 2), r"splits given as a tuple.*\(\*splits\)"),
+    "one set": (RunConfig(), SPLITS.train, r"splits given as a Dataset"),
+    "a text of no file": (
+        RunConfig(dataset="\udc80", forget="class:1"),
+        SPLITS,
+        r"config\.json cannot hold",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", GIVEN)
+def test_what_a_run_is_given(tmp_path, kind):
+    config, splits, message = GIVEN[kind]
+    with pytest.raises(InputError, match=message):
+        Run.create(tmp_path / "run", config, splits=splits, model=Plain())
+    assert not list(tmp_path.iterdir())
