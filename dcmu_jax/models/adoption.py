@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from dcmu_jax.errors import InputError
+from dcmu_jax.models.behaviour import has_call, is_called_alike, is_ours, logits_of
 from dcmu_jax.models.partition import PARTS, check_kind, initialise, mode_of, run_parts
 from dcmu_jax.prng import key_of
 
@@ -38,6 +39,8 @@ def _checked(
         first = out[0] if more and isinstance(out, tuple) and out else out
         _check_outputs(name, first, num_classes)
     _check_parts_alone(model, variables, x)
+    if not is_ours(model):
+        _check_computed(model, name, image_shape)
 
 
 def check_module(
@@ -45,7 +48,8 @@ def check_module(
 ) -> None:
     """Raise unless a module can be trained, frozen and evaluated by part on such images.
 
-    Nothing is computed: the module is traced, once for each module and shape.
+    The module is traced, and one of the user's own is run on a few fixed images, once for each
+    module and shape.
 
     Args:
         model: what a user brought.
@@ -58,8 +62,9 @@ def check_module(
     Raises:
         InputError: anything but an instance of a hashable Linen module in three parts; a module
             that fails on such images, in evaluation or in training mode; parts that share
-            parameters; outputs that are not one logit for each class; BatchNorm or dropout that is
-            not switched between training and evaluation.
+            parameters; outputs that are not one logit for each class, or are probabilities;
+            BatchNorm or dropout that is not switched between training and evaluation; a
+            ``__call__`` that computes something else than the three parts in turn.
     """
     check_kind(model)
     _checked(model, tuple(image_shape), num_classes, more)
@@ -72,9 +77,8 @@ def _tried(what: str, call: Callable[[], Any]) -> Any:
     except InputError:
         raise
     except Exception as error:  # whatever a user's module may raise
-        said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise InputError(
-            f"{what} ({type(error).__name__}: {said})",
+            f"{what} ({_in_a_line(error)})",
             "a module whose parts run one after another, dropout being all that is random",
             "Try module.init and module.apply on one image, and mend what they say; parts with "
             "dropout or BatchNorm take the argument train",
@@ -143,6 +147,40 @@ def _outputs(model: nn.Module, variables: Any, x: Any, train: bool) -> Any:
             "nn.Sequential passes neither on",
         )
     return out
+
+
+def _check_computed(model: nn.Module, name: str, image_shape: tuple[int, int, int]) -> None:
+    """Raise where what a module computes is not what the library takes it for."""
+    logits = _tried(
+        f"{name} cannot run on images {image_shape}", lambda: logits_of(model, image_shape)
+    )
+    first = np.asarray(jax.tree.leaves(logits)[0], np.float64)
+    if (first >= 0).all() and np.abs(first.sum(-1) - 1).max() < 1e-2:
+        raise InputError(
+            f"{name}, whose outputs are probabilities: none is below 0, and they sum to 1",
+            "logits, which are not normalised: the losses do that",
+            "Leave out the softmax at the end of the part 'final'",
+        )
+    try:
+        alike = not has_call(model) or is_called_alike(model, image_shape)
+    except Exception as error:
+        raise InputError(
+            f"The __call__ of {name} fails where the three parts in turn do not "
+            f"({_in_a_line(error)})",
+            "a __call__(self, x) that is final(intermediate(beginning(x))), or none",
+            "Delete __call__: the library runs the parts by itself",
+        ) from error
+    if not alike:
+        raise InputError(
+            f"The __call__ of {name} computes something else than its three parts in turn",
+            "final(intermediate(beginning(x))), which is all that the library runs",
+            "Move what __call__ does besides into one of the parts",
+        )
+
+
+def _in_a_line(error: Exception) -> str:
+    said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return f"{type(error).__name__}: {said}"
 
 
 def _check_outputs(name: str, out: Any, num_classes: int) -> None:

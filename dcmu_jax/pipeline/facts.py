@@ -10,6 +10,7 @@ import numpy as np
 
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.requests import ForgetRequest
+from dcmu_jax.models.behaviour import model_text
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.store import digest
@@ -40,7 +41,7 @@ class Data:
 def of_original(config: RunConfig, model: nn.Module, data: Data) -> Facts:
     """Of the network that is trained on all of the training set."""
     return {
-        "model": repr(model),
+        "model": model_text(model),
         "training": config.training,
         "seed": config.seed,
         "mean": config.data.mean,

@@ -28,7 +28,9 @@ from dcmu_jax.files import FilePath, aside_of, held, json_text, remove_left_asid
 from dcmu_jax.locks import locked_again
 from dcmu_jax.metrics.measurement import Trajectory
 from dcmu_jax.models.adoption import check_module
+from dcmu_jax.models.behaviour import behaviour_of, model_text
 from dcmu_jax.pipeline import facts, stages
+from dcmu_jax.pipeline.brought import check_brought, check_the_same
 from dcmu_jax.pipeline.config import PRESETS, RunConfig, from_json, to_file, to_json
 from dcmu_jax.pipeline.meant import check_splits
 from dcmu_jax.pipeline.saved import DATA, ENVIRONMENT, PREPARED, SERVED, DataNote
@@ -144,6 +146,9 @@ class Run:
         self.directory, self.config = Path(directory), config
         self._original: Classifier | None = None
         self._progress = progress if is_writer() else None
+        self._brought = DataNote(
+            fingerprint="", own_data=splits is not None, own_module=model is not None
+        )
 
         def settle() -> bytes:
             self.splits = splits or load(
@@ -152,15 +157,19 @@ class Run:
                 download=config.data.download,
                 data_dir=config.data.directory,
             )
+            shape = self.splits.image_shape
             if model is not None:
-                check_module(model, self.splits.image_shape, self.splits.num_classes)
+                check_module(model, shape, self.splits.num_classes)
+                self._brought = dataclasses.replace(
+                    self._brought, behaviour=behaviour_of(model, shape)
+                )
             self.model = model or stages.build_model(config.model, self.splits, config.network)
             device_mesh(config.devices)
             config.check_batches()
             stages.given_normalisation(config, self.splits)
             stages.check_crop(config, self.splits)
             self.usable_tests()
-            return (to_file(config) + repr(self.model) + self._fingerprint).encode()
+            return (to_file(config) + model_text(self.model) + self._fingerprint).encode()
 
         check_same("settings or data", settle)
 
@@ -200,7 +209,7 @@ class Run:
             aside.mkdir()
             with held(aside):
                 (aside / "config.json").write_text(to_file(self.config) + "\n", encoding="utf-8")
-                write_json(aside / "data.json", {"fingerprint": self._fingerprint})
+                write_json(aside / "data.json", dataclasses.asdict(self._note()))
                 write_json(aside / "environment.json", environment())
                 aside.rename(directory)
         except OSError as error:
@@ -241,14 +250,10 @@ class Run:
         config = from_json(from_writer(read), str(file))
         if devices is not None:
             config = dataclasses.replace(config, devices=devices)
+        note = DATA.read(directory / "data.json")
+        check_brought(directory, config, note, rest)
         run = cls(directory, config, **rest)
-        if DATA.read(directory / "data.json") != DataNote(fingerprint=run._fingerprint):
-            raise InputError(
-                f"The data of {run.config.dataset!r} is not what the run {str(directory)!r} "
-                "was started with",
-                "the same images, labels and ids",
-                "Restore the data, or start a new run",
-            )
+        check_the_same(directory, config, note, run._note())
         return run
 
     @classmethod
@@ -283,6 +288,10 @@ class Run:
     def data(self) -> facts.Data:
         """The identity of the data."""
         return facts.Data.of(self.splits)
+
+    def _note(self) -> DataNote:
+        """What data.json says of this run."""
+        return dataclasses.replace(self._brought, fingerprint=self._fingerprint)
 
     @property
     def _fingerprint(self) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 import pydantic
 
 from dcmu_jax.metrics.measurement import Trajectory
+from dcmu_jax.models.behaviour import Behaviour
 from dcmu_jax.reading import parse_as, read_bytes
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import from_writer
@@ -21,9 +22,20 @@ Id = Annotated[int, pydantic.Field(ge=-(2**63), lt=2**63)]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataNote:
-    """``data.json``: which data a run was started with."""
+    """``data.json``: which data and which module a run was started with.
+
+    Attributes:
+        fingerprint: of the data.
+        own_data: whether it came from Python, as ``splits``; None where an earlier version wrote
+            the file, which does not say.
+        own_module: the same of the module, as ``model``.
+        behaviour: what a module that came from Python computes.
+    """
 
     fingerprint: str
+    own_data: bool | None = None
+    own_module: bool | None = None
+    behaviour: Behaviour | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

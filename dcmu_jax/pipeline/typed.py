@@ -104,7 +104,11 @@ def _as(wanted: Any, value: Any, name: str) -> Any:
             _as(key, k, f"a key of {name}"): _as(of, v, f"{name}.{k}") for k, v in value.items()
         }
     if dataclasses.is_dataclass(wanted):
-        return typed(value, name) if isinstance(value, wanted) else refused(wanted, value, name)
+        return (
+            typed(value, name)
+            if isinstance(value, cast(type, wanted))
+            else refused(wanted, value, name)
+        )
     return _scalar(wanted, value, name)
 
 

@@ -18,6 +18,13 @@ import orbax.checkpoint as ocp
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import FilePath
+from dcmu_jax.models.behaviour import (
+    BEHAVIOUR,
+    behaviour_of,
+    differing,
+    model_text,
+    without_addresses,
+)
 from dcmu_jax.models.partition import PARTS, check_kind
 from dcmu_jax.training.devices import arrays_from_writer, from_writer, is_writer
 from dcmu_jax.training.divergence import all_finite
@@ -120,7 +127,8 @@ def save_classifier(path: FilePath, classifier: Classifier) -> None:
         k: np.asarray(v) for k, v in classifier.normalisation._asdict().items()
     }
     about = {
-        "model": repr(classifier.model),
+        "model": model_text(classifier.model),
+        "behaviour": behaviour_of(classifier.model, classifier.image_shape),
         "fingerprint": classifier.fingerprint(),
         "shapes": _describe(items),
     }
@@ -166,15 +174,25 @@ def _load_classifier(path: Path, model: nn.Module, like: Classifier) -> Classifi
     items["normalisation"] = {k: np.asarray(v) for k, v in like.normalisation._asdict().items()}
     try:
         about = _read_about(path)
-        saved_model, shapes = str(about["model"]), about["shapes"]
+        saved_model, shapes = without_addresses(str(about["model"])), about["shapes"]
         fingerprint = about["fingerprint"]
+        # Those of earlier versions say nothing of it.
+        behaviour = BEHAVIOUR.validate_python(about.get("behaviour"))
     except Exception as error:
         raise _damaged(path, error) from error
-    if saved_model != repr(model) or shapes != _describe(items):
+    if saved_model != model_text(model) or shapes != _describe(items):
         raise InputError(
             f"The checkpoint {str(path)!r} is of another model",
             "a checkpoint of the model that is asked for",
             f"Saved from {' '.join(saved_model.split())[:160]!r}; take that model, or train again",
+        )
+    other = differing(behaviour, behaviour_of(model, like.image_shape))
+    if other:
+        raise InputError(
+            f"The checkpoint {str(path)!r} is of a module that computes something else "
+            f"({', '.join(other)})",
+            "the module that it was saved from; this one has the same settings and parameters",
+            "Take that module, or train again",
         )
     try:
         restored = _read(path, items)

@@ -20,6 +20,7 @@ from dcmu_jax.data.dataset import Dataset, Normalisation, channel_statistics
 from dcmu_jax.data.pixels import check_pixels
 from dcmu_jax.errors import InputError, check_seed, unknown_name
 from dcmu_jax.models.adoption import check_module
+from dcmu_jax.models.behaviour import model_text
 from dcmu_jax.models.partition import PARTS, apply_features, apply_parts, check_kind, initialise
 from dcmu_jax.training.flops import spend_on
 from dcmu_jax.training.keys import named_key
@@ -222,7 +223,7 @@ class Classifier:
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over the module's settings and every parameter and statistic."""
-        digest = hashlib.sha256(repr(self.model).encode())
+        digest = hashlib.sha256(model_text(self.model).encode())
         leaves, _ = jax.tree_util.tree_flatten_with_path((self.variables, self.normalisation))
         for path, leaf in leaves:
             digest.update(jax.tree_util.keystr(path).encode())

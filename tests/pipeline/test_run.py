@@ -7,9 +7,10 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import flax.linen as nn
 import numpy as np
 import pytest
-from toys import Plain, same_bits, toy_splits
+from toys import Plain, fresh, same_bits, toy_splits
 
 from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.errors import InputError
@@ -171,6 +172,56 @@ def test_an_interrupted_original_resumes_to_the_same_bits(directory, tmp_path):
 def test_other_data_is_refused(directory):
     with pytest.raises(InputError, match=r"The data of 'synthetic.*is not what the run"):
         _open(directory, splits=toy_splits(classes=3, per_class=24, seed=1))
+
+
+def _same_settings(act):
+    class Mine(nn.Module):
+        def setup(self):
+            self.beginning = nn.Sequential([lambda x: x.reshape(len(x), -1), nn.Dense(5), act])
+            self.intermediate, self.final = nn.Dense(5), nn.Dense(3)
+
+    return Mine()
+
+
+def test_a_run_is_of_what_its_module_computes(tmp_path):
+    out, relu, tanh = tmp_path / "run", _same_settings(nn.relu), _same_settings(nn.tanh)
+    assert repr(relu) == repr(tanh)
+    Run.create(out, CONFIG, model=relu)
+    for again in (Run.open, lambda *a, **k: Run.create_or_open(*a, CONFIG, **k)):
+        again(out, model=_same_settings(nn.relu))
+        with pytest.raises(InputError, match=r"computes something else.*\(.*intermediate.*Restore"):
+            again(out, model=tanh)
+    run = Run.open(out, model=relu)
+    with pytest.raises(InputError, match=r"is of a module that computes something else"):
+        run.adopt(fresh(tanh, run.splits.train))
+    assert not run.has_original()
+
+
+def test_a_run_of_an_earlier_version_is_opened(tmp_path):
+    out = tmp_path / "run"
+    print_of_data = Run.create(out, CONFIG, model=Plain()).data
+    (out / "data.json").write_text(
+        json.dumps({"fingerprint": print_of_data.train + print_of_data.test})
+    )
+    assert Run.open(out, model=Plain()).config == CONFIG
+    Run.open(out)  # of the catalogue, for all that it says
+
+
+def test_a_run_is_opened_with_what_came_from_python(tmp_path):
+    out, splits = tmp_path / "run", toy_splits(per_class=24)
+    for named in ("mine", "digits"):  # a name that is a source's as well
+        config = dataclasses.replace(CONFIG, dataset=named, model=named.replace("digits", "mlp"))
+        Run.create(out, config, model=Plain(), splits=splits)
+        for rest in ({"model": Plain()}, {}):
+            with pytest.raises(InputError, match=rf"without its data.*'{named}'.*splits=splits"):
+                Run.open(out, **rest)
+        with pytest.raises(InputError, match=r"without its module.*model=model"):
+            Run.open(out, splits=splits)
+        Run.open(out, model=Plain(), splits=splits)
+        shutil.rmtree(out)
+    Run.create(out, CONFIG)
+    with pytest.raises(InputError, match=r"A module for the run .*'mlp' of the catalogue"):
+        Run.open(out, model=Plain())
 
 
 def test_remembrance_is_never_evaluated(directory, monkeypatch):

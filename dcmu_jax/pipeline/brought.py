@@ -1,0 +1,83 @@
+"""Data and modules that came from Python: a run is opened with those that it was started with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dcmu_jax.data.sources import SOURCES
+from dcmu_jax.errors import InputError
+from dcmu_jax.models.behaviour import differing
+from dcmu_jax.models.catalogue import MODELS
+from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.saved import DataNote
+
+_KINDS = {name.partition(":")[0] for name in SOURCES}
+
+
+def check_brought(
+    directory: Path, config: RunConfig, note: DataNote, given: Mapping[str, Any]
+) -> None:
+    """Raise where a run is opened without what it was started with from Python.
+
+    Args:
+        directory: of the run.
+        config: its settings.
+        note: its data.json.
+        given: the arguments that it is opened with.
+
+    Raises:
+        InputError: no ``splits`` or no ``model``; or a module for a run of the catalogue's.
+    """
+    named_source = config.dataset.strip().partition(":")[0] in _KINDS
+    lacking = {
+        "splits": not named_source if note.own_data is None else note.own_data,
+        "model": config.model not in MODELS if note.own_module is None else note.own_module,
+    }
+    for name, brought in lacking.items():
+        if brought and given.get(name) is None:
+            what = "data" if name == "splits" else "module"
+            shown = config.dataset if name == "splits" else config.model
+            raise InputError(
+                f"The run {str(directory)!r} without its {what}, which came from Python "
+                f"({shown!r} is only a name)",
+                f"the same {what} as {name}; the command dcmu has no way to bring it",
+                f"Open it in Python by Run.open({str(directory)!r}, {name}={name})",
+            )
+    if given.get("model") is not None and note.own_module is False:
+        raise InputError(
+            f"A module for the run {str(directory)!r}, which was started with {config.model!r} of "
+            "the catalogue",
+            "no module",
+            "Leave out model, or start a new run",
+        )
+
+
+def check_the_same(directory: Path, config: RunConfig, note: DataNote, now: DataNote) -> None:
+    """Raise where a run is opened with other data, or a module that computes something else.
+
+    Args:
+        directory: of the run.
+        config: its settings.
+        note: its data.json.
+        now: what data.json would say of what it is opened with.
+
+    Raises:
+        InputError: one of the two.
+    """
+    if note.fingerprint != now.fingerprint:
+        raise InputError(
+            f"The data of {config.dataset!r} is not what the run {str(directory)!r} "
+            "was started with",
+            "the same images, labels and ids",
+            "Restore the data, or give arrays that came from Python as splits, or start a new run",
+        )
+    other = differing(note.behaviour, now.behaviour)
+    if other:
+        raise InputError(
+            f"The module of the run {str(directory)!r} computes something else than the one it was "
+            f"started with ({', '.join(other)})",
+            "the module that it was started with",
+            "Restore the code of the module, or start a new run",
+        )
