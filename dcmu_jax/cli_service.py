@@ -97,11 +97,16 @@ class ProcessCommand(_Work):
         accept_accuracy_loss: points of test accuracy that this batch may cost, in place of the
             limit of the workspace.
         method: the schedules.
+        given: whether any of these three is given.
     """
 
     preset: str
     accept_accuracy_loss: float | None = None
     method: _Schedules
+    given: tyro.conf.Suppress[bool] = False
+
+
+_OF_A_BATCH = ("--preset", "--method", "--accept-accuracy-loss")
 
 
 def process_defaults(argv: Sequence[str], preset: str | None) -> ProcessCommand:
@@ -121,6 +126,7 @@ def process_defaults(argv: Sequence[str], preset: str | None) -> ProcessCommand:
         directory=Path(),
         preset=chosen.preset,
         method=_Schedules(online=chosen.online, online_classes=chosen.online_classes),
+        given=any(word.replace("_", "-").startswith(_OF_A_BATCH) for word in argv),
     )
     object.__setattr__(command, "directory", tyro.MISSING)  # no default: it has to be given
     return command
@@ -198,7 +204,10 @@ def _process(args: ProcessCommand, console: Console) -> None:
     )
     try:
         done = workspace.process(
-            _hooks(args.quiet), settings=settings, accept_accuracy_loss=args.accept_accuracy_loss
+            _hooks(args.quiet),
+            settings=settings if args.given else None,
+            accept_accuracy_loss=args.accept_accuracy_loss,
+            notify=lambda said: _say(console, said),
         )
     except NotPublished as error:
         _say_published(workspace, error.published, console)

@@ -360,15 +360,24 @@ def retrainings_to_expect(config: RunConfig, splits: Splits, request: ForgetRequ
     return epochs * images / (config.training.epochs * retained)
 
 
-def cost_warning(config: RunConfig, splits: Splits, request: ForgetRequest) -> str:
-    """A sentence where unlearning will cost more than retraining; empty where it will not."""
+def cost_warning(
+    config: RunConfig, splits: Splits, request: ForgetRequest, place: str = " in a new run"
+) -> str:
+    """A sentence where unlearning will cost more than retraining; empty where it will not.
+
+    Args:
+        config: of the run.
+        splits: of the data.
+        request: to be served.
+        place: where its settings can be changed.
+    """
     times = retrainings_to_expect(config, splits, request)
     if times <= 1:
         return ""
     return (
         f"Forgetting by {config.preset} will cost about {times:.2f} retrainings: its schedule is "
         f"for networks that were trained longer than {config.training.epochs} epochs. Retraining "
-        "is cheaper, and exact; or lower --method.online.closing-steps.0.epochs in a new run."
+        f"is cheaper, and exact; or lower --method.online.closing-steps.0.epochs{place}."
     )
 
 

@@ -28,6 +28,12 @@ def certificate_sentences(certificate: Mapping[str, Any]) -> list[str]:
             f"{len(record.get('forgotten', []))} samples by the method {record.get('method')}; "
             f"{record.get('retained')} stay."
         )
+        if record.get("base") is not None:
+            sentences.append(
+                f"As the network of the version before was not finite, it was made of version "
+                f"{record['base']}, and {len(record['forgotten_again'])} samples were forgotten "
+                "again."
+            )
         if record.get("accuracy_before"):  # records of earlier versions of dcmu_jax lack it
             sentences += [accuracy_sentence(record), *_gate_sentences(record)]
         if record.get("copies"):

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from typing import NoReturn
+import logging
+from collections.abc import Callable
+from typing import Any, NoReturn
 
+import numpy as np
+
+from dcmu_jax.data.requests import request_for_ids
+from dcmu_jax.errors import InputError
 from dcmu_jax.pipeline import stages
 from dcmu_jax.service import work
 from dcmu_jax.service.contents import read_samples, read_version
@@ -14,6 +20,7 @@ from dcmu_jax.service.gate import (
     BatchSettings,
     NotPublished,
     check_points,
+    described,
     limit_of,
     not_published,
     read_settings,
@@ -23,10 +30,14 @@ from dcmu_jax.service.gate import (
     too_much,
 )
 from dcmu_jax.service.history import Batch, replay
-from dcmu_jax.service.ledger import Begun, Refused, now, read_ledger
+from dcmu_jax.service.ledger import Begun, Left, Refused, now, read_ledger
 from dcmu_jax.service.opened import Opened
+from dcmu_jax.service.restarting import newest_finite
 from dcmu_jax.training.divergence import Diverged
 from dcmu_jax.unlearning.task import Hooks
+
+Notify = Callable[[str], None]
+to_log: Notify = logging.getLogger("dcmu_jax").warning
 
 
 def process(
@@ -35,46 +46,88 @@ def process(
     *,
     settings: BatchSettings | None = None,
     accept_accuracy_loss: float | int | None = None,
+    notify: Notify = to_log,
 ) -> list[int]:
     """See ``Workspace.process``."""
+    directory, fixed = workspace.directory, workspace.fixed
     if accept_accuracy_loss is not None:
         check_points("accept_accuracy_loss", accept_accuracy_loss)
+    given = settings is not None or accept_accuracy_loss is not None
     if settings is not None:
-        settings.applied(workspace.fixed.config)  # checks them
-        settings = None if settings == settings_of(workspace.fixed.config) else settings
+        settings.applied(fixed.config)  # checks them
+        settings = None if settings == settings_of(fixed.config) else settings
     chosen = None if settings is None else settings.to_json()
     accepted = None if accept_accuracy_loss is None else float(accept_accuracy_loss)
     with workspace.working() as done:
         with workspace.writing("The batch was not begun"):
-            history = replay(read_ledger(workspace.directory))
-            last = max(history.pending, default=-1)
-        if history.open is not None or last >= 0:
-            read_samples(workspace.directory, workspace.fixed, history)  # or nothing is begun
-        if history.open is not None:
-            last = max(last, history.open.through)
-            with contextlib.suppress(NotPublished):  # and then it is begun anew
-                done.append(_serve(workspace, history.open, hooks))
-        with workspace.writing("The batch was not begun"):
-            history = replay(read_ledger(workspace.directory))
-            lines = tuple(line for line in history.pending if line <= last)
-            if lines:
-                batch = Batch(history.current.version + 1, lines[-1], lines, chosen, accepted)
-                if refused_again(history, batch):
-                    raise not_published(
-                        workspace.directory, workspace.fixed.config, history, tuple(done)
-                    )
-                begun = Begun(
-                    version=batch.version,
-                    through=batch.through,
-                    settings=chosen,
-                    accepted_loss=accepted,
-                    previous="",
-                    time=now(),
+            history = replay(read_ledger(directory))
+        last, opened = max(history.pending, default=-1), history.open
+        base = newest_finite(directory, fixed, history)
+        if opened is not None or last >= 0 or base != history.current.version:
+            read_samples(directory, fixed, history, base)  # or nothing is begun
+        if opened is not None:
+            last = max(last, opened.through)
+            said = f"the batch of version {opened.version}, begun with "
+            said += described(fixed.config, opened)
+            if given and (chosen, accepted) != (opened.settings, opened.accepted_loss):
+                with workspace.writing("The batch was not left"):
+                    line = Left(version=opened.version, previous="", time=now())
+                    workspace.append(replay(workspace.settled()), line)
+                notify(f"Begun again with what is given now: {said}.")
+            else:
+                notify(
+                    f"Going on with {said}. To begin it again with others, give dcmu process a "
+                    "--preset, --method options or --accept-accuracy-loss."
                 )
-                history = workspace.append(history, begun)
-        if history.open is not None:
-            done.append(_serve(workspace, history.open, hooks, tuple(done)))
+                with contextlib.suppress(NotPublished):  # and then it is begun anew
+                    done.append(_serve(workspace, opened, hooks, notify))
+                    base = done[-1]
+        opened = _begin(workspace, last, base, chosen, accepted, tuple(done))
+        if opened is not None:
+            done.append(_serve(workspace, opened, hooks, notify, tuple(done)))
         return done
+
+
+def _begin(
+    workspace: Opened,
+    last: int,
+    base: int,
+    chosen: dict[str, Any] | None,
+    accepted: float | None,
+    done: tuple[int, ...],
+) -> Batch | None:
+    """Close the batch of all that is pending up to line ``last``; None where there is none.
+
+    Where the current network is not finite, ``base`` is an earlier version, and there is one though
+    nothing be pending.
+    """
+    with workspace.writing("The batch was not begun"):
+        history = replay(workspace.settled())
+        current = history.current.version
+        lines = tuple(line for line in history.pending if line <= last)
+        if not lines and base == current:
+            return None
+        before = [line for batch in history.batches.values() for line in batch.lines]
+        batch = Batch(
+            version=current + 1,
+            through=max(lines or before),
+            lines=lines,
+            settings=chosen,
+            accepted_loss=accepted,
+            base=None if base == current else base,
+        )
+        if refused_again(history, batch):
+            raise not_published(workspace.directory, workspace.fixed.config, history, done)
+        begun = Begun(
+            version=batch.version,
+            through=batch.through,
+            settings=chosen,
+            accepted_loss=accepted,
+            base=batch.base,
+            previous="",
+            time=now(),
+        )
+        return workspace.append(history, begun).open
 
 
 def _refuse(
@@ -101,16 +154,41 @@ def _refuse(
     raise not_published(workspace.directory, workspace.fixed.config, history, done)
 
 
-def _serve(workspace: Opened, batch: Batch, hooks: Hooks | None, done: tuple[int, ...] = ()) -> int:
-    history = workspace.history()
-    before = read_version(workspace.directory, workspace.fixed, history)
-    seed = work.seed_of(workspace.fixed.config, batch.version, history.digest(batch.through))
+def _serve(
+    workspace: Opened,
+    batch: Batch,
+    hooks: Hooks | None,
+    notify: Notify,
+    done: tuple[int, ...] = (),
+) -> int:
+    history, fixed = workspace.history(), workspace.fixed
+    before = read_version(workspace.directory, fixed, history, batch.base)
+    seed = work.seed_of(fixed.config, batch.version, history.digest(batch.through))
     ids = history.ids_of(batch.lines)
+    again = np.setdiff1d(history.forgotten, history.forgotten_by(before.manifest.version))
+    if batch.base is not None:
+        notify(
+            f"The network of version {history.current.version} is not finite: this batch starts "
+            f"from version {batch.base}, and forgets again the {len(again)} samples that were "
+            "forgotten since."
+        )
+    every = np.union1d(ids, again)
     settings = None if batch.settings is None else read_settings(batch.settings)
+    config = settings.applied(fixed.config) if settings else fixed.config
+    request = request_for_ids(every, before.train)
+    warning = stages.cost_warning(config, fixed.splits(before.train), request, " for this batch")
+    if warning:
+        notify(warning)
     try:
-        made = work.forget_batch(workspace.fixed, before, ids, seed, hooks, settings)
+        made = work.forget_batch(fixed, before, every, seed, hooks, settings)
     except Diverged as error:
         _refuse(workspace, batch, error.given, None, None, done)
+    except InputError as error:
+        raise InputError(
+            error.given,
+            error.allowed,
+            f"{error.remedy}. dcmu process with other settings begins this batch again with them",
+        ) from error
     history = workspace.history()  # the limit may have been changed meanwhile
     gate = {
         "before": made.facts["accuracy_before"][stages.TEST_STAYING],
@@ -120,14 +198,13 @@ def _serve(workspace: Opened, batch: Batch, hooks: Hooks | None, done: tuple[int
     reason = too_much(**gate, limit=limit)
     if reason is not None:
         _refuse(workspace, batch, reason, **gate, done=done)
-    config = settings.applied(workspace.fixed.config) if settings else workspace.fixed.config
     record = record_of(config, batch.version, "batch", seed)
     record |= {
         "gate": gate | {"limit": limit, "accepted_for_this_batch": batch.accepted_loss},
         "other_settings": settings is not None,
         "refused": told(history.refusals),
         "forgotten": ids.tolist(),
-        "retained": len(before.train) - len(ids),
+        "retained": len(before.train) - len(every),
         "requests": [
             {
                 "line": line + 1,
@@ -141,6 +218,8 @@ def _serve(workspace: Opened, batch: Batch, hooks: Hooks | None, done: tuple[int
             for line in batch.lines
         ],
     }
+    if batch.base is not None:
+        record |= {"base": batch.base, "forgotten_again": again.tolist()}
     manifest = dataclasses.replace(before.manifest, version=batch.version, change="batch")
     workspace.publish(history, manifest, made, record)
     return batch.version

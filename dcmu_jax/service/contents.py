@@ -269,13 +269,21 @@ def read_held(directory: Path, fixed: Fixed, history: History) -> Dataset:
     return read_dataset(path, len(fixed.class_names))
 
 
-def read_samples(directory: Path, fixed: Fixed, history: History) -> Samples:
-    """Images and bank of the current version, its files checked against their manifests first.
+def read_samples(
+    directory: Path, fixed: Fixed, history: History, number: int | None = None
+) -> Samples:
+    """Images and bank of a version, its files checked against their manifests first.
+
+    Args:
+        directory: of the workspace.
+        fixed: see ``Fixed``.
+        history: of its ledger.
+        number: of the version, not purged; the current one if not given.
 
     Raises:
         InputError: a file has changed; a forgotten id is among what could be trained on.
     """
-    number = history.current.version
+    number = history.current.version if number is None else number
     manifest = read_manifest(directory, history, number)
     for needed in sorted({number, manifest.data, manifest.features}):
         folder = version_folder(directory, needed)
@@ -283,16 +291,20 @@ def read_samples(directory: Path, fixed: Fixed, history: History) -> Samples:
         if problems:
             raise not_as_written(str(directory / VERSIONS), problems[0])
     held = read_held(directory, fixed, history)
-    train = held.take(~np.isin(held.ids, history.forgotten))  # what was purged is not held
+    # What was purged is not held.
+    train = held.take(~np.isin(held.ids, history.forgotten_by(number)))
     bank = CondensedBank.load(version_folder(directory, number) / BANK)
     bank.check(train)
     return Samples(manifest, bank, train, held)
 
 
-def read_version(directory: Path, fixed: Fixed, history: History) -> Version:
-    """The current version, checked as by ``read_samples``, with its networks."""
-    found = read_samples(directory, fixed, history)
-    number, manifest = history.current.version, found.manifest
+def read_version(
+    directory: Path, fixed: Fixed, history: History, number: int | None = None
+) -> Version:
+    """A version, given and checked as by ``read_samples``, with its networks."""
+    found = read_samples(directory, fixed, history, number)
+    manifest = found.manifest
+    number = manifest.version
     network = read_network(directory, fixed, number)
     folder = version_folder(directory, number)
     start = read_network(directory, fixed, number, START) if (folder / START).is_dir() else network

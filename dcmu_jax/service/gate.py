@@ -49,6 +49,10 @@ class BatchSettings:
         return config
 
 
+_OTHER_VERSION = (
+    "Finish the batch with the version of dcmu_jax that began it, or begin it again with settings "
+    "of this one: dcmu process with a --preset"
+)
 _ADAPTER = pydantic.TypeAdapter(BatchSettings)
 
 
@@ -75,13 +79,13 @@ def read_settings(saved: dict[str, Any]) -> BatchSettings:
         raise InputError(
             f"Settings of a batch in the ledger that cannot be read ({str(error).splitlines()[0]})",
             "settings as this version of dcmu_jax knows them",
-            "Finish the batch with the version of dcmu_jax that began it",
+            _OTHER_VERSION,
         ) from error
     if found.to_json() != saved:
         raise InputError(
             "Settings of a batch in the ledger with fields that are not known here",
             "settings as this version of dcmu_jax knows them",
-            "Finish the batch with the version of dcmu_jax that began it",
+            _OTHER_VERSION,
         )
     return found
 
@@ -92,6 +96,44 @@ def check_points(name: str, value: float | int) -> None:
         raise InputError(
             f"{name} = {value!r}", "points of accuracy, 0 to 100", f"Set {name} to 5, say"
         )
+
+
+def described(config: RunConfig, batch: Batch) -> str:
+    """With what a batch was begun, in words, settings as they are typed.
+
+    Args:
+        config: of the workspace.
+        batch: the batch.
+    """
+    if batch.settings is None:
+        said = f"--preset {config.preset} and the settings of the workspace"
+    else:
+        name = str(batch.settings.get("preset"))
+        before = dict(_flat(settings_of(config, name if name in PRESETS else None).to_json()))
+        own = [
+            f"--method.{name.replace('_', '-')} {_typed(value)}"
+            for name, value in _flat(batch.settings)
+            if name != "preset" and (name not in before or before[name] != value)
+        ]
+        said = " ".join([f"--preset {name}", *own])
+    if batch.accepted_loss is not None:
+        said += f" --accept-accuracy-loss {batch.accepted_loss:g}"
+    return said
+
+
+def _typed(value: Any) -> str:
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _flat(value: Any, name: str = "") -> list[tuple[str, Any]]:
+    """Name, joined by dots, and value of every setting within."""
+    if isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
+        value = dict(enumerate(value))
+    if not isinstance(value, dict):
+        return [(name, value)]
+    return [
+        pair for key, inner in value.items() for pair in _flat(inner, f"{name}.{key}".lstrip("."))
+    ]
 
 
 class NotPublished(InputError):

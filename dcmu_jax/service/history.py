@@ -14,6 +14,7 @@ from dcmu_jax.service.ledger import (
     Begun,
     Created,
     Ledger,
+    Left,
     Limited,
     Published,
     Refused,
@@ -32,6 +33,7 @@ class Batch:
         lines: of all of them; ascending.
         settings: see ``Begun``.
         accepted_loss: likewise.
+        base: likewise.
     """
 
     version: int
@@ -39,6 +41,7 @@ class Batch:
     lines: tuple[int, ...]
     settings: dict[str, Any] | None = None
     accepted_loss: float | None = None
+    base: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,11 +164,23 @@ def replay(ledger: Ledger) -> History:
                 pending = (*pending, line) if entry.ids else pending
             case Begun():
                 chosen = tuple(request for request in pending if request <= entry.through)
-                fits = opened is None and entry.version == following > 0 and bool(chosen)
+                fits = opened is None and entry.version == following > 0
+                # What is begun again of an earlier version may have nothing new to forget.
+                fits = fits and (bool(chosen) or entry.base is not None)
+                fits = fits and (entry.base is None or entry.base < following - 1)
                 opened = Batch(
-                    entry.version, entry.through, chosen, entry.settings, entry.accepted_loss
+                    version=entry.version,
+                    through=entry.through,
+                    lines=chosen,
+                    settings=entry.settings,
+                    accepted_loss=entry.accepted_loss,
+                    base=entry.base,
                 )
                 pending = pending[len(chosen) :]
+            case Left():
+                fits = opened is not None and entry.version == opened.version
+                pending = (*(opened.lines if opened else ()), *pending)
+                opened = None
             case Refused():
                 fits = opened is not None and entry.version == opened.version
                 if opened is not None:

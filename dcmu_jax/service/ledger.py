@@ -93,6 +93,8 @@ class Begun:
         through: line of the last request in it.
         settings: ``gate.BatchSettings`` as JSON; None for those of the workspace.
         accepted_loss: the gate's limit for this batch alone; None for that of the workspace.
+        base: the version that it starts from, where the network of the current one is not finite;
+            None for the current one.
     """
 
     __pydantic_config__: ClassVar = STRICT
@@ -101,6 +103,22 @@ class Begun:
     through: Count
     settings: dict[str, Any] | None = None
     accepted_loss: Points | None = None
+    base: Count | None = None
+    previous: str
+    time: str
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Left:
+    """A batch that was begun is not worked on any more: its requests are pending again.
+
+    Attributes:
+        version: that it would have been.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    kind: Literal["leave"] = "leave"
+    version: Count
     previous: str
     time: str
 
@@ -170,7 +188,7 @@ class Audited:
     time: str
 
 
-Entry = Created | Requested | Begun | Refused | Limited | Published | Audited
+Entry = Created | Requested | Begun | Left | Refused | Limited | Published | Audited
 _ENTRY = pydantic.TypeAdapter(Annotated[Entry, pydantic.Field(discriminator="kind")])
 
 

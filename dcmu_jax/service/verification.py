@@ -25,6 +25,7 @@ from dcmu_jax.service.ledger import LEDGER
 from dcmu_jax.service.leftovers import notes_of, unpublished
 from dcmu_jax.service.looking import looked_at
 from dcmu_jax.service.manifest import MANIFEST, differences
+from dcmu_jax.service.restarting import is_finite, not_finite
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +95,8 @@ def _verified(directory: Path, history: History, model: nn.Module | None) -> Ver
             return Verification((str(error),), tuple(notes))
         if network.fingerprint() != current.manifest.parameters:
             problems.append("The current network does not have the parameters of its manifest")
+        elif not is_finite(network, fixed):
+            problems.append(not_finite(history.current.version))
         retained = np.setdiff1d(fixed.known.ids, history.forgotten)
         for what, ids in (("images", current.train.ids), ("bank", current.bank.ids)):
             if not np.array_equal(np.sort(ids), retained):

@@ -12,7 +12,7 @@ from dcmu_jax.files import FilePath
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.service.asking import ask
 from dcmu_jax.service.auditing import audit_version
-from dcmu_jax.service.batching import process
+from dcmu_jax.service.batching import Notify, process, to_log
 from dcmu_jax.service.certificate import audit_path, certificate
 from dcmu_jax.service.contents import Fixed, Version, current_network, read_version
 from dcmu_jax.service.creating import create
@@ -128,18 +128,25 @@ class Workspace:
         *,
         settings: BatchSettings | None = None,
         accept_accuracy_loss: float | int | None = None,
+        notify: Notify = to_log,
     ) -> list[int]:
         """Forget what is pending, as one batch, and publish the network that has.
 
-        A batch that was interrupted comes first, as it was closed then. Requests that come in
-        meanwhile wait for the next call. A network that is not finite, or that loses more test
-        accuracy on the classes that stay than is allowed, is not published: the ledger says so, and
-        the samples of the batch are pending again.
+        A batch that was interrupted comes first, as it was closed then; or it is begun again with
+        ``settings`` and ``accept_accuracy_loss`` where any of them is given and was another.
+        Requests that come in meanwhile wait for the next call. A network that is not finite, or
+        that loses more test accuracy on the classes that stay than is allowed, is not published:
+        the ledger says so, and the samples of the batch are pending again. Where the current
+        network is not finite, as earlier versions of dcmu_jax could publish one, a new one is made
+        of the newest version that is, and what was forgotten since is forgotten again.
 
         Args:
             hooks: see ``Hooks``.
             settings: for this batch, in place of the workspace's (``gate.settings_of``).
             accept_accuracy_loss: points that this batch may cost, in place of the workspace's.
+            notify: told with which settings an interrupted batch goes on, from which version a
+                batch starts if not from the current one, and that it will cost more than
+                retraining, each before it starts; the log is told if not given.
 
         Returns:
             The versions that were published: none where nothing was pending.
@@ -152,6 +159,7 @@ class Workspace:
             hooks,
             settings=settings,
             accept_accuracy_loss=accept_accuracy_loss,
+            notify=notify,
         )
 
     def purge(self, hooks: Hooks | None = None) -> int | None:
