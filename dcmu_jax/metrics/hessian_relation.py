@@ -21,6 +21,7 @@ from dcmu_jax.training.derivatives import (
     hessian_product,
     images_and_labels,
     mean_gradients,
+    norm,
     plus,
 )
 
@@ -185,7 +186,7 @@ def hessian_relation(
     )
     after = unlearned.variables["params"]
     actual = plus(original.variables["params"], -1.0, after)
-    actual_norm, predicted_norm = _norm(actual), _norm(found.vector)
+    actual_norm, predicted_norm = norm(actual), norm(found.vector)
     if actual_norm == 0:
         raise InputError(
             "Two networks with the same parameters",
@@ -196,19 +197,15 @@ def hessian_relation(
     of_forget = _sum_gradient(unlearned, forget, batch_size)
     losses = [float(network.evaluate(retain).losses.mean()) for network in (original, unlearned)]
     product = actual_norm * predicted_norm
-    steepest = _norm(of_forget)
+    steepest = norm(of_forget)
     return HessianRelation(
-        residual=_norm(plus(actual, -1.0, found.vector)) / actual_norm,
+        residual=norm(plus(actual, -1.0, found.vector)) / actual_norm,
         cosine=float(dot(actual, found.vector)) / product if product else math.nan,
         predicted_norm=predicted_norm,
         actual_norm=actual_norm,
-        slope=_norm(plus(of_retain, decay, after)) / steepest if steepest else math.nan,
+        slope=norm(plus(of_retain, decay, after)) / steepest if steepest else math.nan,
         predicted_loss_change=float(dot(of_retain, found.vector)) / len(retain),
         actual_loss_change=losses[0] - losses[1],
         iterations=int(found.iterations),
         solver_residual=float(found.residual),
     )
-
-
-def _norm(tree: Any) -> float:
-    return math.sqrt(float(dot(tree, tree)))

@@ -12,7 +12,8 @@ m above r, o unknown                  forgot only in part or not at all
 m above r, o at or below r            is above the retrained model and the original
 m above r, o above r, m at or over o  did not forget
 m above r, m under o, nearer to o     did not forget
-m above r, m under o, else            forgot only in part
+m above r, m under o, else, the       forgot only in part
+middle included
 m below r, o unknown                  forgot more than retraining does
 m below r, o below r and not near,
 m not below o or near it              did not come up to the retrained model
@@ -38,6 +39,7 @@ from dcmu_jax.reporting.cells import ORIGINAL, RETRAINED, find, ratio_text, seco
 
 TOLERANCE = 5.0
 """Points of accuracy within which a model counts as being where the retrained model is."""
+_NEAR = round(10 * TOLERANCE)
 WARNING = "Warning: "
 """How a sentence begins that a reader must not miss."""
 
@@ -74,7 +76,8 @@ def _unsolved(methods: list[Measurement]) -> str:
     return (
         f"{WARNING}the systems of equations of {', '.join(left)} were not solved to the tolerance "
         "asked for (in brackets: what is left, as a share of the right-hand side); the rows "
-        "marked * are not what the method's formula says. Raise its iterations or its damping."
+        "marked * are not what the method's formula says. Raise its iterations or its damping; for "
+        "NTK scrubbing, lower its tolerance."
     )
 
 
@@ -105,7 +108,12 @@ def _forgotten(
     )
     if rest:
         text += "; " + ", ".join(rest)
-    if original and abs(original.forget_accuracy - retrained.forget_accuracy) <= TOLERANCE:
+    ends = [m.forget_accuracy for m in (original, retrained) if m]
+    if (
+        len(ends) == 2
+        and all(map(math.isfinite, ends))
+        and abs(_tenths(ends[0]) - _tenths(ends[1])) <= _NEAR
+    ):
         text += (
             " (original and retrained model are so near each other that forgetting hardly shows "
             "in accuracy: see MIA and the gap)"
@@ -170,48 +178,65 @@ def _faults(m: Measurement, original: Measurement | None, retrained: Measurement
     numbers.append(retrained.test_accuracy)
     if not all(map(math.isfinite, numbers)):
         return [f"{m.method} cannot be judged, as an accuracy of its or of retraining is unknown"]
-    # As they are shown: else 5.04 points off would be called off beside numbers 5.0 apart.
-    forget, target, test, best = (round(number, 1) for number in numbers)
-    lost = round(best - test, 1)
-    loss = f"{m.method} lost {lost:.1f} points of test accuracy against retraining"
-    if lost > TOLERANCE and _ruined(forget, target, test / best, original):
-        return [
-            f"{loss}, so that its {_percent(forget)} on the forgotten images, beside the retrained "
-            f"model's {_percent(target)}, does not show that it forgot"
-        ]
-    faults = [f"{m.method} {said}" for said in [_side(forget, target, original)] if said]
-    return faults + [loss] * (lost > TOLERANCE)
-
-
-def _ruined(forget: float, target: float, left: float, original: Measurement | None) -> bool:
-    """Whether lost test accuracy, of which a share ``left`` is there, explains what is missing."""
-    if left < 0.5 or forget < target - TOLERANCE:
-        return left < 0.5 or forget >= target * left - TOLERANCE
+    forget, target, test, best = map(_tenths, numbers)
     start = original.forget_accuracy if original else math.nan
-    near = forget <= target + TOLERANCE < start
-    return near and forget >= start * left - TOLERANCE
+    start = _tenths(start) if math.isfinite(start) else None
+    lost = best - test
+    loss = f"{m.method} lost {lost / 10:.1f} points of test accuracy against retraining"
+    if lost > _NEAR and _ruined(forget, target, test, best, start):
+        return [
+            f"{loss}, so that its {_shown(forget)} on the forgotten images, beside the retrained "
+            f"model's {_shown(target)}, does not show that it forgot"
+        ]
+    faults = [f"{m.method} {said}" for said in [_side(forget, target, start)] if said]
+    return faults + [loss] * (lost > _NEAR)
 
 
-def _side(forget: float, target: float, original: Measurement | None) -> str:
+def _tenths(accuracy: float) -> int:
+    """An accuracy as it is shown, in tenths of a point: whole numbers have no rounding to decide.
+
+    Else 5.04 points off would be called off beside numbers 5.0 apart, and 60.2 would be nearer to
+    70.3 than to 50.1.
+    """
+    return round(10 * round(accuracy, 1))
+
+
+def _shown(tenths: int) -> str:
+    return _percent(tenths / 10)
+
+
+def _ruined(forget: int, target: int, test: int, best: int, start: int | None) -> bool:
+    """Whether lost test accuracy, of which ``test / best`` is left, explains what is missing."""
+    if 2 * test < best or forget < target - _NEAR:
+        return 2 * test < best or (forget + _NEAR) * best >= target * test
+    near = start is not None and forget <= target + _NEAR < start
+    return near and (forget + _NEAR) * best >= start * test
+
+
+def _side(forget: int, target: int, start: int | None) -> str:
     """Where the method lies, in words; empty where it is near the retrained model."""
-    excess = round(forget - target, 1)
-    if abs(excess) <= TOLERANCE:
+    excess = forget - target
+    if abs(excess) <= _NEAR:
         return ""
-    start = round(original.forget_accuracy, 1) if original else math.nan
-    beside = f"{_percent(forget)} on the forgotten images, the retrained model's {_percent(target)}"
-    with_original = f"({beside}, the original's {_percent(start)})"
+    beside = f"{_shown(forget)} on the forgotten images, the retrained model's {_shown(target)}"
+    if start is None:
+        far = (
+            "forgot only in part or not at all"
+            if excess > 0
+            else "forgot more than retraining does"
+        )
+        return f"{far} ({beside})"
+    with_original = f"({beside}, the original's {_shown(start)})"
     if excess > 0:
-        if not math.isfinite(start):
-            return f"forgot only in part or not at all ({beside})"
         if start <= target:
             return f"is above the retrained model and the original {with_original}"
         if forget >= start:
             return f"did not forget {with_original}"
         if start - forget < excess:
-            nearer = f"nearer the original's {_percent(start)} than the retrained model's"
-            has = f"{_percent(forget)} on the forgotten images"
-            return f"did not forget ({has}, {nearer} {_percent(target)})"
+            nearer = f"nearer the original's {_shown(start)} than the retrained model's"
+            has = f"{_shown(forget)} on the forgotten images"
+            return f"did not forget ({has}, {nearer} {_shown(target)})"
         return f"forgot only in part ({beside})"
-    if start < target - TOLERANCE and forget >= start - TOLERANCE:
+    if start < target - _NEAR and forget >= start - _NEAR:
         return f"did not come up to the retrained model {with_original}"
     return f"forgot more than retraining does ({beside})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -134,13 +135,20 @@ def dot(a: Any, b: Any) -> Any:
     return sum(jnp.vdot(x, y, precision=jax.lax.Precision.HIGHEST) for x, y in pairs)
 
 
+def norm(tree: Any) -> float:
+    """L2 norm of a tree."""
+    return math.sqrt(float(dot(tree, tree)))
+
+
 class Solution(NamedTuple):
     """What conjugate gradients found.
 
     Attributes:
         vector: the solution, a tree like ``params``.
         iterations: products that it took.
-        residual: norm of what is left of the right-hand side, over the norm of that.
+        residual: norm of what is left of the right-hand side, over the norm of that, by one more
+            product with the vector that is returned: what the iterations themselves keep for a
+            residual goes on falling where rounding no longer lets the true one fall.
     """
 
     vector: Any
@@ -159,8 +167,9 @@ def conjugate_gradients(
     Args:
         product: a symmetric, positive definite matrix times a tree.
         right: the right-hand side, a tree.
-        iterations: at most; one product each.
-        tolerance: stop once the residual's norm is this share of the right-hand side's.
+        iterations: at most; one product each, and one at the end.
+        tolerance: stop once the norm of the residual that the iterations keep is this share of the
+            right-hand side's. In float32 the true one may be larger: see ``Solution``.
     """
     whole = dot(right, right)
 
@@ -177,5 +186,6 @@ def conjugate_gradients(
         return x, r, plus(r, after / square, p), after, count + 1
 
     start = (jax.tree.map(jnp.zeros_like, right), right, right, whole, jnp.zeros((), jnp.int32))
-    x, _, _, square, count = jax.lax.while_loop(going_on, step, start)
-    return Solution(x, count, jnp.sqrt(square / jnp.where(whole == 0, 1, whole)))
+    x, *_, count = jax.lax.while_loop(going_on, step, start)
+    left = plus(right, -1.0, product(x))
+    return Solution(x, count, jnp.sqrt(dot(left, left) / jnp.where(whole == 0, 1, whole)))

@@ -190,14 +190,15 @@ class Curvature:
 
         Other Args:
             damping: above 0, so that there is one solution.
-            iterations: at most; one product each.
-            tolerance: stop once the residual's norm is this share of the right-hand side's.
+            iterations: at most; one product each, and one for the residual, which no ``tally`` has.
+            tolerance: see ``conjugate_gradients``.
 
         Raises:
             InputError: a setting out of its range.
         """
         check_solver(damping, iterations, tolerance)
         found = _solve(*self._arguments(), self.batches, right, damping, iterations, tolerance)
+        # That by which the residual is measured looks at the work and is no part of it.
         self._spend(_batch_product, right, times=int(found.iterations))
         return found
 

@@ -69,10 +69,16 @@ class Serving:
 
         def observe(_: int, classifier: Classifier) -> None:
             seconds = self.watch.elapsed()
-            with self.watch.paused(), off_the_tally():
+            with self.looking():
                 self.hooks.observe(seconds, classifier)
 
         return observe
+
+    @contextlib.contextmanager
+    def looking(self) -> Iterator[None]:
+        """What runs within looks at the work and is no part of it: off the clock and the tally."""
+        with self.watch.paused(), off_the_tally():
+            yield
 
     @contextlib.contextmanager
     def step(self, name: str) -> Iterator[None]:
@@ -97,10 +103,18 @@ class Serving:
         """
         with self.step(name):
             found = curvature.solve(right, tolerance=tolerance, **rest)
-            residual = float(found.residual)
+            self.left(float(found.residual), tolerance)
+        return found.vector
+
+    def left(self, residual: float, tolerance: float) -> None:
+        """Tell with the result what a system was left with, and whether that is solved.
+
+        Args:
+            residual: norm of it over the norm of the right-hand side.
+            tolerance: the largest that counts as solved.
+        """
         self._residuals.append(residual)
         self._solved &= residual <= tolerance  # False for NaN
-        return found.vector
 
     def fit(
         self, name: str, classifier: Classifier, examples: Examples, *, epochs: int, **rest: Any
@@ -166,6 +180,6 @@ class Serving:
             total(self._flops),
             (len(trained_ids) if size is None else size) / retained,
             np.asarray(trained_ids, np.int64),
-            max(self._residuals, default=None),
+            float(np.max(self._residuals)) if self._residuals else None,  # NaN if one is
             self._solved,
         )

@@ -171,9 +171,9 @@ class Unlearned:
         reduction: size of what was trained on over the size of the retain set.
         trained_ids: ids of the real training samples that any batch may have held.
         residual: of a method that solves systems of equations, the largest relative residual that
-            one was left with; ``None`` for others.
-        solved: whether every system was solved to the method's ``tolerance``. Where not, the
-            network is not what the method's formula says, and tables mark it.
+            one was left with, measured on the solution itself; ``None`` for others.
+        solved: whether every system was solved to the tolerance that the method has for it. Where
+            not, the network is not what the method's formula says, and tables mark it.
     """
 
     classifier: Classifier

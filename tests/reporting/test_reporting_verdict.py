@@ -111,6 +111,31 @@ def test_the_side_of_the_retrained_model_decides(original, retrained, method, o,
     assert says in said if says else not said
 
 
+TRIPLES = [(r, m, 2 * m - r) for r in range(1, 420, 7) for m in range(r + 51, 500, 9)]
+
+
+def points(*tenths):
+    """Of original, retrained model and method."""
+    return dict(zip("orm", (t / 10 for t in tenths), strict=True), test=88.0)
+
+
+def test_no_rounding_decides_where_a_method_lies(original, retrained, method):
+    """In tenths of a point; at the middle, at a distance of 5.0, and a tenth beside either."""
+    for r, m, o in [(501, 602, 703), *TRIPLES]:  # 70.3 - 60.2 < 60.2 - 50.1 in floats
+        rows = original, retrained, method
+        assert "m forgot only in part (" in said_of(*rows, **points(o, r, m))
+        assert "m forgot only in part (" in said_of(*rows, **points(o, r, m - 1)) or m - 1 == r + 50
+        assert "m did not forget (" in said_of(*rows, **points(o, r, m + 1))
+        assert not said_of(*rows, **points(o, r, r + 50)), r
+        assert said_of(*rows, **points(o, r, r + 51)), r
+        assert "is above the retrained model and the original" in said_of(*rows, **points(r, r, m))
+        assert "forgot more" in said_of(*rows, **points(o, m, r))
+        near = said_of(*rows, **points(m - 50, m, m - 51))  # the original is near the retrained
+        assert "forgot more" in near
+        lower = said_of(*rows, **points(r, m, r - 50)) if r >= 50 else "did not come up"
+        assert "did not come up" in lower
+
+
 ROW = {name: 50.0 for name in ("retain_accuracy", "train_accuracy", "mia", "unlearning_metric")}
 ORIGINAL = Measurement(method="original", forget_accuracy=99.0, test_accuracy=90.0, **ROW)
 RETRAINED = Measurement(method="retrain", forget_accuracy=1.0, test_accuracy=88.0, **ROW)

@@ -9,6 +9,7 @@ from toys import TRACES, Noisy, Plain, fresh
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.models.partition import apply_parts
+from dcmu_jax.training.derivatives import conjugate_gradients
 from dcmu_jax.training.examples import cross_entropy
 from dcmu_jax.training.flops import tally
 from dcmu_jax.unlearning.curvature import Curvature
@@ -92,6 +93,17 @@ def test_iterations_end_at_the_limit_and_at_the_tolerance():
     np.testing.assert_allclose(
         np.linalg.norm(left) / np.linalg.norm(flat(right)), rough.residual, rtol=1e-2
     )
+
+
+def test_the_residual_told_is_the_true_one_where_rounding_keeps_it_up():
+    """The iterations' own one falls on, to below the tolerance."""
+    diagonal = np.geomspace(1e-3, 1e4, 40).astype(np.float32)
+    right = np.random.default_rng(0).normal(size=40).astype(np.float32)
+    found = jax.jit(lambda b: conjugate_gradients(lambda x: diagonal * x, b, 10_000, 1e-6))(right)
+    left = right - diagonal.astype(np.float64) * np.asarray(found.vector, np.float64)
+    true = np.linalg.norm(left) / np.linalg.norm(right)
+    assert int(found.iterations) < 10_000 and true > 5e-6
+    np.testing.assert_allclose(found.residual, true, rtol=0.1)
 
 
 def test_nothing_on_the_right_gives_nothing():
