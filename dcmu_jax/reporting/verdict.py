@@ -209,8 +209,9 @@ def _ruined(forget: int, target: int, test: int, best: int, start: int | None) -
     """Whether lost test accuracy, of which ``test / best`` is left, explains what is missing."""
     if 2 * test < best or forget < target - _NEAR:
         return 2 * test < best or (forget + _NEAR) * best >= target * test
-    near = start is not None and forget <= target + _NEAR < start
-    return near and (forget + _NEAR) * best >= start * test
+    if start is None or not forget <= target + _NEAR < start:
+        return False
+    return (forget + _NEAR) * best >= start * test
 
 
 def _side(forget: int, target: int, start: int | None) -> str:
