@@ -252,7 +252,7 @@ BAD_NEW_RUNS = {
     "no epochs": (["--training.epochs", "0"], r"training\.epochs = 0"),
     "width": (["--network.width", "0"], r"width = 0"),
     "mean alone": (["--data.mean", "0.5"], r"Only one of data\.mean and data\.std"),
-    "std of two": (["--data.mean", "0.5", "--data.std", "1", "1"], r"1 numbers each"),
+    "std of two": (["--data.mean", "0.5", "--data.std", "1", "1"], r"1 finite number,"),
     "devices": (["--devices", "99"], r"devices = 99"),
     "uneven batch": (
         ["--devices", "8", "--training.batch-size", "20"],

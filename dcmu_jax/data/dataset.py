@@ -171,6 +171,41 @@ class Normalisation(NamedTuple):
         return jax.numpy.asarray(value, x.dtype).reshape((1,) * (x.ndim - 1) + (-1,))
 
 
+_LARGEST = 1.001
+"""Of a mean and a standard deviation of pixels in [0, 1], rounding allowed for."""
+
+
+def check_normalisation(name: str, value: np.ndarray, channels: int) -> None:
+    """Raise unless ``value`` can be the mean or the standard deviation of pixels in [0, 1].
+
+    Args:
+        name: ``mean`` or ``std``, or a name that ends so.
+        value: one for each channel.
+        channels: how many there are.
+
+    Raises:
+        InputError: another shape, numbers that are not finite, standard deviations that are not
+            above 0, or numbers as of pixels in 0..255.
+    """
+    spread = name.endswith("std")
+    shown, value = np.asarray(value).tolist(), np.asarray(value, np.float64)
+    finite = value.shape[-1:] == (channels,) and bool(np.isfinite(value).all())
+    if not finite or (spread and not (value > 0).all()):
+        raise InputError(
+            f"A normalisation whose {name} is {shown}",
+            f"{channels} finite number{'s' if channels > 1 else ''}, one for each channel"
+            f"{', above 0' if spread else ''}",
+            "Give them for pixels in [0, 1], or take channel_statistics(images)",
+        )
+    if value.max() > _LARGEST:
+        eighth = [float(f"{number / 255:.4g}") for number in value.ravel()]
+        raise InputError(
+            f"A normalisation whose {name} is {shown}, as of pixels in 0..255",
+            "mean and standard deviation of pixels in [0, 1], so of 1 at most",
+            f"Divide both by 255: {name} = {eighth}",
+        )
+
+
 def channel_statistics(images: np.ndarray) -> Normalisation:
     """Mean and standard deviation of each channel of uint8 ``(N, H, W, C)`` images, in [0, 1].
 

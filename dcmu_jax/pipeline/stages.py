@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.condensation.building import CLEAN, build_bank, build_clean_bank
 from dcmu_jax.data.copies import same_images
-from dcmu_jax.data.dataset import Dataset, Normalisation, Splits
+from dcmu_jax.data.dataset import Dataset, Normalisation, Splits, check_normalisation
 from dcmu_jax.data.remembrance import remembrance_samples
 from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.data.selections import Mask, as_mask
@@ -74,12 +74,8 @@ def given_normalisation(config: RunConfig, splits: Splits) -> Normalisation | No
     if config.data.mean is None or config.data.std is None:
         return None
     channels = splits.image_shape[-1]
-    if not len(config.data.mean) == len(config.data.std) == channels or min(config.data.std) <= 0:
-        raise InputError(
-            f"data.mean = {config.data.mean}, data.std = {config.data.std}",
-            f"{channels} numbers each, the standard deviations above 0",
-            "Give one per channel, of pixels in [0, 1]",
-        )
+    for name in ("mean", "std"):
+        check_normalisation(f"data.{name}", np.asarray(getattr(config.data, name)), channels)
     return Normalisation(
         np.asarray(config.data.mean, np.float32), np.asarray(config.data.std, np.float32)
     )

@@ -16,7 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from dcmu_jax.data.dataset import Dataset, Normalisation, channel_statistics
+from dcmu_jax.data.dataset import (
+    Dataset,
+    Normalisation,
+    channel_statistics,
+    check_normalisation,
+)
 from dcmu_jax.data.pixels import check_pixels
 from dcmu_jax.errors import InputError, check_seed, unknown_name
 from dcmu_jax.models.adoption import check_module
@@ -254,14 +259,9 @@ def _canonical(given: Normalisation, image_shape: tuple[int, int, int]) -> Norma
     for name, value in zip(("mean", "std"), given, strict=True):
         if not (isinstance(value, jax.Array) and value.dtype == jnp.float32):
             value = np.asarray(value, np.float32)  # text is a ValueError, and says so
-            good = np.isfinite(value).all() and (name == "mean" or (value > 0).all())
-            if value.shape[-1:] != image_shape[-1:] or not good:
-                raise InputError(
-                    f"A normalisation whose {name} is {np.asarray(value).tolist()}",
-                    f"{image_shape[-1]} finite numbers, one for each channel, the standard "
-                    "deviations above 0",
-                    "Give them for pixels in [0, 1], or take channel_statistics(images)",
-                )
+        known = not isinstance(value, jax.core.Tracer)
+        if known and (isinstance(value, np.ndarray) or value.is_fully_addressable):
+            check_normalisation(name, np.asarray(value), image_shape[-1])
         found.append(value)
     same = all(one is other for one, other in zip(found, given, strict=True))
     return given if same else Normalisation(*found)

@@ -14,7 +14,7 @@ from dcmu_jax.data.dataset import Normalisation, channel_statistics
 from dcmu_jax.errors import InputError
 from dcmu_jax.models.adoption import check_module
 from dcmu_jax.models.partition import initialise
-from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.config import DataOptions, RunConfig
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.training.checkpoints import load_classifier, save_classifier
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
@@ -315,3 +315,18 @@ def test_a_normalisation_that_cannot_be(wrong):
 def test_variables_that_are_not_by_part(wrong):
     with pytest.raises(InputError, match="parts beginning"):
         Classifier(Plain(), wrong, channel_statistics(TRAIN.images), SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "remedy"),
+    [(([128.0], [0.2]), r"mean = \[0\.502\]"), (([0.5], [64.0]), r"std = \[0\.251\]")],
+)
+def test_a_normalisation_of_pixels_up_to_255(tmp_path, wrong, remedy):
+    says = rf"as of pixels in 0\.\.255.*Divide both by 255: (data\.)?{remedy}"
+    for convert in (lambda x: x, np.asarray, lambda x: jnp.asarray(x, jnp.float32)):
+        with pytest.raises(InputError, match=says):
+            fresh_classifier(Plain(), TRAIN, 0, Normalisation(*map(convert, wrong)))
+    given = DataOptions(mean=tuple(wrong[0]), std=tuple(wrong[1]))
+    with pytest.raises(InputError, match=says):
+        Run.create(tmp_path / "run", RunConfig(data=given), model=Plain(), splits=SPLITS)
+    fresh_classifier(Plain(), TRAIN, 0, Normalisation(np.zeros(1), np.ones(1)))
