@@ -7,6 +7,7 @@ import datetime
 import errno
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,7 +32,7 @@ with quiet_imports():  # which take seconds
     from dcmu_jax.errors import InputError, check_numbers, unknown_name
     from dcmu_jax.pipeline import stages
     from dcmu_jax.pipeline.auditing import audit_run
-    from dcmu_jax.pipeline.config import PRESETS, RunConfig, preset
+    from dcmu_jax.pipeline.config import PRESETS, RunConfig, differing_settings, preset
     from dcmu_jax.pipeline.run import Run
     from dcmu_jax.pipeline.stages import short_classes
     from dcmu_jax.reporting.audits import (
@@ -62,6 +63,7 @@ class _NewRun:
         several: processes that share the run.
         quiet: no progress bars.
         now_devices: what `--devices` says, if it does.
+        words: the options as they were typed.
     """
 
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
@@ -71,6 +73,7 @@ class _NewRun:
     several: Annotated[ProcessOptions, tyro.conf.arg(name="")] = ProcessOptions()
     quiet: bool = False
     now_devices: tyro.conf.Suppress[int | None] = None
+    words: tyro.conf.Suppress[tuple[str, ...]] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -172,7 +175,9 @@ def _start(args: _NewRun, console: Console) -> Run:
             raise InputError(
                 "--resume without --out", "--resume with the --out of a run", "Add --out DIR"
             )
-        return Run.open(args.out, devices=args.now_devices, progress=progress)
+        run = Run.open(args.out, devices=args.now_devices, progress=progress)
+        _check_resumed(args, run)
+        return run
     assert args.out is not None  # see _named
     run = Run.create(args.out, args.config, progress=progress)
     _say(console, f"Run directory: {args.out}")
@@ -184,6 +189,25 @@ def _start(args: _NewRun, console: Console) -> Run:
             "among the rivals: as published, or as RunConfig.settings says in Python.",
         )
     return run
+
+
+def _check_resumed(args: _NewRun, run: Run) -> None:
+    """Raise where a setting beside ``--resume`` is another than that of the run."""
+    # Those of Python are no options. With the saved ones for defaults, what differs was typed.
+    saved = dataclasses.replace(run.config, settings={})
+    typed = tyro.cli(_NewRun, args=list(args.words), default=_NewRun(config=saved)).config
+    others = differing_settings(saved, dataclasses.replace(typed, devices=saved.devices))
+    if others:
+        said = [
+            f"--{name.replace('_', '-')} = {now!r} where the run has {was!r}"
+            for name, (was, now) in others.items()
+        ]
+        raise InputError(
+            f"--resume with {', '.join(said)}",
+            "the settings that the run was started with, which --resume takes from it, and any "
+            "--devices",
+            "Leave those options out, or start a new run (another --out, no --resume)",
+        )
 
 
 def _open(args: _SavedRun) -> Run:
@@ -357,6 +381,7 @@ def _parse(command: str, argv: Sequence[str]) -> Any:
         options["default"] = _NewRun(
             config=RunConfig(preset=chosen, model=model),
             now_devices=int(given) if given.isdecimal() else None,
+            words=tuple(argv),
         )
     if kind is ProcessCommand:
         options["default"] = process_defaults(argv, _value_of("preset", argv, "") or None)
@@ -438,7 +463,9 @@ def _command(argv: Sequence[str]) -> int:
         several = getattr(args, "several", None)
         if several is None or not several.several:
             check_platform()
-        _COMMANDS[argv[0]][0](args, console)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", stages.CostWarning)  # see ``_say_cost``
+            _COMMANDS[argv[0]][0](args, console)
     except Interrupted as stop:
         stop.go_on = _go_on(argv, args)
         raise

@@ -175,6 +175,35 @@ def test_resume_goes_on_with_the_saved_settings(saved, capsys):
     assert (saved / "config.json").read_text() == before
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (["--seed", "7"], r"--seed = 7 where the run has 0"),
+        (["--seed=7", "--forget", "class:0"], r"--forget = 'class:0' .*--seed = 7"),
+        (["--preset", "paper"], r"--preset = 'paper' where the run has 'recommended'"),
+        (["--model", "cnn"], r"--model = 'cnn'"),
+        (["--rivals", "scrub"], r"--rivals = \['scrub'\] where"),
+        (
+            ["--method.online.closing-steps.0.epochs", "77"],
+            r"--method\.online\.closing-steps\.0\.epochs = 77 where the run has",
+        ),
+    ],
+)
+def test_other_settings_beside_resume_are_refused(saved, capsys, given, says):
+    _refused(capsys, says, "train", "--resume", "--out", saved, "--quiet", *given)
+
+
+def test_a_new_default_beside_resume_is_another_setting(tmp_path, capsys):
+    out = tmp_path / "run"
+    assert _dcmu("train", "--dataset", DATA, "--out", out, *TINY, "--seed", "3") == 0
+    _refused(
+        capsys, r"--seed = 0 where the run has 3", "train", "--resume", "--out", out, "--seed=0"
+    )
+    assert _dcmu("train", "--resume", "--out", out, *TINY, "--seed", "3", "--devices", "1") == 0
+    says = r"other settings \(dataset = .*, seed = 3, not 0\)"
+    _refused(capsys, says, "train", "--start-or-resume", "--out", out, *TINY)
+
+
 def test_help_and_version(capsys):
     assert _dcmu("--version") == 0
     assert re.fullmatch(r"\d+\.\d+\.\d+\n", capsys.readouterr().out)

@@ -32,7 +32,7 @@ def check_models(name: str, models: int, least: int, attack: str) -> None:
     """Raise if there are fewer models than the attack can work with."""
     if models < least:
         raise InputError(
-            f"{attack} with {models} {name} models",
+            f"{attack} with {models} {name} model{'s' * (models != 1)}",
             f"{least} or more of them",
             f"Train more {name} models",
         )

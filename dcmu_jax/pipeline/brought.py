@@ -42,7 +42,7 @@ def check_brought(
             raise InputError(
                 f"The run {str(directory)!r} without its {what}, which came from Python "
                 f"({shown!r} is only a name)",
-                f"the same {what} as {name}; the command dcmu has no way to bring it",
+                f"the same {what} as {name}; the command line has no way to bring it",
                 f"Open it in Python by Run.open({str(directory)!r}, {name}={name})",
             )
     if given.get("model") is not None and note.own_module is False:

@@ -573,6 +573,29 @@ def from_json(data: bytes | str, source: str) -> RunConfig:
     return config
 
 
+def differing_settings(saved: RunConfig, given: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Dotted name of each setting that is not the same in both -> its values, as JSON has them.
+
+    >>> differing_settings(RunConfig(), RunConfig(seed=3, training=Training(epochs=2)))
+    {'seed': (0, 3), 'training.epochs': (30, 2)}
+    """
+
+    def found(one: Any, other: Any, name: str) -> dict[str, tuple[Any, Any]]:
+        if one == other:
+            return {}
+        pairs: list[tuple[Any, Any, Any]] = []
+        if isinstance(one, dict) and isinstance(other, dict) and set(one) == set(other):
+            pairs = [(key, one[key], other[key]) for key in one]
+        if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+            pairs = [(at, *both) for at, both in enumerate(zip(one, other, strict=True))]
+        inner: dict[str, tuple[Any, Any]] = {}
+        for key, a, b in pairs:
+            inner |= found(a, b, f"{name}.{key}".lstrip("."))
+        return inner or {name: (one, other)}
+
+    return found(json.loads(to_json(saved)), json.loads(to_json(given)), "")
+
+
 def _unknown_field(given: Any, known: Any) -> str | None:
     """Dotted name of the first field in ``given`` that ``known`` lacks."""
     if not (isinstance(given, dict) and isinstance(known, dict)):

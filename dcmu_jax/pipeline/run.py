@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import json
 import math
 import os
 import shutil
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -31,7 +31,7 @@ from dcmu_jax.models.adoption import check_module
 from dcmu_jax.models.behaviour import behaviour_of, model_text
 from dcmu_jax.pipeline import facts, stages
 from dcmu_jax.pipeline.brought import check_brought, check_the_same
-from dcmu_jax.pipeline.config import PRESETS, RunConfig, from_json, to_file, to_json
+from dcmu_jax.pipeline.config import PRESETS, RunConfig, differing_settings, from_json, to_file
 from dcmu_jax.pipeline.meant import check_splits
 from dcmu_jax.pipeline.saved import DATA, ENVIRONMENT, PREPARED, SERVED, DataNote
 from dcmu_jax.pipeline.store import (
@@ -274,11 +274,12 @@ class Run:
                 if not is_there(directory):
                     raise
         run = cls.open(directory, devices=config.devices, **rest)
-        saved, given = json.loads(to_json(run.config)), json.loads(to_json(config))
-        other = [name for name in given if saved[name] != given[name]]
-        if other:
+        others = differing_settings(run.config, config)
+        if others:
+            said = [f"{name} = {was!r}, not {now!r}" for name, (was, now) in others.items()]
+            shown = ", ".join(said[:5]) + (", ..." if len(said) > 5 else "")
             raise InputError(
-                f"The run {str(directory)!r} was started with other settings ({', '.join(other)})",
+                f"The run {str(directory)!r} was started with other settings ({shown})",
                 "the settings that it was started with",
                 "Give those, choose another --out, or --resume, which takes the saved ones",
             )
@@ -502,7 +503,11 @@ class Run:
 
     @one_at_a_time
     def unlearn(self, request: RequestLike, name: str | None = None) -> Served:
-        """Serve a request with a method (the run's own preset if not named), or find it served."""
+        """Serve a request with a method (the run's own preset if not named), or find it served.
+
+        Warns:
+            CostWarning: before it begins, where retraining is cheaper.
+        """
         name, request = name or self.config.preset, self.request(request)
         original = self.train()
         prepared = self.prepare(name) if name in PRESETS else None
@@ -516,6 +521,9 @@ class Run:
             note = SERVED.read(stage.path / "result.json")
             network = self._load(stage.path / "network")
             return Served(note.unlearned(network), note.trajectory, stage.path)
+        dear = stages.cost_warning(self.config, self.splits, request, name=name)
+        if dear and is_writer():
+            warnings.warn(dear, stages.CostWarning, stacklevel=3)  # where ``unlearn`` is called
         label = f"forget {asked.name} {name}"
         recorder = TrajectoryRecorder(name, self.splits, request, usable, original)
         with _in_another_run():

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from collections.abc import Iterator
+from typing import Literal, cast
 
 import flax.linen as nn
 import numpy as np
@@ -36,7 +37,7 @@ from dcmu_jax.training.divergence import Diverged, check_outputs, during
 from dcmu_jax.training.keys import named_seed
 from dcmu_jax.training.loop import Fitted
 from dcmu_jax.training.timing import Stopwatch
-from dcmu_jax.unlearning.modular import train_offline
+from dcmu_jax.unlearning.modular import ModularUnlearning, train_offline
 from dcmu_jax.unlearning.registry import build_method
 from dcmu_jax.unlearning.task import (
     Hooks,
@@ -341,23 +342,42 @@ def unlearn(
     return unlearned
 
 
-def retrainings_to_expect(config: RunConfig, splits: Splits, request: ForgetRequest) -> float:
-    """What the run's preset will cost at least, in retrainings, known before it starts.
+class CostWarning(UserWarning):
+    """Unlearning that is about to begin costs more than retraining."""
 
-    Counted are the steps that train all parts on all that stays, in passes over the images.
+
+def _passes(method: ModularUnlearning) -> Iterator[tuple[str, int]]:
+    """Place and epochs of each step that trains all parts on all that stays."""
+    for place, rounds in (("round_steps", method.rounds), ("closing_steps", 1)):
+        for number, step in enumerate(getattr(method, place)):
+            if "beginning" in step.parts and step.on == "retain":
+                yield f"{place}.{number}.epochs", rounds * step.epochs
+
+
+def retrainings_to_expect(
+    config: RunConfig, splits: Splits, request: ForgetRequest, name: str | None = None
+) -> float:
+    """What a preset (the run's own if not named) will cost at least, known before it starts.
+
+    Counted are the steps that train all parts on all that stays, in passes over the images. The
+    unit is a retraining.
     """
-    forgotten = splits.train.labels[splits.train.positions(request.ids)]
-    whole = bool(np.isin(forgotten, request.forgotten_classes).all())
-    method = config.method.online_classes if whole else config.method.online
-    steps = [*method.round_steps] * method.rounds + [*method.closing_steps]
-    epochs = sum(s.epochs for s in steps if "beginning" in s.parts and s.on == "retain")
+    method = serving_method(name or config.preset, config, splits, request)
+    if not isinstance(method, ModularUnlearning):
+        return 0.0
+    epochs = sum(epochs for _, epochs in _passes(method))
     retained = len(splits.train) - len(request.ids)
     images = retained + (len(request.ids) if method.sees_forget_set else 0)
     return epochs * images / (config.training.epochs * retained)
 
 
 def cost_warning(
-    config: RunConfig, splits: Splits, request: ForgetRequest, place: str = " in a new run"
+    config: RunConfig,
+    splits: Splits,
+    request: ForgetRequest,
+    place: str = " in a new run",
+    *,
+    name: str | None = None,
 ) -> str:
     """A sentence where unlearning will cost more than retraining; empty where it will not.
 
@@ -366,14 +386,20 @@ def cost_warning(
         splits: of the data.
         request: to be served.
         place: where its settings can be changed.
+        name: a preset, if not the run's own.
     """
-    times = retrainings_to_expect(config, splits, request)
+    name = name or config.preset
+    times = retrainings_to_expect(config, splits, request, name)
     if times <= 1:
         return ""
+    method = cast(ModularUnlearning, serving_method(name, config, splits, request))
+    dearest, _ = max(_passes(method), key=lambda found: found[1])
+    whole = "online_classes" if _of_whole_classes(splits, request) else "online"
+    setting = f"{_settings_of(config, name)}{whole}.{dearest}"
     return (
-        f"Forgetting by {config.preset} will cost about {times:.2f} retrainings: its schedule is "
+        f"Forgetting by {name} will cost about {times:.2f} retrainings: its schedule is "
         f"for networks that were trained longer than {config.training.epochs} epochs. Retraining "
-        f"is cheaper, and exact; or lower --method.online.closing-steps.0.epochs{place}."
+        f"is cheaper, and exact; or lower {setting.replace('_', '-')}{place}."
     )
 
 

@@ -41,7 +41,8 @@ def certificate_sentences(certificate: Mapping[str, Any]) -> list[str]:
             sentences += [said] if said else []
         if record.get("looks_at_what_goes"):
             sentences.append(
-                "The method looks at what goes once more, in this version only, to unlearn it."
+                "The method looks at the forgotten samples once more, in this version only, to "
+                "unlearn them."
             )
     elif change == "purge":
         sentences.append(

@@ -71,7 +71,10 @@ def test_the_page_holds_everything_and_runs_nothing(tmp_path):
 
 def test_what_is_said_of_each_kind():
     batch = " ".join(certificate_sentences(CERTIFICATE))
-    assert "looks at what goes once more" in batch and "still lie in the workspace" in batch
+    assert (
+        "looks at the forgotten samples once more" in batch
+        and "still lie in the workspace" in batch
+    )
     purged = certificate_sentences(CERTIFICATE | {"images_purged": True})
     assert "The forgotten images have been purged from the workspace." in purged
     purge = CERTIFICATE | {"record": {"change": "purge", "images_removed": 7}}

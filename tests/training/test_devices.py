@@ -197,7 +197,7 @@ def test_one_command_starts_a_run_and_goes_on_with_it(tmp_path, capsys):
     written = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
     assert Run.create_or_open(tmp_path / "run", config).config == made.config
     assert written == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
-    with pytest.raises(InputError, match=r"started with other settings \(seed\)"):
+    with pytest.raises(InputError, match=r"started with other settings \(seed = "):
         Run.create_or_open(tmp_path / "run", dataclasses.replace(config, seed=5))
     assert main(["run", "--start-or-resume"]) == 2
     assert main(["run", "--start-or-resume", "--resume", "--out", str(tmp_path / "run")]) == 2
