@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 
 from dcmu_jax.data.dataset import (
     Dataset,
@@ -259,7 +260,7 @@ def _canonical(given: Normalisation, image_shape: tuple[int, int, int]) -> Norma
     for name, value in zip(("mean", "std"), given, strict=True):
         if not (isinstance(value, jax.Array) and value.dtype == jnp.float32):
             value = np.asarray(value, np.float32)  # text is a ValueError, and says so
-        known = not isinstance(value, jax.core.Tracer)
+        known = not isinstance(value, Tracer)
         if known and (isinstance(value, np.ndarray) or value.is_fully_addressable):
             check_normalisation(name, np.asarray(value), image_shape[-1])
         found.append(value)
