@@ -19,6 +19,7 @@ from dcmu_jax.pipeline.run import Run
 from dcmu_jax.reporting.certificate import (
     accuracy_sentence,
     certificate_sentences,
+    listed,
     write_certificate,
 )
 from dcmu_jax.reporting.progress import training_progress
@@ -252,7 +253,8 @@ def _verify(args: _Workspace, console: Console) -> None:
             + "; ".join(found.problems[:20]),
             "a workspace as the service left it",
             "Put back what has changed as it was: single files from a copy, but the ledger and its "
-            "head only both, and as they were at the last request",
+            "head only both, and as they were at the last request. Move out of the workspace what "
+            "is in no manifest",
         )
     _say(console, "The workspace is as the service left it.")
 
@@ -299,7 +301,13 @@ def _purge(args: _Work, console: Console) -> None:
         done = f"version {version} has a bank made without them."
         _say(console, f"{removed} images {'left out' if where else 'removed'}; {done}")
     elif not where:
-        _say(console, "Nothing to purge: no forgotten image lies in the workspace.")
+        _say(console, "Nothing to purge: no file that the service wrote holds a forgotten image.")
+    if left.unknown:
+        _say(
+            console,
+            "Files lie in the workspace that the service did not write, and what they hold is not "
+            f"known: {listed(left.unknown)}. Move them out of it; no purge reaches them.",
+        )
     if where:
         raise InputError(
             f"Forgotten images, or what was made of them, still lie in the workspace: {where}",

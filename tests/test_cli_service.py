@@ -60,7 +60,7 @@ def test_a_life_of_a_workspace(toy_run, tmp_path, ids, capsys):  # noqa: F811
         (["certificate", "W", "1", "--audit", "2"], "2 oracle"),
         (["certificate", "W", "1", "--out", "W/about.json"], "The certificate cannot be written"),
         (["status", "nowhere"], "is no workspace"),
-        (["verify", "nowhere"], "1 problem(s)"),
+        (["verify", "nowhere"], "is no workspace"),
         (["workspace", "nowhere", "--out", "W2"], "is no run directory"),
         (["process", "W/versions"], "is no workspace"),
     ],

@@ -11,6 +11,7 @@ from dcmu_jax.files import FilePath, written_aside
 from dcmu_jax.reporting.html import flat_rows, render, setting_sections
 
 _SHOWN_IDS = 200
+_SHOWN_FILES = 20
 
 
 def certificate_sentences(certificate: Mapping[str, Any]) -> list[str]:
@@ -36,9 +37,8 @@ def certificate_sentences(certificate: Mapping[str, Any]) -> list[str]:
             )
         if record.get("accuracy_before"):  # records of earlier versions of dcmu_jax lack it
             sentences += [accuracy_sentence(record), *_gate_sentences(record)]
-        if record.get("copies"):
-            said = copies_sentence(record["copies"], "The request was by id and did not name them.")
-            sentences += [said] if said else []
+        if record.get("forgotten"):
+            sentences += _copies_sentences(certificate.get("copies"))
         if record.get("looks_at_what_goes"):
             sentences.append(
                 "The method looks at the forgotten samples once more, in this version only, to "
@@ -61,6 +61,26 @@ def certificate_sentences(certificate: Mapping[str, Any]) -> list[str]:
     return sentences
 
 
+def _copies_sentences(copies: Mapping[str, Any] | None) -> list[str]:
+    """What became of copies of the forgotten images, as ledger and files say now."""
+    if copies is None:
+        return ["Copies of the forgotten images under other ids were not looked for."]
+    said = [copies_sentence(dict(copies), "No request named them.")]
+    for name, what in (
+        ("forgotten", "are forgotten, too"),
+        ("waiting", "were asked for, too, and wait to be forgotten"),
+    ):
+        if copies[name]:
+            shown = _shown(copies[name])
+            said.append(
+                f"{len(copies[name])} training sample(s) under other ids with the same images "
+                f"{what}: {shown}."
+            )
+    if not copies["images_read"] and any(said):
+        said.append("So the version's record says; its images are not there to be looked at again.")
+    return [sentence for sentence in said if sentence]
+
+
 def _remains_sentences(certificate: Mapping[str, Any]) -> list[str]:
     """Where the forgotten images are, as the files said when the certificate was made."""
     remains = certificate.get("remains") or {}
@@ -70,10 +90,26 @@ def _remains_sentences(certificate: Mapping[str, Any]) -> list[str]:
         said = f"The forgotten images still lie in the workspace{where}; nothing trains on them."
     elif made:
         said = f"The forgotten images were removed, but what was made of them was not yet: {made}."
+    elif remains.get("unknown"):
+        said = "No file that the service wrote holds the forgotten images any more."
     else:
         said = "The forgotten images have been purged from the workspace."
+    sentences = [said]
+    if remains.get("unknown"):
+        sentences.append(
+            "Files lie in the workspace that the service did not write, and what they hold is not "
+            f"known: {listed(remains['unknown'])}."
+        )
     looked = remains.get("looked_at")
-    return [said, f"So its files said when they were looked at, {looked}."] if looked else [said]
+    if looked:
+        sentences.append(f"So its files said when they were looked at, {looked}.")
+    return sentences
+
+
+def listed(names: list[str]) -> str:
+    """Names in one line, twenty at most."""
+    more = f" and {len(names) - _SHOWN_FILES} more" if len(names) > _SHOWN_FILES else ""
+    return ", ".join(names[:_SHOWN_FILES]) + more
 
 
 def accuracy_sentence(record: Mapping[str, Any]) -> str:

@@ -2,52 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from dcmu_jax.data.copies import copies_of
 from dcmu_jax.errors import InputError
-from dcmu_jax.reading import parse_json
-from dcmu_jax.service.contents import read_manifest, read_record
-from dcmu_jax.service.entries import read_plain
+from dcmu_jax.service.audits import read_audit
+from dcmu_jax.service.contents import Fixed, read_held, read_manifest, read_record
 from dcmu_jax.service.history import History
-from dcmu_jax.service.ledger import sha256
-from dcmu_jax.service.manifest import not_as_written
 from dcmu_jax.service.remains import remains
 
-AUDITS = "audits"
+_KINDS = ("train", "test", "remembrance")
 
 
-def audit_path(directory: Path, version: int) -> Path:
-    """Where the audit of a version lies."""
-    return directory / AUDITS / f"{version:04d}.json"
-
-
-def read_audit(directory: Path, history: History, version: int) -> Any:
-    """What an audit of a version found; None where there was none.
-
-    Raises:
-        InputError: the file is not the one that the ledger names.
-    """
-    if version not in history.audits:
-        return None
-    path = audit_path(directory, version)
-    data = read_plain(path) if path.is_file() else b""
-    if sha256(data) != history.audits[version]:
-        raise not_as_written(str(path), "its bytes have changed, or it is missing")
-    return parse_json(data, path, "the audit of a version", "Restore it from a copy")
-
-
-def certificate(directory: Path, history: History, version: int) -> dict[str, Any]:
+def certificate(directory: Path, fixed: Fixed, history: History, version: int) -> dict[str, Any]:
     """What is on record of a version, each piece checked against the hash that vouches for it.
 
-    What it says of the forgotten images (``remains``) is read from the files as they are now.
+    What it says of the forgotten images (``remains``) and of their copies (``copies``) is read from
+    the files and the ledger as they are now.
 
     It says what was done; it is no proof that the network remembers nothing. Only an audit speaks
     of that, and only of what its attacks can see.
 
     Args:
         directory: of the workspace.
+        fixed: see ``Fixed``.
         history: of its ledger.
         version: its number.
 
@@ -65,13 +48,15 @@ def certificate(directory: Path, history: History, version: int) -> dict[str, An
     )
     manifest = read_manifest(directory, history, version)
     left = remains(directory, history, version)
+    record = read_record(directory, manifest)
     return {
         "version": version,
         "published": published.time,
         "forgotten_in_all": len(history.forgotten_by(version)),
         "images_purged": not left.files,
         "remains": dataclasses.asdict(left),
-        "record": read_record(directory, manifest),
+        "copies": _copies(directory, fixed, history, version, record),
+        "record": record,
         "audit": read_audit(directory, history, version),
         "hashes": {
             "ledger_line": line + 1,
@@ -81,4 +66,37 @@ def certificate(directory: Path, history: History, version: int) -> dict[str, An
             "parameters": manifest.parameters,
             "files": manifest.files,
         },
+    }
+
+
+def _copies(
+    directory: Path, fixed: Fixed, history: History, version: int, record: dict[str, Any]
+) -> dict[str, Any] | None:
+    """What has the same images as the samples of a batch, and what became of it by now.
+
+    None for a version that forgot no batch, and where neither the images nor the record tell.
+    """
+    if version not in history.batches:
+        return None
+    ids = history.ids_of(history.batches[version].lines)
+    known, read = record.get("copies"), False
+    copies = {name: np.asarray((known or {}).get(name, ()), np.int64) for name in _KINDS}
+    with contextlib.suppress(InputError, OSError):  # damaged images: the record tells what it knew
+        held = read_held(directory, fixed, history)
+        if np.isin(ids, held.ids).all():
+            remembered = np.asarray(copies["remembrance"], np.int64)
+            found = copies_of(ids, held, fixed.test, remembered)
+            copies |= {"train": np.union1d(copies["train"], found.train), "test": found.test}
+            read = True
+    if known is None and not read:
+        return None
+    train = np.setdiff1d(copies["train"], ids)
+    gone, waiting = history.forgotten, history.waiting
+    return {
+        "train": np.setdiff1d(train, np.union1d(gone, waiting)).tolist(),
+        "test": copies["test"].tolist(),
+        "remembrance": copies["remembrance"].tolist(),
+        "waiting": np.intersect1d(train, waiting).tolist(),
+        "forgotten": np.intersect1d(train, gone).tolist(),
+        "images_read": read,
     }

@@ -25,8 +25,8 @@ from dcmu_jax.service.ledger import sha256
 from dcmu_jax.service.manifest import (
     MANIFEST,
     Manifest,
+    check_files,
     decode,
-    differences,
     encode,
     hash_file,
     hash_files,
@@ -236,9 +236,7 @@ def current_network(directory: Path, fixed: Fixed, history: History) -> Classifi
     """
     number = history.current.version
     manifest = read_manifest(directory, history, number)
-    problems = differences(version_folder(directory, number), manifest)
-    if problems:
-        raise not_as_written(str(directory / VERSIONS), problems[0])
+    check_files(version_folder(directory, number), manifest)
     network = read_network(directory, fixed, number)
     if network.fingerprint() != manifest.parameters:
         raise not_as_written("The current network", "its parameters have changed")
@@ -287,9 +285,7 @@ def read_samples(
     manifest = read_manifest(directory, history, number)
     for needed in sorted({number, manifest.data, manifest.features}):
         folder = version_folder(directory, needed)
-        problems = differences(folder, read_manifest(directory, history, needed))
-        if problems:
-            raise not_as_written(str(directory / VERSIONS), problems[0])
+        check_files(folder, read_manifest(directory, history, needed))
     held = read_held(directory, fixed, history)
     # What was purged is not held.
     train = held.take(~np.isin(held.ids, history.forgotten_by(number)))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import left_aside
-from dcmu_jax.service.certificate import AUDITS
+from dcmu_jax.service.audits import AUDITS
 from dcmu_jax.service.contents import (
     KEPT,
     VERSIONS,
@@ -94,7 +94,7 @@ def finished(directory: Path, history: History) -> Published | None:
     folder = version_folder(directory, manifest.version)
     problems = differences(folder, manifest)
     if problems:
-        raise _of_no_line([folder.name], problems[0])
+        raise _of_no_line([folder.name], str(problems[0]))
     return publication(manifest.version, manifest.change, hash_file(folder / MANIFEST))
 
 
@@ -111,6 +111,27 @@ def tidy(disk: Disk, directory: Path, history: History) -> None:
         if any(path.name not in (MANIFEST, *KEPT) for path in folder.iterdir()):
             files = read_manifest(directory, history, number).files
             disk.remove_files(folder, [name for name in files if name not in KEPT])
+
+
+def missing_of(directory: Path, history: History) -> list[str]:
+    """What is missing of versions that were not purged, in words; nothing is opened but manifests.
+
+    A network of which a part is missing is named as one.
+    """
+    notes = []
+    for number in range(history.purged_before, history.current.version + 1):
+        folder = version_folder(directory, number)
+        try:
+            names = [*read_manifest(directory, history, number).files, MANIFEST]
+        except InputError:
+            names = [MANIFEST]
+        found = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+        lacking = [name for name in names if name not in found]
+        for top in sorted({name.split("/")[0] for name in lacking}):
+            part = " (parts of it)" if (folder / top).exists() else ""
+            what = f"{(folder / top).relative_to(directory)} is missing{part}"
+            notes.append(f"{what}: put it back from a copy; dcmu verify lists every file")
+    return notes
 
 
 def notes_of(directory: Path, history: History) -> list[str]:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.service.entries import check_plain
 from dcmu_jax.service.history import History, replay
 from dcmu_jax.service.ledger import read_ledger
+from dcmu_jax.service.shape import check_shape
 
 _TIMES = 5
 
@@ -28,7 +28,7 @@ def looked_at(directory: Path, look: Callable[[History], Found]) -> Found:
         OSError: likewise.
     """
     for _ in range(_TIMES):
-        check_plain(directory)
+        check_shape(directory)
         history = replay(read_ledger(directory))
         error = found = None
         try:

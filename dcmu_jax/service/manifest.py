@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+import shlex
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import ClassVar, Literal
 
@@ -69,13 +70,44 @@ def decode(data: bytes, path: Path) -> Manifest:
     return manifest
 
 
-def not_as_written(what: str, why: str) -> InputError:
+_RESTORE = "Restore it from a copy; dcmu verify lists all that has changed"
+
+
+def not_as_written(what: str, why: str, remedy: str = _RESTORE) -> InputError:
     """The error for an artefact that has changed."""
     return InputError(
         f"{what} is not as it was published ({why})",
         "the files of a workspace as the service wrote them",
-        "Restore it from a copy; dcmu verify lists all that has changed",
+        remedy,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class Difference:
+    """A file of a version that is not as its manifest says.
+
+    Attributes:
+        folder: of the version.
+        name: of the file, below it.
+        why: what is wrong, as the end of a sentence.
+        strange: whether no manifest names it.
+    """
+
+    folder: Path
+    name: str
+    why: str
+    strange: bool = False
+
+    def __str__(self) -> str:
+        move = ": move it out of the workspace" if self.strange else ""
+        return f"{self.folder.name}/{self.name} {self.why}{move}"
+
+    def error(self) -> InputError:
+        """What is raised where it stops the work."""
+        path = shlex.quote(str(self.folder / self.name))
+        remedy = f"Move it out of the workspace: mv {path} ELSEWHERE" if self.strange else _RESTORE
+        what = f"{self.folder.name}/{self.name} {self.why}"
+        return not_as_written(str(self.folder.parent), what, remedy)
 
 
 def check_inside(name: str) -> None:
@@ -112,7 +144,15 @@ def hash_files(folder: Path) -> dict[str, str]:
     return {name: hash_file(p) for name, p in files_below(folder).items() if name != MANIFEST}
 
 
-def differences(folder: Path, manifest: Manifest, kept: tuple[str, ...] | None = None) -> list[str]:
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Raise ``InputError`` unless the files of a version are those of its manifest."""
+    for difference in differences(folder, manifest):
+        raise difference.error()
+
+
+def differences(
+    folder: Path, manifest: Manifest, kept: tuple[str, ...] | None = None
+) -> list[Difference]:
     """How the files of a version differ from its manifest; empty where they do not.
 
     Args:
@@ -123,14 +163,14 @@ def differences(folder: Path, manifest: Manifest, kept: tuple[str, ...] | None =
     found = files_below(folder)
     found.pop(MANIFEST, None)
     wanted = {n: h for n, h in manifest.files.items() if kept is None or n in kept}
-    problems = [f"{folder.name}/{name} is missing" for name in wanted if name not in found]
+    problems = [Difference(folder, name, "is missing") for name in wanted if name not in found]
     for name, path in found.items():
         if not os.path.lexists(path) and name not in wanted:
             continue  # a purge goes on
         if path.is_symlink() or not path.is_file():
-            problems.append(f"{folder.name}/{name} is a link or no file")
+            problems.append(Difference(folder, name, "is a link or no file"))
         elif name not in manifest.files:
-            problems.append(f"{folder.name}/{name} is in no manifest")
+            problems.append(Difference(folder, name, "is in no manifest", strange=True))
         elif name in wanted and hash_file(path) != wanted[name]:
-            problems.append(f"{folder.name}/{name} has changed")
+            problems.append(Difference(folder, name, "has changed"))
     return problems

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 
-from dcmu_jax.errors import InputError
 from dcmu_jax.locks import locked
 from dcmu_jax.service.contents import Fixed, read_fixed, write_version
 from dcmu_jax.service.creating import LEDGER_LOCK, WORK_LOCK, publication
 from dcmu_jax.service.disk import Disk, storage_errors
-from dcmu_jax.service.entries import check_plain
 from dcmu_jax.service.history import History, replay
-from dcmu_jax.service.ledger import LEDGER, Entry, Ledger, append, read_ledger, settle
+from dcmu_jax.service.ledger import Entry, Ledger, append, read_ledger, settle
 from dcmu_jax.service.leftovers import finished, tidy, unpublished
 from dcmu_jax.service.looking import Found, looked_at
 from dcmu_jax.service.manifest import Manifest
+from dcmu_jax.service.shape import check_shape, check_workspace
 from dcmu_jax.service.work import Made
 
 _ASK_AGAIN = "Make room and ask again: the answer says what is known by then"
@@ -44,12 +42,7 @@ class Opened:
 
     def __init__(self, directory: Path, model: nn.Module | None, disk: Disk):
         self.directory, self.disk = directory, disk
-        if not os.path.lexists(directory / LEDGER):
-            raise InputError(
-                f"{str(directory)!r} is no workspace",
-                "a directory made by dcmu workspace",
-                "Check the path, or make one of a run that dcmu train left",
-            )
+        check_workspace(directory)
         with self.reading():
             history = replay(read_ledger(directory))
             self.fixed: Fixed = read_fixed(directory, history.created.files, model)
@@ -58,7 +51,7 @@ class Opened:
     def reading(self) -> Iterator[None]:
         """Turn what goes wrong while files are read into an ``InputError``."""
         with storage_errors("The workspace cannot be read", "Check its permissions"):
-            check_plain(self.directory)
+            check_shape(self.directory)
             yield
 
     def look(self, look: Callable[[History], Found]) -> Found:
@@ -70,7 +63,7 @@ class Opened:
     def writing(self, what: str, remedy: str = _ASK_AGAIN) -> Iterator[None]:
         """Hold the lock of the ledger; see ``storage_errors``."""
         with storage_errors(what, remedy):
-            check_plain(self.directory)
+            check_shape(self.directory)
             with locked(self.directory / LEDGER_LOCK, wait_s=30.0):
                 yield
 
@@ -81,7 +74,7 @@ class Opened:
         Gives the version that interrupted work had finished, if it had, and that was published now.
         """
         with storage_errors("The work was not finished", "Make room and start it again"):
-            check_plain(self.directory)
+            check_shape(self.directory)
             with locked(self.directory / WORK_LOCK, wait_s=0.0):
                 with self.writing("The ledger cannot be written"):
                     found = finished(self.directory, replay(read_ledger(self.directory)))

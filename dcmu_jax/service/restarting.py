@@ -6,14 +6,13 @@ from pathlib import Path
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.service.contents import (
-    VERSIONS,
     Fixed,
     read_manifest,
     read_network,
     version_folder,
 )
 from dcmu_jax.service.history import History
-from dcmu_jax.service.manifest import differences, not_as_written
+from dcmu_jax.service.manifest import check_files
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.divergence import all_finite
 
@@ -34,11 +33,8 @@ def newest_finite(directory: Path, fixed: Fixed, history: History) -> int:
         InputError: there is none among those that were not purged; or a file has changed.
     """
     for number in range(history.current.version, history.purged_before - 1, -1):
-        problems = differences(
-            version_folder(directory, number), read_manifest(directory, history, number)
-        )
-        if problems:
-            raise not_as_written(str(directory / VERSIONS), problems[0])
+        folder = version_folder(directory, number)
+        check_files(folder, read_manifest(directory, history, number))
         if is_finite(read_network(directory, fixed, number), fixed):
             return number
     raise InputError(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from dcmu_jax.service.contents import NETWORK, Fixed, version_folder
 from dcmu_jax.service.history import History
-from dcmu_jax.service.leftovers import notes_of, unpublished
+from dcmu_jax.service.leftovers import missing_of, notes_of, unpublished
 from dcmu_jax.service.remains import remains
 
 
@@ -29,7 +29,8 @@ class Status:
         unpurged: forgotten samples whose images lie in the workspace, as its files say.
         head: SHA-256 of the ledger's last line: who keeps it elsewhere can tell a ledger that was
             written anew.
-        notes: what lies in the workspace, or beside it, and was not published.
+        notes: what is missing of a version; what lies in the workspace, or beside it, and was not
+            published.
     """
 
     version: int
@@ -62,5 +63,5 @@ def status(directory: Path, fixed: Fixed, history: History) -> Status:
         interrupted=history.open.version if history.open else None,
         unpurged=remains(directory, history).images,
         head=history.ledger.hashes[-1],
-        notes=tuple(notes_of(directory, history)),
+        notes=(*missing_of(directory, history), *notes_of(directory, history)),
     )

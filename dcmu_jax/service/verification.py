@@ -10,7 +10,7 @@ import numpy as np
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import FilePath
-from dcmu_jax.service.certificate import read_audit
+from dcmu_jax.service.audits import read_audit
 from dcmu_jax.service.contents import (
     KEPT,
     read_fixed,
@@ -24,8 +24,9 @@ from dcmu_jax.service.history import History
 from dcmu_jax.service.ledger import LEDGER
 from dcmu_jax.service.leftovers import notes_of, unpublished
 from dcmu_jax.service.looking import looked_at
-from dcmu_jax.service.manifest import MANIFEST, differences
+from dcmu_jax.service.manifest import differences
 from dcmu_jax.service.restarting import is_finite, not_finite
+from dcmu_jax.service.shape import check_workspace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,8 +60,12 @@ def verify(directory: FilePath, *, model: nn.Module | None = None) -> Verificati
     Args:
         directory: of the workspace.
         model: the module, where it is not of the catalogue.
+
+    Raises:
+        InputError: it is no workspace.
     """
     directory = Path(directory)
+    check_workspace(directory)
     try:
         return looked_at(directory, lambda history: _verified(directory, history, model))
     except (InputError, OSError) as error:
@@ -124,7 +129,7 @@ def _check_version(
         before = history.versions[version - 1].manifest if version else ""
         if manifest.previous != before:
             problems.append(f"{folder.name}: it does not follow from the version before")
-        problems += differences(folder, manifest, kept)
+        problems += map(str, differences(folder, manifest, kept))
         record = read_record(directory, manifest)
         if version in history.batches:
             ids = history.ids_of(history.batches[version].lines).tolist()
@@ -134,6 +139,7 @@ def _check_version(
         problems.append(str(error))
         return
     if kept is not None:
-        left = [p.name for p in folder.iterdir() if p.name not in (MANIFEST, *KEPT)]
-        if left:
-            notes.append(f"{folder.name}: a purge has still to remove {', '.join(sorted(left))}")
+        left = {name.split("/")[0] for name in manifest.files if (folder / name).exists()}
+        if left - set(KEPT):
+            names = ", ".join(sorted(left - set(KEPT)))
+            notes.append(f"{folder.name}: a purge has still to remove {names}")

@@ -12,8 +12,9 @@ from dcmu_jax.files import FilePath
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.service.asking import ask
 from dcmu_jax.service.auditing import audit_version
+from dcmu_jax.service.audits import audit_path
 from dcmu_jax.service.batching import Notify, process, to_log
-from dcmu_jax.service.certificate import audit_path, certificate
+from dcmu_jax.service.certificate import certificate
 from dcmu_jax.service.contents import Fixed, Version, current_network, read_version
 from dcmu_jax.service.creating import create
 from dcmu_jax.service.disk import Disk
@@ -195,7 +196,9 @@ class Workspace:
 
     def certificate(self, version: int) -> dict[str, Any]:
         """What a version forgot, when and how; see ``certificate.certificate``."""
-        return self._opened.look(lambda history: certificate(self.directory, history, version))
+        return self._opened.look(
+            lambda history: certificate(self.directory, self.fixed, history, version)
+        )
 
     def audit(
         self, *, oracles: int = 16, notify: Callable[[int, int], None] = lambda done, of: None

@@ -12,7 +12,7 @@ from dcmu_jax.errors import InputError
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.reporting.certificate import certificate_sentences
-from dcmu_jax.service import Workspace
+from dcmu_jax.service import Workspace, certificate
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +125,51 @@ def test_copies_of_purged_images_are_not_said_to_be_looked_for(made, copied):
     assert "of 1 of them no copies could be looked for" in answer.sentence().lower()
     assert f"stay: {second}" in " ".join(certificate_sentences(workspace.certificate(1)))
     assert len(workspace.request(ids_text([second])).accepted) == 1  # as the answer says
+
+
+def test_the_certificate_says_what_became_of_the_copies_by_now(made, copied):
+    directory, _, (first, second), _, _ = made
+    workspace = Workspace(copied(directory))
+
+    def said():
+        found = workspace.certificate(1)
+        return found["copies"], " ".join(certificate_sentences(found))
+
+    workspace.request(ids_text([first]))
+    workspace.process()
+    assert f"and stay: {second}. No request named them." in said()[1]
+    workspace.request(ids_text([second]))
+    copies, text = said()
+    assert copies["waiting"] == [second] and "stay" not in text.split("under other ids")[1]
+    assert f"and wait to be forgotten: {second}." in text
+    workspace.process()
+    for read in (True, False):
+        copies, text = said()
+        assert (copies["train"], copies["forgotten"]) == ([], [second])
+        assert f"are forgotten, too: {second}." in text and copies["images_read"] == read
+        assert ("So the version's record says" in text) != read
+        if read:
+            workspace.purge()
+
+
+def test_copies_that_the_record_does_not_know(made, copied, monkeypatch):
+    """Records of early versions have none, and are looked up in the images while they are there."""
+    directory, _, (first, second), tests, _ = made
+    workspace = Workspace(copied(directory))
+    workspace.request(ids_text([first]))
+    workspace.process()
+    plain = certificate.read_record
+
+    def read_record(*given):
+        return {name: value for name, value in plain(*given).items() if name != "copies"}
+
+    monkeypatch.setattr(certificate, "read_record", read_record)
+    found = workspace.certificate(1)["copies"]
+    assert (found["train"], found["test"]) == ([second], tests)
+    workspace.purge()
+    found = workspace.certificate(1)
+    assert found["copies"] is None
+    assert "were not looked for" in " ".join(certificate_sentences(found))
 
 
 def test_the_command_adds_copies_when_asked_again(made, copied, capsys):

@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 from service.toy import ids_text
 
@@ -52,7 +53,10 @@ def test_a_purge_that_was_published_and_not_carried_out(copied, served, removals
     saved = json.loads((tmp_path / "certificate-0001.json").read_text())
     assert saved["images_purged"] == (not there)
     assert main(["purge", str(w), "--quiet"]) == 0
-    assert "Nothing to purge: no forgotten image lies" in capsys.readouterr().out
+    assert (
+        "Nothing to purge: no file that the service wrote holds a forgotten image"
+        in capsys.readouterr().out
+    )
     assert "have been purged from the workspace." in _said(w, 1)[0]
     assert Workspace(w).status().unpurged == 0
 
@@ -68,8 +72,48 @@ def test_images_that_came_back(copied, purged, served, capsys):
     assert Workspace(w).status().unpurged == 6
     assert main(["purge", str(w), "--quiet"]) == 2
     said = capsys.readouterr()
-    assert "no forgotten image lies" not in said.out
+    assert "Nothing to purge" not in said.out
     assert "still lie in the workspace: versions/0000.bak/train.npz" in said.err
+
+
+def test_archives_of_any_name_are_looked_into_and_other_files_are_named(
+    copied, purged, served, capsys
+):
+    """A copy of one's own is found by what it holds; of what cannot be read, the name is said."""
+    w = copied(purged)
+    shutil.copy(version_folder(served, 0) / "train.npz", w / "backup.npz")
+    shutil.copy(version_folder(served, 0) / "train.npz", w / "versions" / "0000" / "mine.npz")
+    shutil.copy(version_folder(served, 0) / "bank.npz", w / "versions" / "bank.npz")
+    np.savez(w / "images.npz", images=np.zeros((2, 8, 8, 1), np.uint8))
+    left = Workspace(w).remains()
+    assert left.files == {"backup.npz": 6, "versions/0000/mine.npz": 6}
+    assert left.unknown == ["images.npz", "versions/bank.npz"] and left.images == 6
+    text, certificate = _said(w, 1)
+    assert "still lie in the workspace (backup.npz, versions/0000/mine.npz)" in text
+    assert not certificate["images_purged"]
+    found = Workspace(w).verify()
+    assert not any("a purge has still to remove" in note for note in found.notes)
+    assert found.problems == ("0000/mine.npz is in no manifest: move it out of the workspace",)
+    for name in ("backup.npz", "versions/0000/mine.npz"):
+        (w / name).unlink()
+    text, certificate = _said(w, 1)
+    assert "No file that the service wrote holds the forgotten images any more" in text
+    assert "what they hold is not known: images.npz, versions/bank.npz." in text
+    assert "purged from the workspace" not in text
+    assert main(["purge", str(w), "--quiet"]) == 0
+    out = capsys.readouterr().out
+    assert "no file that the service wrote holds a forgotten image" in out
+    assert "what they hold is not known: images.npz, versions/bank.npz" in " ".join(out.split())
+
+
+def test_no_file_of_the_service_is_a_stranger(copied, purged, served):
+    w = copied(served)
+    Workspace(w).audit(oracles=4)
+    assert (w / "audits" / "0001.json").exists() and Workspace(w).remains().unknown == []
+    with pytest.raises(Killed):
+        Workspace(w, disk=_DiesAtRemoval(3)).purge()
+    assert Workspace(w).remains().unknown == []
+    assert Workspace(copied(purged)).remains().unknown == []
 
 
 def test_images_that_cannot_be_read_may_be_there(copied, purged):
