@@ -4,18 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from dcmu_jax.data.numbers import Numbers, as_numbers
 from dcmu_jax.errors import InputError
-
-
-def check_finite(name: str, values: np.ndarray) -> None:
-    """Raise unless every one of ``values`` is a finite number and there is one."""
-    bad = int((~np.isfinite(values)).sum())
-    if bad or not values.size:
-        raise InputError(
-            f"{name} of shape {values.shape}, {bad} of them not finite",
-            "at least one, and only finite numbers",
-            "Clip infinite margins; a model that gives NaN has diverged",
-        )
 
 
 def check_same_shape(name: str, array: np.ndarray, of: str, other: np.ndarray) -> None:
@@ -46,3 +36,17 @@ def _check_shapes(name: str, shape: tuple, of: str, other: tuple) -> None:
             "the same shape, models first and examples after",
             "Take both from the same models and examples",
         )
+
+
+def two_kinds(
+    unlearned: Numbers, oracles: Numbers, least: int, attack: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Margins of both kinds of models, float64, once there are enough of each to compare."""
+    checked = []
+    for name, margins in (("unlearned", unlearned), ("oracle", oracles)):
+        checked.append(as_numbers(f"Margins of the {name} models", margins, "models examples"))
+        check_models(name, len(checked[-1]), least, attack)
+    check_same_examples(
+        "Margins of the unlearned", checked[0], "margins of the oracles", checked[1]
+    )
+    return checked[0], checked[1]

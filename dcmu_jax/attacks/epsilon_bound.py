@@ -15,7 +15,7 @@ from jaxtyping import Float
 from scipy.optimize import brentq
 from scipy.stats import binom
 
-from dcmu_jax.attacks.checks import check_finite
+from dcmu_jax.data.numbers import as_numbers
 from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.errors import InputError, check_at_least
 
@@ -50,7 +50,7 @@ def epsilon_lower_bound(
         InputError: jax_privacy is not installed; a mask that is not boolean; scores that are not
             finite, of one kind only, or in more than one row; a setting out of range.
     """
-    check_finite("Scores", scores)
+    scores = as_numbers("Scores", scores)
     member = as_mask("Membership", member, scores.shape, "scores")
     if scores.ndim != 1 or not 0 < member.sum() < member.size:
         raise InputError(
@@ -100,7 +100,7 @@ def epsilon_of_one_run(
         InputError: a mask that is not boolean; scores that are not finite or in more than one row;
             a setting out of range.
     """
-    check_finite("Scores", scores)
+    scores = as_numbers("Scores", scores)
     member = as_mask("Membership", member, scores.shape, "scores")
     if scores.ndim != 1:
         raise InputError(f"Scores {scores.shape} of one network", "one row", "Take a single row")

@@ -12,8 +12,9 @@ import math
 import numpy as np
 from jaxtyping import Float, Float64
 
-from dcmu_jax.attacks.checks import check_finite, check_models, check_same_examples
-from dcmu_jax.errors import check_fraction, check_positive
+from dcmu_jax.attacks.checks import check_models, check_same_shape, two_kinds
+from dcmu_jax.data.numbers import as_numbers
+from dcmu_jax.errors import InputError, check_fraction, check_positive
 
 _BIN = 0.5
 _SLACK = 2.0  # of the two thresholds about the narrower sample, in logits
@@ -42,10 +43,13 @@ def epsilon_of(
         delta: of (epsilon, delta).
 
     Raises:
-        InputError: a delta outside 0..1.
+        InputError: a delta or a rate outside 0..1, or rates of different shapes.
     """
     check_fraction("delta", delta)
-    fpr, fnr = fpr.astype(np.float64), fnr.astype(np.float64)
+    fpr, fnr = as_numbers("False-positive rates", fpr), as_numbers("False-negative rates", fnr)
+    check_same_shape("False-positive rates", fpr, "false-negative rates", fnr)
+    if min(fpr.min(), fnr.min()) < 0 or max(fpr.max(), fnr.max()) > 1:
+        raise InputError("A rate outside 0..1", "fractions in 0..1", "Divide percentages by 100")
     found = np.zeros(fpr.shape)
     for one, other in ((fpr, fnr), (fnr, fpr)):
         usable = (1 - delta - one > 0) & (other > 0)
@@ -89,13 +93,10 @@ def epsilons(
             that are not finite, settings out of range.
     """
     check_positive("cap", cap)
-    check_same_examples("Margins of the unlearned", unlearned, "margins of the oracles", oracles)
-    for name, margins in (("unlearned", unlearned), ("oracle", oracles)):
-        check_models(name, len(margins), 3, "Forgetting quality")
-        check_finite(f"Margins of the {name} models", margins)
+    unlearned, oracles = two_kinds(unlearned, oracles, 3, "Forgetting quality")
     ours, theirs = len(unlearned), len(oracles)
     tables = _table(ours, theirs, delta), _table(theirs, ours, delta)
-    pair = [np.sort(part.astype(np.float64), axis=0).T for part in (unlearned, oracles)]
+    pair = [np.sort(part, axis=0).T for part in (unlearned, oracles)]
     return np.array([min(_largest(u, o, *tables), cap) for u, o in zip(*pair, strict=True)])
 
 
@@ -112,11 +113,12 @@ def example_quality(
         models: number of models of each kind.
 
     Raises:
-        InputError: fewer than 3 models.
+        InputError: fewer than 3 models, or epsilons that are NaN.
     """
     check_models("unlearned", models, 3, "Forgetting quality")
+    found = as_numbers("Epsilons", found, "examples", infinite=True)
     last = math.ceil(math.log(models - 1))
-    return np.where(found < last, 2.0 ** -np.floor(found.astype(np.float64) / _BIN), 0.0)
+    return np.where(found < last, 2.0 ** -np.floor(found / _BIN), 0.0)
 
 
 def challenge_score(

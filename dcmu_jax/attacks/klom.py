@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float64
 
-from dcmu_jax.attacks.checks import check_finite, check_models, check_same_examples
+from dcmu_jax.attacks.checks import check_models, two_kinds
+from dcmu_jax.data.numbers import as_numbers
 from dcmu_jax.errors import check_at_least, check_positive, check_seed
 
 
@@ -44,11 +45,7 @@ def klom(
     check_at_least("bins", bins, 2)
     check_positive("clip", clip)
     check_positive("smoothing", smoothing)
-    check_same_examples("Margins of the unlearned", unlearned, "margins of the oracles", oracles)
-    for name, margins in (("unlearned", unlearned), ("oracle", oracles)):
-        check_models(name, len(margins), 2, "KLoM")
-        check_finite(f"Margins of the {name} models", margins)
-    pair = [margins.astype(np.float64).clip(-clip, clip) for margins in (unlearned, oracles)]
+    pair = [margins.clip(-clip, clip) for margins in two_kinds(unlearned, oracles, 2, "KLoM")]
     low = np.minimum(pair[0].min(axis=0), pair[1].min(axis=0))
     width = np.maximum(pair[0].max(axis=0), pair[1].max(axis=0)) - low
     width = np.where(width > 0, width, 1.0)
@@ -84,6 +81,7 @@ def klom_null(
         InputError: fewer than 4 oracles, and as ``klom``.
     """
     seed = check_seed("seed", seed)
+    oracles = as_numbers("Margins of the oracle models", oracles, "models examples")
     check_models("oracle", len(oracles), 4, "A null of KLoM")
     check_at_least("repeats", repeats, 1)
     rng, half = np.random.default_rng(seed), len(oracles) // 2

@@ -10,8 +10,9 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float64
 
-from dcmu_jax.attacks.checks import check_finite, check_same_examples
+from dcmu_jax.attacks.checks import check_same_examples
 from dcmu_jax.attacks.gaussian import Sums, Variance, check_variance, enough, log_density
+from dcmu_jax.data.numbers import Numbers, as_numbers
 from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.errors import InputError
 
@@ -49,8 +50,8 @@ def lira_scores(
             with a fixed variance, 2 of each with one of its own. Offline, the models in are not
             asked for.
     """
-    member = _checked(shadows, member, variance)
-    check_finite("Margins of the target", target)
+    shadows, member = _checked(shadows, member, variance)
+    target = as_numbers("Margins of the target", target)
     check_same_examples("Margins of the target", target, "margins of the shadows", shadows)
     counts = member.sum(axis=0), (~member).sum(axis=0)
     _check_counts(*counts, online=online, variance=variance, left_out=0)
@@ -84,7 +85,7 @@ def leave_one_out_lira(
     Raises:
         InputError: as ``lira_scores``; each example wants one model more of each kind.
     """
-    member = _checked(margins, member, variance)
+    margins, member = _checked(margins, member, variance)
     counts = member.sum(axis=0), (~member).sum(axis=0)
     _check_counts(*counts, online=online, variance=variance, left_out=1)
     margins, _ = _centred(margins)
@@ -107,7 +108,6 @@ def _scores(target: np.ndarray, inside: Sums | None, outside: Sums, variance: Va
 
 
 def _centred(margins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    margins = margins.astype(np.float64)
     centre = margins.mean(axis=0)
     return margins - centre, centre
 
@@ -123,11 +123,11 @@ def _next_opposite(member: np.ndarray) -> np.ndarray:
     return following
 
 
-def _checked(margins: np.ndarray, member: Mask, variance: str) -> np.ndarray:
-    """The membership as a mask."""
+def _checked(margins: Numbers, member: Mask, variance: str) -> tuple[np.ndarray, np.ndarray]:
+    """The margins in float64, and the membership as a mask."""
     check_variance(variance)
-    check_finite("Margins", margins)
-    return as_mask("Membership", member, margins.shape, "margins")
+    margins = as_numbers("Margins", margins, "models examples")
+    return margins, as_mask("Membership", member, margins.shape, "margins")
 
 
 def _check_counts(

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64, Int
 from scipy.special import logsumexp
 
-from dcmu_jax.attacks.checks import check_finite
+from dcmu_jax.data.numbers import as_classes, as_numbers
 from dcmu_jax.errors import InputError, check_positive
 
 
@@ -34,16 +34,15 @@ def logit_margins(
         InputError: logits that are not finite, fewer than two classes, labels that do not match.
     """
     check_positive("clip", clip)
-    check_finite("Logits", logits)
-    examples, classes = logits.shape
-    if labels.shape != (examples,) or classes < 2 or labels.min() < 0 or labels.max() >= classes:
-        spread = f" from {labels.min()} to {labels.max()}" if labels.size else ""
+    others = as_numbers("Logits", logits, "examples classes")
+    examples, classes = others.shape
+    labels = as_classes("Labels", labels, examples)
+    if classes < 2 or labels.min() < 0 or labels.max() >= classes:
         raise InputError(
-            f"Labels of shape {labels.shape}{spread} for logits of shape {logits.shape}",
-            "one label for each row, from 0 to the number of columns - 1, and 2 columns or more",
+            f"Labels from {labels.min()} to {labels.max()} for logits of shape {others.shape}",
+            "labels from 0 to the number of columns - 1, and 2 columns or more",
             "Take both from the same examples",
         )
-    others = logits.astype(np.float64)
     rows = np.arange(examples)
     own = others[rows, labels].copy()
     others[rows, labels] = -np.inf
@@ -51,5 +50,9 @@ def logit_margins(
 
 
 def losses_of(margins: Float[np.ndarray, "*shape"]) -> Float64[np.ndarray, "*shape"]:
-    r"""Cross-entropy in nats, :math:`\log(1 + e^{-m}) = -\log p_y`, without overflow."""
-    return np.logaddexp(0.0, -margins.astype(np.float64))
+    r"""Cross-entropy in nats, :math:`\log(1 + e^{-m}) = -\log p_y`, without overflow.
+
+    Raises:
+        InputError: margins that are NaN.
+    """
+    return np.logaddexp(0.0, -as_numbers("Margins", margins, infinite=True))

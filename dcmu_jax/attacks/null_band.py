@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from dcmu_jax.attacks.checks import check_finite
+from dcmu_jax.data.numbers import as_numbers
 from dcmu_jax.errors import InputError, check_fraction
 
 _ROUNDING = 1e-9
@@ -59,15 +59,15 @@ def null_band(values: Float[np.ndarray, " draws"], *, level: float = 0.99) -> Nu
         InputError: fewer than 3 values, values that are not finite, a level out of range.
     """
     check_fraction("level", level)
+    values = as_numbers("Values", values, "draws")
     if len(values) < 3:
         raise InputError(
             f"A null band of {len(values)} values",
             "3 or more",
             "Measure more models that are as they should be",
         )
-    check_finite("Values", values)
-    count, mean = len(values), float(values.mean(dtype=np.float64))
-    std = float(values.std(ddof=1, dtype=np.float64))
+    count, mean = len(values), float(values.mean())
+    std = float(values.std(ddof=1))
     quantile = float(stats.t.ppf((1 + level) / 2, count - 1))
     reach = quantile * std * math.sqrt(1 + 1 / count) + _ROUNDING * abs(mean)
     return NullBand(mean - reach, mean + reach, mean, std, count, level)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 
 from dcmu_jax.data.dataset import Splits
@@ -181,9 +182,10 @@ def joined(populations: Sequence[Population]) -> Population:
 
 
 def _check_shape(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
-    if array.shape != shape:
+    given = np.shape(array) if isinstance(array, np.ndarray | jax.Array) else None
+    if given != shape:
         raise InputError(
-            f"{name} of shape {array.shape} in a population of {shape[0]} models or examples",
+            f"{name} of shape {given} in a population of {shape[0]} models or examples",
             f"shape {shape}",
             "Bring one entry for each model and example",
         )

@@ -19,8 +19,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import Normalizer, StandardScaler
 
-from dcmu_jax.attacks.checks import check_finite
 from dcmu_jax.data.dataset import Dataset
+from dcmu_jax.data.numbers import as_numbers
 from dcmu_jax.data.selections import Ids
 from dcmu_jax.errors import InputError, check_at_least, check_seed
 from dcmu_jax.threads import one_thread
@@ -191,7 +191,7 @@ def _probe(model: Any, classifier: Classifier, samples: ProbeSamples) -> Probed:
 
 def _features(classifier: Classifier, dataset: Dataset) -> np.ndarray:
     features = classifier.features(dataset.images)
-    check_finite("Features", features)
+    as_numbers("Features", features)
     return features
 
 

@@ -11,8 +11,9 @@ import numpy as np
 from jaxtyping import Float, Float64
 from scipy.special import logsumexp
 
-from dcmu_jax.attacks.checks import check_finite, check_same_examples
+from dcmu_jax.attacks.checks import check_same_examples
 from dcmu_jax.attacks.margins import losses_of
+from dcmu_jax.data.numbers import Numbers, as_numbers
 from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.errors import InputError, check_positive
 
@@ -61,6 +62,11 @@ def rmia_scores(
     check_positive("gamma", gamma)
     if not 0 <= a <= 1:
         raise InputError(f"a = {a!r}", "a number in 0..1", "Set a within 0..1")
+    target = as_numbers("Margins of the examples in the target", target)
+    population_target = as_numbers("Margins of the population in the target", population_target)
+    population_shadows = as_numbers(
+        "Margins of the population in the shadows", population_shadows, "models population"
+    )
     if population_target.shape[:-1] != target.shape[:-1]:
         raise InputError(
             f"Population of shape {population_target.shape} for targets of shape {target.shape}",
@@ -82,11 +88,10 @@ def rmia_scores(
 
 
 def _log_ratios(
-    name: str, target: np.ndarray, shadows: np.ndarray, member: Mask, online: bool, a: float
+    name: str, target: np.ndarray, shadows: Numbers, member: Mask, online: bool, a: float
 ) -> np.ndarray:
     """Log p(x | target) - log p(x), as ``target``."""
-    check_finite(f"Margins of the {name} in the target", target)
-    check_finite(f"Margins of the {name} in the shadows", shadows)
+    shadows = as_numbers(f"Margins of the {name} in the shadows", shadows, "models examples")
     check_same_examples(f"Target margins of the {name}", target, "those of the shadows", shadows)
     member = as_mask(f"Membership of the {name}", member, shadows.shape, "margins")
     inside, outside = member.sum(axis=0), (~member).sum(axis=0)

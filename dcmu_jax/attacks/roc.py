@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Float64
 
+from dcmu_jax.data.numbers import Numbers, as_numbers
 from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.errors import InputError, check_at_least, check_seed
 
@@ -48,8 +49,8 @@ def roc_curve(
         InputError: scores that are NaN, a mask that is not boolean, shapes that differ, no member
             or no non-member.
     """
-    member = as_mask("Membership", member, scores.shape, "scores")
-    order, last = _ranked(scores, member)
+    scores, member = _checked(scores, member)
+    order, last = _ranked(scores)
     false_positives, true_positives = _counts(member.ravel()[order], np.ones(order.size), last)
     return false_positives / false_positives[-1], true_positives / true_positives[-1]
 
@@ -70,8 +71,8 @@ def tpr_at_fpr(scores: Float[np.ndarray, "..."], member: Mask, fpr: float) -> fl
     """
     if not 0 <= fpr <= 1:
         raise InputError(f"fpr = {fpr!r}", "a number in 0..1", "Give a fraction, not a percentage")
-    member = as_mask("Membership", member, scores.shape, "scores")
-    order, last = _ranked(scores, member)
+    scores, member = _checked(scores, member)
+    order, last = _ranked(scores)
     return _tpr(*_counts(member.ravel()[order], np.ones(order.size), last), fpr)
 
 
@@ -103,8 +104,8 @@ def separation(
     """
     seed = check_seed("seed", seed)
     check_at_least("resamples", resamples, 1)
-    member = as_mask("Membership", member, scores.shape, "scores")
-    order, last = _ranked(scores, member)
+    scores, member = _checked(scores, member)
+    order, last = _ranked(scores)
     ordered = member.ravel()[order]
     columns = order % scores.shape[-1]
     truth = member.reshape(-1, scores.shape[-1])
@@ -123,16 +124,22 @@ def separation(
     return Separation(*((float(v), float(lo), float(hi)) for v, lo, hi in ends))
 
 
-def _ranked(scores: np.ndarray, member: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Flat indices from the highest score down, and where in them each run of ties ends."""
-    members, missing = int(member.sum()), int(np.isnan(scores).sum())
-    if missing or not 0 < members < member.size:
+def _checked(scores: Numbers, member: Mask) -> tuple[np.ndarray, np.ndarray]:
+    """Both as arrays, the scores in float64: uint8 would wrap where they are negated."""
+    scores = as_numbers("Scores", scores, infinite=True)
+    member = as_mask("Membership", member, scores.shape, "scores")
+    members = int(member.sum())
+    if not 0 < members < member.size:
         raise InputError(
-            f"A ROC curve of {members} members and {member.size - members} non-members, "
-            f"{missing} scores NaN",
-            "at least one member and one non-member, and no NaN",
-            "Bring examples of both kinds; a NaN comes from a model that has diverged",
+            f"A ROC curve of {members} members and {member.size - members} non-members",
+            "at least one member and one non-member",
+            "Bring examples of both kinds",
         )
+    return scores, member
+
+
+def _ranked(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Flat indices from the highest score down, and where in them each run of ties ends."""
     order = np.argsort(-scores, axis=None, kind="stable")
     falling = scores.ravel()[order]
     return order, np.flatnonzero(np.append(falling[1:] != falling[:-1], True))

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from dcmu_jax.attacks.checks import check_finite, check_same_shape
+from dcmu_jax.data.numbers import as_classes, as_numbers
 from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.errors import InputError
 from dcmu_jax.threads import one_thread
@@ -48,9 +48,10 @@ def shadow_attack(
             finite, or shadows without members or without non-members, of a class where labels are
             given.
     """
-    check_finite("Features of the target", target_features)
-    check_finite("Features of the shadows", shadow_features)
-    if target_features.shape[1:] != shadow_features.shape[2:] or target_features.ndim > 2:
+    target_features = as_numbers("Features of the target", target_features)
+    shadow_features = as_numbers("Features of the shadows", shadow_features)
+    axes = target_features.ndim, shadow_features.ndim
+    if axes not in ((1, 2), (2, 3)) or target_features.shape[1:] != shadow_features.shape[2:]:
         raise InputError(
             f"Features of shape {target_features.shape} of the target and "
             f"{shadow_features.shape} of the shadows",
@@ -65,11 +66,11 @@ def shadow_attack(
     elif shadow_labels is None:
         shadow_labels = labels
     assert shadow_labels is not None
-    check_same_shape("Labels", labels, "target examples", np.empty(examples))
-    check_same_shape("Labels", shadow_labels, "shadow examples", np.empty(shadow_examples))
+    labels = as_classes("Labels", labels, examples, "target examples")
+    shadow_labels = as_classes("Labels", shadow_labels, shadow_examples, "shadow examples")
 
-    target = target_features.astype(np.float64).reshape(examples, -1)
-    shadow = shadow_features.astype(np.float64).reshape(*shadow_member.shape, -1)
+    target = target_features.reshape(examples, -1)
+    shadow = shadow_features.reshape(*shadow_member.shape, -1)
     scores = np.empty(examples)
     for label in np.unique(labels):
         known = shadow_member[:, shadow_labels == label].ravel()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float64
 
-from dcmu_jax.attacks.checks import check_finite, check_models, check_same_examples
+from dcmu_jax.attacks.checks import two_kinds
 from dcmu_jax.attacks.gaussian import Variance
 from dcmu_jax.attacks.lira import leave_one_out_lira
 from dcmu_jax.attacks.roc import Separation, separation
@@ -39,10 +39,7 @@ def u_lira_scores(
         InputError: fewer than 3 models of a kind, so that 2 are left to fit; other examples in one
             than in the other; margins that are not finite.
     """
-    check_same_examples("Margins of the unlearned", unlearned, "margins of the oracles", oracles)
-    for name, margins in (("unlearned", unlearned), ("oracle", oracles)):
-        check_models(name, len(margins), 3, "U-LiRA")
-        check_finite(f"Margins of the {name} models", margins)
+    unlearned, oracles = two_kinds(unlearned, oracles, 3, "U-LiRA")
     margins = np.concatenate([unlearned, oracles])
     member = np.zeros(margins.shape, bool)
     member[: len(unlearned)] = True

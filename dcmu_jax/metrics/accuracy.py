@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Int
 
+from dcmu_jax.data.numbers import as_classes
 from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.errors import InputError, check_seed
 from dcmu_jax.metrics.measurement import Measurement
@@ -41,6 +42,11 @@ def _percent(correct: np.ndarray, name: str) -> float:
     return 100 * float(np.mean(correct))
 
 
+def _row(given: Mask) -> tuple[int, ...]:
+    """The one axis that a mask may have: its own, if it has one."""
+    return np.shape(given)[:1] or (0,)
+
+
 def accuracies(
     train_correct: Mask,
     test_correct: Mask,
@@ -64,8 +70,8 @@ def accuracies(
     >>> accuracies(train, test, forget, usable)
     Accuracies(retain=50.0, forget=100.0, train=75.0, test=50.0)
     """
-    train_correct = as_mask("train_correct", train_correct, (len(train_correct),))
-    test_correct = as_mask("test_correct", test_correct, (len(test_correct),))
+    train_correct = as_mask("train_correct", train_correct, _row(train_correct))
+    test_correct = as_mask("test_correct", test_correct, _row(test_correct))
     forget = as_mask("forget mask", forget, train_correct.shape, "training samples")
     usable = as_mask("usable mask", usable, test_correct.shape, "test samples")
     return Accuracies(
@@ -126,6 +132,8 @@ def measure(
             for the attack.
     """
     seed = check_seed("seed", seed)
+    train_labels = as_classes("Training labels", train_labels, len(train.losses))
+    test_labels = as_classes("Test labels", test_labels, len(test.losses))
     forget = as_mask("forget mask", forget, train.losses.shape, "training samples")
     usable = as_mask("usable mask", usable, test.losses.shape, "test samples")
     found = accuracies(train.correct, test.correct, forget, usable)

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedShuffleSplit
 
+from dcmu_jax.data.numbers import Numbers, as_classes, as_numbers
 from dcmu_jax.errors import InputError, check_at_least, check_seed, unknown_name
 from dcmu_jax.threads import one_thread
 from dcmu_jax.training.keys import sklearn_state
@@ -49,8 +50,11 @@ def control_losses_for(
     """
     if control not in _CONTROLS:
         raise unknown_name("membership-inference control", control, _CONTROLS)
+    test_losses = as_numbers("Losses of the test samples", test_losses, "test", nan=True)
+    test_labels = as_classes("Test labels", test_labels, len(test_losses), "test samples")
     if control == "all":
         return test_losses
+    forget_labels = as_classes("Forgotten labels", forget_labels, np.size(forget_labels))
     chosen = test_losses[np.isin(test_labels, forget_labels)]
     if not len(chosen):
         classes = np.unique(forget_labels).tolist()
@@ -73,14 +77,19 @@ def loss_attack(
 
     Both sets are cut to the smaller size after a shuffle; on the balanced set a logistic
     regression with one feature (scikit-learn's defaults) is fitted on 90 % and scored on 10 %,
-    over stratified random splits; the mean is returned. 50 is chance; the value to reach is the
-    retrained model's, which is far from 50 when a class is forgotten and the control is ``"all"``.
+    over stratified random splits; the mean is returned. 50 is chance, or a little less (below);
+    the value to reach is the retrained model's, which is far from 50 when a class is forgotten and
+    the control is ``"all"``.
 
     The losses are not scaled, as the authors do not, and the regression is penalised: so the result
     depends on their scale and not on their order alone. Losses of exponential law with means .01
     and .05, 500 each (AUC .82), are told apart with 74.1 %; a tenth of them with 73.9, a hundredth
     with 50.0 (the penalty holds the slope near 0), a hundred times them with 75.2. A result near 50
     where all losses are tiny is thus no sign that nothing can be told: see ``attacks`` for AUCs.
+
+    Of the 2n samples a tenth is scored, rounded up to m. Where m is odd, the fit has one sample
+    more of one kind and the scored part one more of the other; what knows nothing says the kind
+    that it saw more of, and is wrong by half a sample more than half: chance is then 50 - 50 / m.
 
     The scored part never has fewer than two samples, one of each kind, so sets of two samples and
     up work; below some twenty samples the result is mostly noise (two samples scored per split).
@@ -93,7 +102,7 @@ def loss_attack(
         seed: of the shuffles and splits; same seed, same result, whatever the number of threads.
 
     Raises:
-        InputError: fewer than two samples on a side, a loss that is NaN, no splits.
+        InputError: fewer than two samples on a side, a loss that is NaN or -inf, no splits.
 
     >>> members, others = np.full(30, 0.1), np.full(30, 5.0)
     >>> loss_attack(members, others)
@@ -101,6 +110,8 @@ def loss_attack(
     """
     seed = check_seed("seed", seed)
     check_at_least("splits", splits, 1)
+    forget_losses = _losses("forgotten", forget_losses)
+    control_losses = _losses("control", control_losses)
     size = min(len(forget_losses), len(control_losses))
     if size < 2:
         raise InputError(
@@ -109,17 +120,9 @@ def loss_attack(
             "at least 2 of each",
             "Forget more samples or use a larger test set",
         )
-    for name, losses in (("forgotten", forget_losses), ("control", control_losses)):
-        if np.isnan(losses).any():
-            raise InputError(
-                f"{int(np.isnan(losses).sum())} of {len(losses)} losses of the {name} samples "
-                "are NaN",
-                "numbers (infinity is allowed)",
-                "The model has diverged: lower its learning rate",
-            )
     rng = np.random.default_rng(seed)
     pair = [rng.permutation(losses)[:size] for losses in (forget_losses, control_losses)]
-    feature = np.concatenate(pair).astype(np.float64).clip(None, _LARGEST_LOSS)[:, None]
+    feature = np.concatenate(pair).clip(None, _LARGEST_LOSS)[:, None]
     member = np.repeat([1, 0], size)
 
     scored = max(2, math.ceil(0.1 * len(member)))
@@ -130,3 +133,19 @@ def loss_attack(
             for fit, test in folds.split(feature, member)
         ]
     return 100 * float(np.mean(accuracies))
+
+
+def _losses(name: str, given: Numbers) -> np.ndarray:
+    """Losses in float64; infinite ones are those of a probability of 0."""
+    remedy = "The model has diverged: lower its learning rate"
+    losses = as_numbers(
+        f"Losses of the {name} samples", given, "examples", infinite=True, empty=True, remedy=remedy
+    )
+    if np.isneginf(losses).any():
+        raise InputError(
+            f"Losses of the {name} samples, {int(np.isneginf(losses).sum())} of {len(losses)} of "
+            "them -inf",
+            "numbers and plus infinity",
+            "Pass losses; of log-likelihoods, the negative",
+        )
+    return losses

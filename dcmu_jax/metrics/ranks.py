@@ -9,7 +9,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from dcmu_jax.errors import InputError
+from dcmu_jax.data.numbers import as_numbers
+from dcmu_jax.errors import InputError, check_fraction
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,16 +46,15 @@ def rank_methods(
         level: of the tests.
 
     Raises:
-        InputError: fewer than 2 cells or methods, or scores that are not finite.
+        InputError: fewer than 2 cells or methods, scores that are not finite, a level outside 0..1.
     """
+    scores = as_numbers("Scores", scores, "cells methods", remedy="Leave out what lacks a score")
     cells, methods = scores.shape
-    if cells < 2 or methods < 2 or not np.isfinite(scores).all():
+    if cells < 2 or methods < 2:
         raise InputError(
-            f"Ranks of {methods} methods in {cells} cells, "
-            f"{int((~np.isfinite(scores)).sum())} scores not finite",
-            "2 or more of each, and a finite score everywhere",
-            "Leave out what lacks a score",
+            f"Ranks of {methods} methods in {cells} cells", "2 or more of each", "Compare more"
         )
+    check_fraction("level", level)
     ranks = stats.rankdata(scores if lower_is_better else -scores, axis=1)
     quantile = stats.studentized_range.ppf(1 - level, methods, np.inf) / math.sqrt(2)
     # Friedman's test in its form with ties; scipy's own wants three methods.

@@ -21,6 +21,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
+from dcmu_jax.data.numbers import as_numbers
 from dcmu_jax.errors import InputError
 
 Table = Float[np.ndarray, "networks methods"]
@@ -38,7 +39,7 @@ def rbe(
         seconds: UT.
 
     Raises:
-        InputError: an empty table, or values that are not finite.
+        InputError: an empty table, tables of different shapes, or values that are not finite.
 
     Retraining, a method that keeps 40 % of a class, and one that forgets it:
 
@@ -52,14 +53,19 @@ def rbe(
     [2.0, 1.5, 2.0]
     """
     tables = {"RA": retain_accuracy, "FA": forget_accuracy, "MIA": mia, "UT": seconds}
-    for name, table in tables.items():
-        if table.size == 0 or not np.isfinite(table).all():
-            raise InputError(
-                f"RBE of a table {name} of shape {table.shape} with "
-                f"{int((~np.isfinite(table)).sum())} values that are not finite",
-                "a finite value for every network and method",
-                "Leave out the methods or networks that lack one",
-            )
+    remedy = "Leave out the methods or networks that lack one"
+    tables = {
+        name: as_numbers(f"RBE of a table {name}", table, "networks methods", remedy=remedy)
+        for name, table in tables.items()
+    }
+    retain_accuracy, forget_accuracy, mia, seconds = tables.values()
+    if len({table.shape for table in tables.values()}) > 1:
+        shapes = ", ".join(f"{name} {table.shape}" for name, table in tables.items())
+        raise InputError(
+            f"RBE of tables of different shapes: {shapes}",
+            "one shape, networks by methods",
+            "Bring the same networks and methods in all",
+        )
     nearest = np.abs(mia - 50).min(axis=1, keepdims=True)
     return (
         _scaled(retain_accuracy.max(axis=1, keepdims=True) - retain_accuracy)

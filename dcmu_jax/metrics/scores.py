@@ -10,6 +10,7 @@ import numpy as np
 import scipy.special
 from jaxtyping import Float
 
+from dcmu_jax.data.numbers import as_numbers
 from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.metrics.measurement import Measurement
 
@@ -90,7 +91,7 @@ def zero_retrain_forgetting(
             float64, where theirs is infinite once a probability is 0 in float32).
 
     Raises:
-        InputError: an unknown unit.
+        InputError: an unknown unit; logits that are not finite, none, or of different shapes.
 
     >>> unsure, sure = np.zeros((2, 10)), 100 * np.eye(10)[:2]
     >>> zero_retrain_forgetting(unsure, unsure)
@@ -100,10 +101,18 @@ def zero_retrain_forgetting(
     """
     if unit not in ZRF_UNITS:
         raise unknown_name("unit of ZRF", unit, ZRF_UNITS)
-    logs = [
-        scipy.special.log_softmax(x.astype(np.float64), axis=1)
-        for x in (unlearned_logits, random_logits)
+    pair = [
+        as_numbers(f"Logits of the {name} network", logits, "forget classes")
+        for name, logits in (("unlearned", unlearned_logits), ("random", random_logits))
     ]
+    if pair[0].shape != pair[1].shape:
+        raise InputError(
+            f"Logits of shape {pair[0].shape} of the unlearned network and {pair[1].shape} of the "
+            "random one",
+            "the same shape, forgotten samples by classes",
+            "Take both of the same samples",
+        )
+    logs = [scipy.special.log_softmax(logits, axis=1) for logits in pair]
     p, q = map(np.exp, logs)
     middle = (p + q) / 2
     if unit == "authors":

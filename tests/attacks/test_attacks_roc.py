@@ -98,7 +98,7 @@ def test_perfect_and_infinite_scores():
     [
         ([1.0, 2.0], [True, True], "2 members and 0 non-members"),
         ([1.0, 2.0], [False, False], "0 members and 2 non-members"),
-        ([1.0, math.nan], [True, False], "1 scores NaN"),
+        ([1.0, math.nan], [True, False], "1 of them NaN"),
         ([1.0, 2.0], [True, False, True], r"Membership of shape \(3,\) for scores of shape \(2,\)"),
     ],
 )
@@ -139,7 +139,7 @@ def test_margins_of_large_logits_do_not_saturate():
         ([[1.0, math.inf]], [0], "1 of them not finite"),
         ([[1.0, 2.0]], [2], "from 2 to 2"),
         ([[1.0, 2.0]], [-1], "from -1 to -1"),
-        ([[1.0, 2.0]], [0, 1], r"Labels of shape \(2,\)"),
+        ([[1.0, 2.0]], [0, 1], r"Labels of shape \(2\)"),
         ([[1.0]], [0], r"logits of shape \(1, 1\)"),
     ],
 )

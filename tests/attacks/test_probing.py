@@ -24,6 +24,18 @@ class Bare(nn.Module):
         self.beginning, self.intermediate, self.final = Through(), Through(), nn.Dense(3)
 
 
+class Overflow(nn.Module):
+    def __call__(self, x):
+        return 1e38 * (1 + x**2) * 1e38
+
+
+class Overflowing(Bare):
+    """Its features are infinite."""
+
+    def setup(self):
+        self.beginning, self.intermediate, self.final = Through(), Overflow(), nn.Dense(3)
+
+
 def dataset(per_class, seed, first_id=0):
     """Three classes, each bright in a corner of its own: separable, far apart."""
     rng = np.random.default_rng(seed)
@@ -149,9 +161,7 @@ def test_refusals(train, test, network):
     one = dataclasses.replace(samples, fitted=samples.fitted.take(samples.fitted.labels == 1))
     with pytest.raises(InputError, match="samples of one class"):
         linear_probe(network, one)
-    broken = dataclasses.replace(
-        network, normalisation=network.normalisation._replace(mean=np.full(1, np.nan, np.float32))
-    )
+    broken = dataclasses.replace(network, model=Overflowing())
     for probe in (linear_probe, knn_probe):
         with pytest.raises(InputError, match="Features of shape"):
             probe(broken, samples)

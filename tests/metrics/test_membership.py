@@ -61,13 +61,21 @@ def test_infinite_and_huge_losses_count_as_large():
     [
         ([1.0], [1.0, 2.0], "at least 2 of each"),
         ([1.0, 2.0], [], "0 control samples"),
-        ([1.0, math.nan, 2.0], [1.0, 2.0], "losses of the forgotten samples are NaN"),
-        ([1.0, 2.0], [math.nan, 2.0], "losses of the control samples are NaN"),
+        ([1.0, math.nan, 2.0], [1.0, 2.0], r"forgotten samples of shape \(3,\), 1 of them NaN"),
+        ([1.0, 2.0], [math.nan, 2.0], r"control samples of shape \(2,\), 1 of them NaN"),
+        ([1.0, -math.inf], [1.0, 2.0], "forgotten samples, 1 of 2 of them -inf"),
+        ([1.0, 2.0], [-math.inf, -math.inf], "control samples, 2 of 2 of them -inf"),
     ],
 )
 def test_refused_sets(forget, control, says):
     with pytest.raises(InputError, match=says):
         loss_attack(np.array(forget, np.float32), np.array(control, np.float32))
+
+
+@pytest.mark.parametrize(("size", "scored"), [(10, 2), (11, 3), (20, 4), (21, 5), (45, 9)])
+def test_chance_is_half_a_sample_below_50_where_the_scored_ones_are_odd(size, scored):
+    same = np.full(size, 0.5)
+    assert loss_attack(same, same) == pytest.approx(50 - 50 / scored * (scored % 2))
 
 
 def test_no_splits_is_refused():

@@ -30,7 +30,7 @@ def test_p_value_is_that_of_friedmans_test_with_ties():
     assert rank_methods(np.ones((3, 3))).p_value == 1
 
 
-@pytest.mark.parametrize("scores", [np.ones((1, 3)), np.ones((3, 1)), np.full((3, 3), np.nan)])
+@pytest.mark.parametrize("scores", [np.ones((1, 3)), np.ones((3, 1))])
 def test_too_little_is_refused(scores):
     with pytest.raises(InputError, match=r"Ranks of \d methods in \d cells"):
         rank_methods(scores)
