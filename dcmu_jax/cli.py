@@ -20,6 +20,7 @@ with quiet_imports():  # which take seconds
     from rich.text import Text
 
     import dcmu_jax
+    from dcmu_jax.cli_arguments import check_digits, check_words, value_of
     from dcmu_jax.cli_condensed_model import (
         CondensedModelCommand,
         condensed_model,
@@ -46,6 +47,7 @@ with quiet_imports():  # which take seconds
     from dcmu_jax.reporting.defending import DefenceOptions, defend_run
     from dcmu_jax.reporting.progress import training_progress
     from dcmu_jax.reporting.tables import cost_table, terminal_table
+    from dcmu_jax.service.shape import check_outside
     from dcmu_jax.training.devices import check_platform, is_writer
     from dcmu_jax.training.processes import ProcessOptions, ended_together, start
 
@@ -359,37 +361,26 @@ _COMMANDS: dict[str, tuple[Callable[[Any, Console], None], type]] = {
 }
 
 
-def _value_of(flag: str, argv: Sequence[str], default: str) -> str:
-    """The value of ``--flag`` in ``argv``: it decides the defaults of the other flags."""
-    value = default
-    for index, argument in enumerate(argv):
-        if argument == f"--{flag}" and index + 1 < len(argv):
-            value = argv[index + 1]
-        elif argument.startswith(f"--{flag}="):
-            value = argument.split("=", 1)[1]
-    return value
-
-
 def _parse(command: str, argv: Sequence[str]) -> Any:
     handler, kind = _COMMANDS[command]
     options: dict[str, Any] = {}
     if kind is _NewRun:
-        chosen, model = _value_of("preset", argv, "recommended"), _value_of("model", argv, "mlp")
+        chosen, model = value_of("preset", argv, "recommended"), value_of("model", argv, "mlp")
         if chosen not in PRESETS:
             raise unknown_name("preset", chosen, PRESETS)
-        given = _value_of("devices", argv, "")  # what is no number, the parser refuses
+        given = value_of("devices", argv, "")  # what is no number, the parser refuses
         options["default"] = _NewRun(
             config=RunConfig(preset=chosen, model=model),
             now_devices=int(given) if given.isdecimal() else None,
             words=tuple(argv),
         )
     if kind is ProcessCommand:
-        options["default"] = process_defaults(argv, _value_of("preset", argv, "") or None)
+        options["default"] = process_defaults(argv, value_of("preset", argv, "") or None)
     if kind is CondensedModelCommand:
-        chosen = _value_of("preset", argv, "recommended")
-        given = _value_of("devices", argv, "")
+        chosen = value_of("preset", argv, "recommended")
+        given = value_of("devices", argv, "")
         devices = int(given) if given.isdecimal() else None
-        options["default"] = condensed_model_defaults(chosen, _value_of("run", argv, ""), devices)
+        options["default"] = condensed_model_defaults(chosen, value_of("run", argv, ""), devices)
     return tyro.cli(
         kind,
         prog=f"dcmu {command}",
@@ -429,7 +420,7 @@ def _go_on(argv: Sequence[str], args: Any) -> list[str]:
         return ["status", str(args.directory)]  # says whether it was acknowledged
     if argv[0] not in ("run", "train", "condensed-model") or out is None or not out.is_dir():
         return words
-    if not _value_of("out", argv, ""):
+    if not value_of("out", argv, ""):
         words += ["--out", str(out)]
     if isinstance(args, _NewRun) and not (args.resume or args.start_or_resume):
         words.append("--resume")
@@ -454,9 +445,13 @@ def _command(argv: Sequence[str]) -> int:
         return 0
     if argv[0] not in _COMMANDS:
         raise unknown_name("command", argv[0], _COMMANDS)
+    check_words(argv)
     args = None
     try:
         args = _named(_parse(argv[0], argv[1:]))
+        check_digits(argv[1:], args)
+        if isinstance(getattr(args, "out", None), Path):
+            check_outside(args.out)
         for field in dataclasses.fields(args):
             value = getattr(args, field.name)
             check_numbers(value, "" if dataclasses.is_dataclass(value) else field.name)

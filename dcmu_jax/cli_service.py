@@ -117,11 +117,30 @@ def process_defaults(argv: Sequence[str], preset: str | None) -> ProcessCommand:
         argv: the arguments; one of them is the workspace.
         preset: in place of the workspace's.
     """
-    config = RunConfig()
-    for path in (Path(argument) / CONFIG for argument in argv if not argument.startswith("-")):
+    made = []
+    for path in (Path(argument) for argument in argv if not argument.startswith("-")):
         with contextlib.suppress(OSError, InputError):  # Workspace says what is wrong with it
-            config = from_json(read_plain(path).decode(errors="replace"), str(path))
-            break
+            raw = read_plain(path / CONFIG).decode(errors="replace")
+            command = _defaults_of(from_json(raw, str(path)), argv, preset)
+            made.append((path, command))
+    if not made:
+        return _defaults_of(RunConfig(), argv, preset)
+    # A folder may be called as the value of an option is: which it is, the parser knows.
+    of_it = (command for path, command in made if _directory(argv, command) == path)
+    return made[0][1] if len(made) == 1 else next(of_it, made[0][1])
+
+
+def _directory(argv: Sequence[str], defaults: ProcessCommand) -> Path | None:
+    """The workspace that the parser takes from ``argv``; None where it refuses them."""
+    try:
+        parsed = tyro.cli(ProcessCommand, args=list(argv), default=defaults, console_outputs=False)
+    except (SystemExit, InputError):
+        return None
+    return parsed.directory
+
+
+def _defaults_of(config: RunConfig, argv: Sequence[str], preset: str | None) -> ProcessCommand:
+    """The defaults of ``dcmu process`` on a workspace with these settings."""
     chosen = settings_of(config, preset)
     command = ProcessCommand(
         directory=Path(),

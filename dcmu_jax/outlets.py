@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import contextlib
 import errno
+import io
 import os
 import shlex
 import signal
@@ -129,7 +130,15 @@ codecs.register_error("dcmu", _plain)
 
 
 def _prepare_streams() -> None:
-    """Have streams that were closed swallow what is said, and the others say what they can."""
+    """Have streams that were closed swallow what is said, and the others say what they can.
+
+    An unbuffered stdout (PYTHONUNBUFFERED) gets a buffer of lines: what could not be written would
+    be lost there, and a second try would not tell.
+    """
+    raw = getattr(sys.stdout, "buffer", None)
+    if sys.stdout is sys.__stdout__ and isinstance(raw, io.RawIOBase):
+        buffered: Any = io.BufferedWriter(raw)
+        sys.stdout = io.TextIOWrapper(buffered, encoding=sys.stdout.encoding, line_buffering=True)
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         try:
             os.fstat(number)

@@ -8,6 +8,9 @@ from service.conftest import copied, fresh, ids, purged, served, toy_run  # noqa
 from service.toy import ids_text
 
 from dcmu_jax.cli import main
+from dcmu_jax.cli_service import process_defaults
+from dcmu_jax.errors import InputError
+from dcmu_jax.service import Workspace
 
 
 def _dcmu(*arguments):
@@ -58,13 +61,34 @@ def test_a_life_of_a_workspace(toy_run, tmp_path, ids, capsys):  # noqa: F811
         (["certificate", "W", "7"], "There is no version 7"),
         (["certificate", "W", "0", "--audit", "4"], "An audit of version 0"),
         (["certificate", "W", "1", "--audit", "2"], "2 oracle"),
-        (["certificate", "W", "1", "--out", "W/about.json"], "The certificate cannot be written"),
+        (["certificate", "W", "1", "--out", "/dev/null/c"], "The certificate cannot be written"),
+        (["certificate", "W", "1", "--out", "W/versions/c"], "within the workspace"),
+        (["certificate", "W", "1", "--out", "W"], "within the workspace"),
+        (["workspace", "nowhere", "--out", "W/versions/w"], "within the workspace"),
+        (["train", "--out", "W/run", "--quiet"], "within the workspace"),
+        (["run", "--out", "W/run", "--quiet"], "within the workspace"),
+        (["condensed-model", "--out", "W/versions/0000/run"], "within the workspace"),
+        (
+            ["gate", "W", "\u0663"],
+            "The number '\u0663'. Allowed: numbers in the digits 0 to 9. Write 3",
+        ),
+        (["certificate", "W", "\u0661"], "Write 1"),
+        (["certificate", "W", "1", "--audit=\u0664"], "Write 4"),
+        (["train", "--seed", "\u0661\u0662"], "Write 12"),
+        (["process", "W", "--accept-accuracy-loss", "\u0663.5"], "Write 3.5"),
+        (
+            ["process", "W", "--method.online.collecting.real-per-cluster=-1"],
+            "real_per_cluster = -1",
+        ),
+        (["status", "a\0b"], "The argument 'a\\x00b'"),
+        (["train", "--dataset", "npz:a\0b"], "The argument 'npz:a\\x00b'"),
+        (["workspace", "nowhere", "--out", "\ud800"], "The argument '\\ud800'"),
         (["status", "nowhere"], "is no workspace"),
         (["verify", "nowhere"], "is no workspace"),
         (["workspace", "nowhere", "--out", "W2"], "is no run directory"),
         (["process", "W/versions"], "is no workspace"),
     ],
-    ids=range(11),
+    ids=range(26),
 )
 def test_refusals(arguments, message, served, capsys):  # noqa: F811
     given = [str(served) + a[1:] if a[:2] in ("W", "W/") else a for a in arguments]
@@ -72,6 +96,38 @@ def test_refusals(arguments, message, served, capsys):  # noqa: F811
     captured = capsys.readouterr()
     assert message in captured.err and captured.err.startswith("dcmu: ")
     assert "Traceback" not in captured.err
+
+
+def test_a_folder_in_a_workspace_that_is_reached_by_a_link(served, copied, toy_run, tmp_path):  # noqa: F811
+    directory = copied(served)
+    (tmp_path / "link").symlink_to(directory / "versions")
+    with pytest.raises(InputError, match="within the workspace"):
+        Workspace.create(toy_run, tmp_path / "link" / "w")
+    assert _dcmu("certificate", directory, 1, "--out", tmp_path / "link") == 2
+    assert Workspace(directory).verify().clean and not Workspace(directory).verify().notes
+
+
+def test_a_path_of_other_digits_is_a_path(served, copied, monkeypatch):  # noqa: F811
+    directory = copied(served)
+    monkeypatch.chdir(directory.parent)
+    directory.rename("\u0663")
+    assert _dcmu("status", "\u0663") == 0
+
+
+@pytest.mark.parametrize("order", [["--preset", "condensed", "w"], ["w", "--preset", "condensed"]])
+def test_a_folder_called_as_the_value_of_an_option(order, fresh, tmp_path, monkeypatch):  # noqa: F811
+    """Its settings are another workspace's."""
+    for name in ("w", "condensed"):
+        shutil.copytree(fresh, tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    config = json.loads((tmp_path / "condensed" / "config.json").read_text())
+    config["method"]["online"]["forget_weight"] = 0.25
+    (tmp_path / "condensed" / "config.json").write_text(json.dumps(config))
+    found = process_defaults(order, None)
+    assert found.method.online.forget_weight != 0.25
+    other = [{"w": "condensed", "condensed": "condensed"}.get(word, word) for word in order]
+    assert process_defaults(other, None).method.online.forget_weight == 0.25
+    assert _dcmu("process", *order, "--quiet") == 0
 
 
 def test_damage_is_a_refusal(served, copied, capsys):  # noqa: F811

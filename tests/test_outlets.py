@@ -137,6 +137,20 @@ def test_a_full_disk(monkeypatch, capsys, arguments):
     assert "No space left on device" in said
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_without_a_buffer(monkeypatch, capsys):
+    """As PYTHONUNBUFFERED has it: what fails to be written is not kept for a second try."""
+    raw = open("/dev/full", "wb", buffering=0)
+    full = io.TextIOWrapper(raw, write_through=True)  # pyright: ignore[reportArgumentType]
+    monkeypatch.setattr(sys, "__stdout__", full)
+    monkeypatch.setattr(sys, "stdout", full)
+    assert ended(lambda: print("said") or 0, ["status"]) == 1
+    sys.stdout.close()
+    monkeypatch.undo()
+    said = capsys.readouterr().err
+    assert said.startswith("dcmu: The output cannot be written (") and said.count("\n") == 1
+
+
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["run", "--help"]])
 def test_a_reader_that_has_gone(monkeypatch, capsys, arguments):
     reading, writing = os.pipe()

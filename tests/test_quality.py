@@ -65,6 +65,7 @@ LAYERS = (
     ("applications", "pipeline"),
     ("service",),
     ("reporting",),
+    ("cli_arguments",),
     ("cli_service", "cli_condensed_model"),
     ("cli",),
 )

@@ -23,11 +23,11 @@ from dcmu_jax.service.disk import Disk, storage_errors
 from dcmu_jax.service.gate import check_points
 from dcmu_jax.service.ledger import HEAD, LEDGER, Published, append, create_ledger, now
 from dcmu_jax.service.manifest import Manifest
+from dcmu_jax.service.shape import LEDGER_LOCK, WORK_LOCK, check_outside
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.environment import environment
 from dcmu_jax.unlearning.task import Prepared
 
-LEDGER_LOCK, WORK_LOCK = "ledger.lock", "work.lock"
 TOP = (*FIXED, LEDGER, HEAD, LEDGER_LOCK, WORK_LOCK, VERSIONS)
 """What a new workspace holds."""
 
@@ -41,6 +41,7 @@ def create(run: Run, directory: Path, disk: Disk, max_accuracy_loss: float | int
             "a directory that is not there yet",
             "Choose another --out",
         )
+    check_outside(directory)
     original, prepared = run.train(), run.prepare()
     aside = aside_of(directory)
     with storage_errors(f"The workspace {str(directory)!r} cannot be made", "Choose another --out"):

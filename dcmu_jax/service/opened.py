@@ -12,14 +12,14 @@ import flax.linen as nn
 
 from dcmu_jax.locks import locked
 from dcmu_jax.service.contents import Fixed, read_fixed, write_version
-from dcmu_jax.service.creating import LEDGER_LOCK, WORK_LOCK, publication
+from dcmu_jax.service.creating import publication
 from dcmu_jax.service.disk import Disk, storage_errors
 from dcmu_jax.service.history import History, replay
 from dcmu_jax.service.ledger import Entry, Ledger, append, read_ledger, settle
 from dcmu_jax.service.leftovers import finished, tidy, unpublished
 from dcmu_jax.service.looking import Found, looked_at
 from dcmu_jax.service.manifest import Manifest
-from dcmu_jax.service.shape import check_shape, check_workspace
+from dcmu_jax.service.shape import LEDGER_LOCK, WORK_LOCK, check_shape, check_workspace
 from dcmu_jax.service.work import Made
 
 _ASK_AGAIN = "Make room and ask again: the answer says what is known by then"

@@ -9,11 +9,11 @@ from pathlib import Path
 from dcmu_jax.errors import InputError
 from dcmu_jax.service.audits import AUDITS
 from dcmu_jax.service.contents import FIXED, VERSIONS
-from dcmu_jax.service.creating import LEDGER_LOCK, WORK_LOCK
 from dcmu_jax.service.disk import aside_of
 from dcmu_jax.service.entries import check_plain
 from dcmu_jax.service.ledger import HEAD, LEDGER, damaged
 
+LEDGER_LOCK, WORK_LOCK = "ledger.lock", "work.lock"
 _LOCKS = (LEDGER_LOCK, WORK_LOCK)
 _AUDIT = re.compile(r"\.?[0-9]{4,}\.json(\.part)?")
 _RESTORE = (
@@ -35,6 +35,21 @@ def check_workspace(directory: Path) -> None:
     )
 
 
+def check_outside(path: Path) -> None:
+    """Raise ``InputError`` where what is to be written would lie in a workspace.
+
+    There it would be a strange file, or be taken for one that has changed.
+    """
+    path = path.absolute()
+    for folder in (path, *path.parents, *path.resolve().parents):
+        if all(os.path.lexists(folder / name) for name in (LEDGER, HEAD)):
+            raise InputError(
+                f"The output {str(path)!r} within the workspace {str(folder)!r}",
+                "files and folders outside every workspace: only the service writes into one",
+                "Choose another --out",
+            )
+
+
 def check_shape(directory: Path) -> None:
     """Raise ``InputError`` unless all that a command opens can be what the service made.
 
@@ -46,7 +61,9 @@ def check_shape(directory: Path) -> None:
         raise damaged(f"{HEAD} is missing")
     for name in (LEDGER, HEAD, aside_of(directory / HEAD).name, *_LOCKS, *FIXED):
         if (directory / name).is_dir():
-            again = "Nothing was changed. Move it out of the workspace: dcmu makes the file anew"
+            again = (
+                "Nothing was changed. Move it out of the workspace: the next command makes the file"
+            )
             raise _wrong(directory / name, "a folder", "a file", again if name in _LOCKS else "")
     versions, audits = directory / VERSIONS, directory / AUDITS
     if not os.path.lexists(versions):

@@ -181,6 +181,7 @@ class ModularUnlearning:
                 )
         check_at_least("rounds", self.rounds, 0)
         check_at_least("forget_weight", self.forget_weight, 0)
+        check_at_least("collecting.real_per_cluster", self.collecting.real_per_cluster, 0)
         for step in self.round_steps:
             if self.rounds > 1 and step.optimizer.scheduled:
                 raise InputError(
