@@ -82,6 +82,17 @@ def test_one_run_of_what_is_known():
     assert epsilon_of_one_run(*all_right, guesses=100, delta=0.5) == 0.0
 
 
+@pytest.mark.parametrize(("right", "guesses", "delta"), [(100, 100, 1e-5), (90, 100, 1e-4)])
+def test_one_run_with_delta_against_the_theorem(right, guesses, delta):
+    """Both terms of theorem 5.2 sum to 5 % at the bound, counted here term by term."""
+    canaries = 300
+    found = epsilon_of_one_run(*_canaries(right, guesses, canaries), guesses=guesses, delta=delta)
+    rate = 1 / (1 + math.exp(-found))
+    of = [math.comb(guesses, k) * rate**k * (1 - rate) ** (guesses - k) for k in range(guesses + 1)]
+    slack = max(sum(of[right - i : right]) / i for i in range(1, right + 1))
+    assert sum(of[right:]) + 2 * canaries * delta * slack == pytest.approx(0.05, rel=1e-6)
+
+
 def test_one_run_holds_for_randomised_response():
     """Private with epsilon = 1.5 exactly: the bound may exceed it once in twenty runs."""
     bounds = []

@@ -52,6 +52,14 @@ def test_rates_of_zero_and_one():
     )
 
 
+def test_a_range_below_a_hundredth_of_the_other_is_the_cap():
+    oracles = np.append(np.linspace(0, 100, 9), 50.2)[:, None]  # one of them amid the others' range
+    for width, found in ((0.9, 50.0), (1.1, None)):
+        unlearned = 50 + np.linspace(0, width, 10)[:, None]
+        for pair in ((unlearned, oracles), (oracles, unlearned)):
+            assert (epsilons(*pair)[0] == 50.0) == (found == 50.0)
+
+
 def test_counts_by_hand():
     # Three quarters above against one quarter: FPR = FNR = 1/4.
     unlearned = np.array([[0.0], [1], [1], [1]])

@@ -14,6 +14,13 @@ def _margins(shape, seed, member=None, effect=2.0):
     return noise if member is None else noise + effect * member
 
 
+def test_an_equal_of_the_population_is_beaten():
+    """At a factor of 1 an example beats itself: the ratio is "at least", not "above"."""
+    target, shadows, never = _margins((5,), 1), _margins((4, 5), 2), np.zeros((4, 5), bool)
+    found = rmia_scores(target, shadows, never, target, shadows, gamma=1.0, online=False)
+    np.testing.assert_allclose(np.sort(found), np.arange(1, 6) / 5)
+
+
 def _p(margin):
     return 1 / (1 + np.exp(-margin))
 
