@@ -7,6 +7,7 @@ import difflib
 import math
 import numbers
 import operator
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -33,15 +34,25 @@ class InputError(ValueError):
         return type(self), (self.given, self.allowed, self.remedy)
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> InputError:
+def unknown_name(kind: str, name: Any, known: Iterable[str]) -> InputError:
     """An error for a name that is not known, with the nearest one that is.
 
-    >>> print(unknown_name("model", "cnm", ["cnn", "mlp"]))
-    Unknown model 'cnm'. Allowed: cnn, mlp. Did you mean 'cnn'?
+    >>> print(unknown_name("model", "CNM", ["cnn", "mlp"]))
+    Unknown model 'CNM'. Allowed: cnn, mlp. Did you mean 'cnn'?
+    >>> unknown_name("model", "cnn,mlp", ["cnn", "mlp"]).remedy
+    "Give them apart: ('cnn', 'mlp'), on the command line: cnn mlp"
     """
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-    remedy = f"Did you mean {near[0]!r}?" if near else f"Choose one of the {len(known)} names"
+    lower = {one.lower(): one for one in known}
+    text = str(name).strip().lower()
+    near = difflib.get_close_matches(text, lower, n=1, cutoff=0.5)
+    remedy = f"Choose one of the {len(known)} names"
+    if near:
+        remedy = f"Did you mean {lower[near[0]]!r}?"
+    several = re.split(r"[\s,;+]+", text)
+    if len(several) > 1 and set(several) <= set(lower):
+        names = tuple(lower[one] for one in several)
+        remedy = f"Give them apart: {names}, on the command line: {' '.join(names)}"
     return InputError(f"Unknown {kind} {name!r}", ", ".join(known), remedy)
 
 
@@ -123,12 +134,22 @@ def check_seed(name: str, value: Any) -> int:
     except TypeError:
         seed = -1
     if not 0 <= seed < SEEDS:
+        meant = 0 if isinstance(value, bool) else _whole(value)
         raise InputError(
             f"{name} = {value!r}",
             "a whole number from 0 to 2**63 - 1",
-            f"Set {name} to one of these, such as 0",
+            f"Set {name} to one of these, such as {meant if 0 <= meant < SEEDS else 0}",
         )
     return seed
+
+
+def _whole(value: Any) -> int:
+    """The whole number that a float or a text is; 0 for anything else."""
+    try:
+        number = float(value)
+        return int(number) if number == int(number) else 0
+    except (TypeError, ValueError, OverflowError):
+        return 0
 
 
 def check_positive(name: str, value: float | int) -> None:

@@ -99,7 +99,9 @@ def _images(name: str, images: np.ndarray) -> np.ndarray:
         raise InputError(
             f"{name} of dtype {images.dtype}",
             "uint8 in 0..255, or float in [0, 1]",
-            f"Save {name}.astype('uint8') if its values are 0..255",
+            f"Give 255 * {name}.astype('uint8'), which is black and white"
+            if images.dtype == np.bool_
+            else f"Give {name}.astype('uint8') if its values are 0..255",
         )
     if len(images) == 0:
         raise InputError(f"{name} is empty, shape {images.shape}", "at least one image", "Add some")

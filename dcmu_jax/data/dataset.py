@@ -45,6 +45,12 @@ class Dataset:
                 "images (N, height, width, channels), labels (N,) and ids (N,)",
                 "Give one label and one id for each image; splits_from_arrays makes the ids",
             )
+        if np.asarray(self.images[:0]).dtype == np.bool_:
+            raise InputError(
+                "Images of dtype bool",
+                "pixels in 0..255",
+                "Give 255 * images.astype('uint8'), which is black and white",
+            )
         labels = np.asarray(self.labels)
         if labels.dtype.kind not in "iu" or (
             labels.size and not 0 <= labels.min() <= labels.max() < self.num_classes

@@ -6,8 +6,10 @@ import codecs
 import contextlib
 import dataclasses
 import hashlib
+import numbers
+import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -157,12 +159,30 @@ def as_request(asked: RequestLike, train: Dataset, seed: int = 0) -> ForgetReque
         return asked
     if isinstance(asked, str):
         return parse_request(asked, train, seed)
+    single = not isinstance(asked, Iterable) or isinstance(asked, bytes | Mapping)
+    if single or getattr(asked, "ndim", 1) == 0:
+        raise _no_request(asked)
     if not hasattr(asked, "dtype"):
-        given: Any = list(asked)
+        given: Any = list(cast(Any, asked))
         asked = np.array(given) if given and all(isinstance(x, bool) for x in given) else given
     if isinstance(asked, np.ndarray | Array) and asked.dtype == np.bool_:
         asked = train.ids[as_mask("mask of what must go", asked, (len(train),))]
     return request_for_ids(cast(Any, asked), train)
+
+
+def _no_request(asked: Any) -> InputError:
+    """For a single thing that is neither a text nor a request: what was meant, as it is typed."""
+    remedy = "Say what must go"
+    if isinstance(asked, numbers.Integral) and not isinstance(asked, bool):
+        remedy = f"Give [{asked}] for the sample of that id, or 'class:{asked}' for that class"
+    elif isinstance(asked, numbers.Real) and 0 < asked < 1:
+        remedy = f"Give {f'random:{float(asked):g}'!r}"
+    elif isinstance(asked, os.PathLike):
+        remedy = f"Give {f'ids:{os.fspath(asked)}'!r}"
+    elif isinstance(asked, bytes):
+        remedy = f"Give {asked.decode(errors='replace')!r}, a text"
+    allowed = f"a text ({_ALLOWED}), ids, a mask, or a request"
+    return InputError(f"A forget request given as {asked!r}", allowed, remedy)
 
 
 def _listed_ids(value: str) -> np.ndarray | None:

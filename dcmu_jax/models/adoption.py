@@ -13,7 +13,14 @@ import numpy as np
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.models.behaviour import has_call, is_called_alike, is_ours, logits_of
-from dcmu_jax.models.partition import PARTS, check_kind, initialise, mode_of, run_parts
+from dcmu_jax.models.partition import (
+    PARTS,
+    check_image_shape,
+    check_kind,
+    initialise,
+    mode_of,
+    run_parts,
+)
 from dcmu_jax.prng import key_of
 
 _SWITCHED = {nn.BatchNorm: "use_running_average", nn.Dropout: "deterministic"}
@@ -67,7 +74,7 @@ def check_module(
             ``__call__`` that computes something else than the three parts in turn.
     """
     check_kind(model)
-    _checked(model, tuple(image_shape), num_classes, more)
+    _checked(model, check_image_shape(image_shape), num_classes, more)
 
 
 def _tried(what: str, call: Callable[[], Any]) -> Any:
@@ -80,7 +87,7 @@ def _tried(what: str, call: Callable[[], Any]) -> Any:
         raise InputError(
             f"{what} ({_in_a_line(error)})",
             "a module whose parts run one after another, dropout being all that is random",
-            "Try module.init and module.apply on one image, and mend what they say; parts with "
+            "Mend the part that fails: the traceback of its own error comes first; parts with "
             "dropout or BatchNorm take the argument train",
         ) from error
 
@@ -187,8 +194,54 @@ def _check_outputs(name: str, out: Any, num_classes: int) -> None:
     shape = getattr(out, "shape", None)
     if shape != (2, num_classes) or not jnp.issubdtype(out.dtype, jnp.floating):
         given = f"{out.dtype} {shape}" if shape else f"a {type(out).__name__}"
+        flat = shape is None or len(shape) < 3
         raise InputError(
             f"The part 'final' of {name} gives {given} for 2 images of {num_classes} classes",
             f"floating-point logits of shape (2, {num_classes}), one for each class",
-            f"Let its last layer have {num_classes} outputs for each image",
+            f"Let its last layer have {num_classes} outputs for each image"
+            if flat
+            else "Flatten the images before the first dense layer: x.reshape(len(x), -1)",
         )
+
+
+def check_variables(model: Any, variables: Any, image_shape: tuple[int, int, int]) -> None:
+    """Raise unless variables are of the names and shapes that a module has on such images.
+
+    Args:
+        model: that ``check_module`` accepts.
+        variables: parameters and statistics by part.
+        image_shape: ``(height, width, channels)``.
+
+    Raises:
+        InputError: naming the first array that is missing, unknown, or of another shape.
+    """
+    shape = check_image_shape(image_shape)
+    like = jax.eval_shape(lambda key: initialise(model, key, shape), key_of(0))
+    wanted, given = _shapes(like), _shapes({kind: variables.get(kind, {}) for kind in like})
+    name = type(model).__name__
+    for path in sorted(wanted.keys() - given.keys()) or sorted(given.keys() - wanted.keys()):
+        lacks = path in wanted
+        raise InputError(
+            f"Variables {'without' if lacks else 'with'} {path}, which {name} "
+            f"{'has' if lacks else 'has not'}",
+            f"arrays named {', '.join(sorted(wanted)[:8])}{', ...' if len(wanted) > 8 else ''}",
+            f"Add {path}, of shape {wanted[path]}" if lacks else f"Leave {path} out",
+        )
+    for path, found in given.items():
+        if found != wanted[path]:
+            turned = len(found) == 2 and found[::-1] == wanted[path]
+            raise InputError(
+                f"{path} of shape {found} for the module {name}",
+                f"shape {wanted[path]}",
+                "Transpose it: kernel.T, as PyTorch keeps (out, in)"
+                if turned
+                else "Bring the variables of a module with these settings, on images of this shape",
+            )
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        "/".join(str(getattr(key, "key", key)) for key in path): np.shape(leaf)
+        for path, leaf in leaves
+    }

@@ -14,6 +14,7 @@ from dcmu_jax.models.convnet import ConvNet
 from dcmu_jax.models.convolution import resolve_implementation
 from dcmu_jax.models.initialisers import check_init
 from dcmu_jax.models.mlp import MLP
+from dcmu_jax.models.partition import check_image_shape
 from dcmu_jax.models.resnet import ResNet18
 from dcmu_jax.models.vgg import VGG16
 
@@ -104,7 +105,7 @@ def create(
     resolve_implementation(conv)
     check_at_least("num_classes", num_classes, 2)
     check_positive("width", width)
-    entry = MODELS[name]
+    entry, image_shape = MODELS[name], check_image_shape(image_shape)
     side = min(image_shape[:2])
     if side < entry.smallest:
         fitting = [other for other, e in MODELS.items() if side >= e.smallest]

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import inspect
+import operator
 from collections.abc import Collection, Mapping
 from typing import Any, Literal, cast
 
@@ -87,6 +88,13 @@ def check_kind(model: Any) -> None:
         else:
             given = f"{'The function' if callable(model) else 'A model'} of {type(model)}"
         raise InputError(given, "an instance of a flax.linen.Module in three parts", remedy)
+    if model.scope is not None:
+        name = type(model).__name__
+        raise InputError(
+            f"The module {name} that is bound to variables, as bind() gives it",
+            "a module by itself; its variables are given beside it",
+            "Give module.unbind()[0]",
+        )
     try:
         hash(model)
     except TypeError as error:
@@ -106,6 +114,34 @@ def _hashable(value: Any) -> bool:
     except TypeError:
         return False
     return True
+
+
+def check_image_shape(shape: Any) -> tuple[int, int, int]:
+    """The shape of one image as integers of Python; any sequence of them will do.
+
+    Raises:
+        InputError: anything but three whole numbers above 0, or channels that come first.
+
+    >>> check_image_shape([8, 8, 1])
+    (8, 8, 1)
+    """
+    remedy = "Give splits.image_shape, or images.shape[1:]"
+    try:
+        sides = tuple(map(operator.index, shape))
+    except TypeError:
+        sides = ()
+    if len(sides) == 3 and min(sides) > 0:
+        height, width, channels = sides
+        if not (height in (1, 3) and width == channels > 3):
+            return height, width, channels
+        remedy = f"Give {(width, channels, height)}: the channels come last"
+    elif len(sides) == 2:
+        remedy = f"Give {(*sides, 1)} for grey images"
+    elif len(sides) == 4:
+        remedy = f"Give {sides[1:]}, without the number of images"
+    raise InputError(
+        f"image_shape = {shape!r}", "(height, width, channels), whole numbers above 0", remedy
+    )
 
 
 def apply_parts(
@@ -165,12 +201,16 @@ def apply_features(model: nn.Module, variables: Variables, x: Array) -> Array:
     return y.reshape(y.shape[0], -1).astype(jax.numpy.float32)
 
 
-def _wrong_parts(params: Mapping[str, Any], missing: str | None = None) -> InputError:
+def _wrong_parts(params: Collection[str], missing: str | None = None) -> InputError:
     return InputError(
         f"A model with the parts {sorted(params) or 'none'}"
         + (f", without {missing!r}" if missing else ""),
-        "a Linen module whose setup() defines exactly beginning, intermediate and final",
-        "Group the layers of the model under those three names",
+        "a Linen module whose setup() defines exactly beginning, intermediate and final, in which "
+        "order they run",
+        f"Define self.{missing} in setup(), of some of the layers: which part ends where is yours "
+        "to choose"
+        if missing
+        else "Group the layers of the model under those three names",
     )
 
 
@@ -179,10 +219,11 @@ def _compiled_init(model, key, image_shape):
     """The variables that ``model.init`` gives; compiled once for a model and a shape."""
 
     def run(module: nn.Module, x: Any) -> Any:
-        for name in PARTS:
-            part = getattr(module, name, None)
-            if not isinstance(part, nn.Module):
-                raise _wrong_parts(module.variables.get("params", {}), name)
+        parts = {name: getattr(module, name, None) for name in PARTS}
+        there = [name for name, part in parts.items() if isinstance(part, nn.Module)]
+        for name, part in parts.items():
+            if name not in there:
+                raise _wrong_parts(there, name)
             x = _run_part(part, x, False)
         return x
 
@@ -199,7 +240,8 @@ def initialise(
             others beside them, or keeps other state than parameters and statistics.
     """
     check_kind(model)
-    variables = _compiled_init(model, typed_key(key), image_shape)
+    shape = check_image_shape(image_shape)
+    variables = _compiled_init(model, typed_key(key), shape)
     params = variables.get("params", {})
     if not set(params) <= set(PARTS):
         raise _wrong_parts(params)

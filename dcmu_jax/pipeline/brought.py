@@ -6,12 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
+
+from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.sources import SOURCES
 from dcmu_jax.errors import InputError
+from dcmu_jax.models.adoption import check_variables
 from dcmu_jax.models.behaviour import differing
 from dcmu_jax.models.catalogue import MODELS
 from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.saved import DataNote
+from dcmu_jax.training.classifier import Classifier
 
 _KINDS = {name.partition(":")[0] for name in SOURCES}
 
@@ -81,3 +86,29 @@ def check_the_same(directory: Path, config: RunConfig, note: DataNote, now: Data
             "the module that it was started with",
             "Restore the code of the module, or start a new run",
         )
+
+
+def check_adopted(network: Any, model: nn.Module, splits: Splits) -> None:
+    """Raise unless a network that was trained elsewhere can be the original of a run.
+
+    Args:
+        network: what was brought.
+        model: the module of the run.
+        splits: its data.
+
+    Raises:
+        InputError: no ``Classifier``, one of other images, or variables of other shapes.
+    """
+    if not isinstance(network, Classifier):
+        raise InputError(
+            f"A network given as a {type(network).__name__}",
+            "a Classifier",
+            "Give dcmu_jax.Classifier(module, variables, normalisation, splits.image_shape)",
+        )
+    if network.image_shape != splits.image_shape:
+        raise InputError(
+            f"A network of images {network.image_shape} for data of {splits.image_shape}",
+            "a network of such images",
+            f"Give image_shape={splits.image_shape} to the Classifier if it takes them",
+        )
+    check_variables(model, network.variables, splits.image_shape)

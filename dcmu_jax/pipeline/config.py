@@ -395,6 +395,12 @@ class RunConfig:
         check_at_least("training.epochs", self.training.epochs, 1)
         check_at_least("training.batch_size", self.training.batch_size, 1)
         self.training.optimizer.check()
+        if not 0 <= self.training.label_smoothing < 1:
+            raise InputError(
+                f"training.label_smoothing = {self.training.label_smoothing!r}",
+                "a number from 0, below 1",
+                "Set training.label_smoothing within [0, 1)",
+            )
         check_fraction("data.test_fraction", self.data.test_fraction)
         check_at_least("method.remembrance.per_class", self.method.remembrance.per_class, 1)
         check_at_least("devices", self.devices, 1)
@@ -422,6 +428,12 @@ class RunConfig:
                     f"settings of {name!r}, the preset of the run itself",
                     "settings of rivals",
                     "Give them as method",
+                )
+            if name in PRESETS and name not in self.rivals:
+                raise InputError(
+                    f"settings of the preset {name!r}, which is not among the rivals",
+                    "settings of rivals",
+                    f"Give rivals={(*self.rivals, name)!r}, or leave the settings out",
                 )
             if name not in ("retrain", *self.rivals):
                 raise unknown_name("rival in settings", name, ("retrain", *self.rivals))

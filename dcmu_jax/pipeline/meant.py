@@ -5,6 +5,7 @@ from __future__ import annotations
 import numbers
 import os
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -105,3 +106,17 @@ def check_splits(given: Any) -> None:
         "a Splits: a training and a test set",
         f"Give dcmu_jax.splits_from_arrays({'*splits' if arrays else 'x_train, y_train'})",
     )
+
+
+def as_path(given: Any) -> Path:
+    """What names the directory of a run, as a path.
+
+    Raises:
+        InputError: anything but a text or a path.
+    """
+    try:
+        return Path(given)
+    except TypeError as error:
+        raise InputError(
+            f"The run directory given as {given!r}", "a text or a path", "Give 'runs/first', say"
+        ) from error

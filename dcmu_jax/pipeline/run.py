@@ -23,16 +23,16 @@ from dcmu_jax.data.copies import Copies, copies_of
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.requests import ForgetRequest, RequestLike, as_request
 from dcmu_jax.data.sources import load
-from dcmu_jax.errors import InputError
+from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.files import FilePath, aside_of, held, json_text, remove_left_aside, write_json
 from dcmu_jax.locks import locked_again
 from dcmu_jax.metrics.measurement import Trajectory
 from dcmu_jax.models.adoption import check_module
 from dcmu_jax.models.behaviour import behaviour_of, model_text
 from dcmu_jax.pipeline import facts, stages
-from dcmu_jax.pipeline.brought import check_brought, check_the_same
+from dcmu_jax.pipeline.brought import check_adopted, check_brought, check_the_same
 from dcmu_jax.pipeline.config import PRESETS, RunConfig, differing_settings, from_json, to_file
-from dcmu_jax.pipeline.meant import check_splits
+from dcmu_jax.pipeline.meant import as_path, check_splits
 from dcmu_jax.pipeline.saved import DATA, ENVIRONMENT, PREPARED, SERVED, DataNote
 from dcmu_jax.pipeline.store import (
     Stage,
@@ -64,7 +64,7 @@ from dcmu_jax.training.divergence import Diverged, during
 from dcmu_jax.training.environment import check_arithmetic, environment
 from dcmu_jax.training.loop import Progress
 from dcmu_jax.unlearning.modular import ModularUnlearning
-from dcmu_jax.unlearning.registry import build_method, method_class
+from dcmu_jax.unlearning.registry import METHODS, build_method, method_class
 from dcmu_jax.unlearning.task import Hooks, Prepared, Unlearned
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -135,6 +135,8 @@ class Run:
         check_splits(splits)
         config.check()
         for name in config.rivals:
+            if name not in (*PRESETS, *METHODS):
+                raise unknown_name("rival method", name, (*PRESETS, *METHODS))
             if name not in PRESETS and method_class(name) is ModularUnlearning:
                 raise InputError(
                     f"The rival {name!r}, whose schedule is not said",
@@ -143,7 +145,7 @@ class Run:
                 )
             if name not in PRESETS:
                 build_method(name, config.settings.get(name))  # its settings, before any training
-        self.directory, self.config = Path(directory), config
+        self.directory, self.config = as_path(directory), config
         self._original: Classifier | None = None
         self._progress = progress if is_writer() else None
         self._brought = DataNote(
@@ -177,7 +179,7 @@ class Run:
     def create(cls, directory: FilePath, config: RunConfig, **rest: Any) -> Run:
         """A new run; nothing is written unless settings, data and request are all good."""
         check_platform()
-        by_writer(lambda: cls._check_new(Path(directory)))
+        by_writer(lambda: cls._check_new(as_path(directory)))
         run = cls(directory, config, **rest)
         run.check_comparable(run.request(config.forget))
         by_writer(run._make_directory)
@@ -197,7 +199,10 @@ class Run:
             raise InputError(
                 f"The run directory {str(directory)!r} exists already",
                 "a directory that is not there yet",
-                "Choose another --out, or add --resume to go on with that run",
+                "Choose another directory (--out), or go on with that run: --resume, in Python "
+                "Run.open"
+                if (directory / "config.json").exists()
+                else "Choose another directory (--out): there is no run in it",
             )
 
     def _make_directory(self) -> None:
@@ -233,7 +238,7 @@ class Run:
             rest: as for ``Run``.
         """
         check_platform()
-        directory = Path(directory)
+        directory = as_path(directory)
         file = directory / "config.json"
 
         def read() -> bytes:
@@ -266,7 +271,7 @@ class Run:
         Raises:
             InputError: the run that is there has other settings; see ``create`` and ``open``.
         """
-        directory = Path(directory)
+        directory = as_path(directory)
         if not is_there(directory):
             try:
                 return cls.create(directory, config, **rest)
@@ -434,6 +439,7 @@ class Run:
         Raises:
             InputError: another module, or the run has its original already.
         """
+        check_adopted(network, self.model, self.splits)
         stage = self._original_stage()
         if stage.there:
             raise InputError(
@@ -453,6 +459,8 @@ class Run:
     def prepare(self, name: str | None = None) -> Prepared:
         """The offline phase of a preset (the run's own if not named), done if not there yet."""
         name = name or self.config.preset
+        if name not in PRESETS:
+            raise unknown_name("preset", name, PRESETS)
         original = self.train()
         made_of = facts.of_prepared(self.config, name, self.splits, self.data, original)
         stage = find_stage(self.directory / "prepared", name, made_of)
@@ -509,6 +517,8 @@ class Run:
             CostWarning: before it begins, where retraining is cheaper.
         """
         name, request = name or self.config.preset, self.request(request)
+        if name not in (*PRESETS, *METHODS):
+            raise unknown_name("method", name, (*PRESETS, *METHODS))
         original = self.train()
         prepared = self.prepare(name) if name in PRESETS else None
         usable = self.usable_tests()

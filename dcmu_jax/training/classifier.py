@@ -27,7 +27,14 @@ from dcmu_jax.data.pixels import check_pixels
 from dcmu_jax.errors import InputError, check_seed, unknown_name
 from dcmu_jax.models.adoption import check_module
 from dcmu_jax.models.behaviour import model_text
-from dcmu_jax.models.partition import PARTS, apply_features, apply_parts, check_kind, initialise
+from dcmu_jax.models.partition import (
+    PARTS,
+    apply_features,
+    apply_parts,
+    check_image_shape,
+    check_kind,
+    initialise,
+)
 from dcmu_jax.training.flops import spend_on
 from dcmu_jax.training.keys import named_key
 
@@ -170,6 +177,7 @@ class Classifier:
 
     def __post_init__(self):
         check_kind(self.model)
+        object.__setattr__(self, "image_shape", check_image_shape(self.image_shape))
         object.__setattr__(self, "variables", _plain(self.variables))
         object.__setattr__(self, "normalisation", _canonical(self.normalisation, self.image_shape))
 
@@ -239,14 +247,17 @@ class Classifier:
 
 def _plain(variables: Any) -> dict[str, Any]:
     """Variables as plain dictionaries, those of 64 bits in NumPy as float32."""
-    params = variables.get("params", {}) if isinstance(variables, Mapping) else None
+    params = variables.get("params") if isinstance(variables, Mapping) else None
     if not isinstance(params, Mapping) or not set(params) <= set(PARTS):
-        shown = sorted(params) if isinstance(params, Mapping) else type(variables).__name__
+        shown = f"the parameters of {sorted(params)}" if isinstance(params, Mapping) else ""
+        remedy = "Put the parameters of each part under its name"
+        if isinstance(variables, Mapping) and set(variables) and set(variables) <= set(PARTS):
+            remedy = 'Give {"params": variables}'
         raise InputError(
-            f"Variables with the parameters of {shown}",
+            f"Variables with {shown}" if shown else "Variables without 'params'",
             '{"params": {part: ...}, "batch_stats": {part: ...}}, parts beginning, intermediate '
             "and final",
-            "Put the parameters of each part under its name",
+            remedy,
         )
     plain = flax.core.unfreeze(dict(variables))
     if any(isinstance(x, np.ndarray) and x.dtype == np.float64 for x in jax.tree.leaves(plain)):

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from dcmu_jax.data import Dataset, Normalisation, channel_statistics
+from dcmu_jax.data import Dataset, Normalisation, channel_statistics, splits_from_arrays
 from dcmu_jax.data.pieces import pieces
 from dcmu_jax.errors import InputError
 
@@ -98,3 +98,12 @@ def test_normalisation_and_back():
     np.testing.assert_allclose(np.asarray(seen).mean((0, 1, 2)), 0, atol=1e-5)
     np.testing.assert_allclose(np.asarray(seen).std((0, 1, 2)), 1, atol=1e-5)
     np.testing.assert_allclose(normalisation.invert(seen), images, atol=1e-3)
+
+
+def test_images_of_true_and_false_are_refused():
+    images, labels = np.zeros((20, 8, 8, 1), bool), np.arange(20) % 2
+    with pytest.raises(InputError, match=r"255 \* x_train\.astype\('uint8'\)"):
+        splits_from_arrays(images, labels)
+    with pytest.raises(InputError, match=r"255 \* images\.astype\('uint8'\)"):
+        Dataset(images, labels, np.arange(20), 2)
+    assert splits_from_arrays(255 * images.astype("uint8"), labels).train.images.dtype == np.uint8

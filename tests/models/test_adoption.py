@@ -5,6 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from flax import nnx
@@ -12,8 +13,9 @@ from toys import Noisy, Plain, examples_of, fresh, part_of, same_bits, toy_split
 
 from dcmu_jax.data.dataset import Normalisation, channel_statistics
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.adoption import check_module
-from dcmu_jax.models.partition import initialise
+from dcmu_jax.models.adoption import check_module, check_variables
+from dcmu_jax.models.catalogue import create
+from dcmu_jax.models.partition import check_image_shape, initialise
 from dcmu_jax.pipeline.config import DataOptions, RunConfig
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.training.checkpoints import load_classifier, save_classifier
@@ -212,6 +214,21 @@ REFUSED = {
     "a function": (lambda x: x, "The function"),
     "a name": ("mlp", "str"),
     "not split": (Unsplit(), "without 'beginning'"),
+    "two parts": (
+        Built(intermediate_of=lambda: None),
+        r"\['beginning', 'final'\], without 'intermediate'.*Define self\.intermediate in setup",
+    ),
+    "not flattened": (
+        Built(
+            beginning_of=lambda: nn.Dense(4),
+            intermediate_of=lambda: nn.Dense(4),
+        ),
+        r"\(2, 8, 8, 3\).*Flatten the images .*x\.reshape\(len\(x\), -1\)",
+    ),
+    "bound": (
+        Plain().bind({"params": {"beginning": {}}}),
+        r"Plain that is bound .*Give module\.unbind\(\)\[0\]",
+    ),
     "a list": (Built(more=[1, 2]), r"field\(s\) more.*tuples"),
     "a dictionary": (Built(more={"a": 1}), r"field\(s\) more"),
     "an array": (Built(more=np.zeros(2)), r"field\(s\) more"),
@@ -330,3 +347,101 @@ def test_a_normalisation_of_pixels_up_to_255(tmp_path, wrong, remedy):
     with pytest.raises(InputError, match=says):
         Run.create(tmp_path / "run", RunConfig(data=given), model=Plain(), splits=SPLITS)
     fresh_classifier(Plain(), TRAIN, 0, Normalisation(np.zeros(1), np.ones(1)))
+
+
+def _variables():
+    return jax.tree.map(np.asarray, fresh(Plain(), TRAIN).variables)
+
+
+def test_variables_without_params():
+    with pytest.raises(InputError, match=r"without 'params'.*Give {\"params\": variables}"):
+        Classifier(Plain(), _variables()["params"], channel_statistics(TRAIN.images), SHAPE)
+    with pytest.raises(InputError, match=r"without 'params'"):
+        Classifier(Plain(), {}, channel_statistics(TRAIN.images), SHAPE)
+
+
+def _changed(change):
+    variables = _variables()
+    change(variables["params"])
+    return variables
+
+
+UNFIT = {
+    "transposed": (
+        lambda p: p["final"].update(kernel=p["final"]["kernel"].T),
+        r"params/final/kernel of shape \(3, 16\).*shape \(16, 3\)\. Transpose it",
+    ),
+    "of another width": (
+        lambda p: p["final"].update(bias=np.zeros(4)),
+        r"params/final/bias of shape \(4,\).*shape \(3,\)\. Bring the variables",
+    ),
+    "missing": (
+        lambda p: p["final"].pop("bias"),
+        r"without params/final/bias.*Add params/final/bias, of shape \(3,\)",
+    ),
+    "a part missing": (lambda p: p.pop("final"), r"without params/final/bias"),
+    "too much": (
+        lambda p: p["final"].update(scale=np.ones(3)),
+        r"with params/final/scale, which Plain has not.*Leave params/final/scale out",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UNFIT)
+def test_variables_that_do_not_fit_the_module(kind):
+    change, says = UNFIT[kind]
+    check_variables(Plain(), _variables(), SHAPE)
+    with pytest.raises(InputError, match=says):
+        check_variables(Plain(), _changed(change), SHAPE)
+
+
+def test_a_network_that_cannot_be_adopted(tmp_path):
+    splits = toy_splits(per_class=60)
+    config = RunConfig(model="mine", forget="class:1")
+    run = Run.create(tmp_path / "run", config, model=Plain(), splits=splits)
+    brought = fresh(Plain(), splits.train)
+    transposed = _changed(UNFIT["transposed"][0])
+    with pytest.raises(InputError, match=UNFIT["transposed"][1]):
+        run.adopt(Classifier(Plain(), transposed, brought.normalisation, SHAPE))
+    with pytest.raises(InputError, match=r"of images \(16, 4, 1\) for data of \(8, 8, 1\)"):
+        run.adopt(Classifier(Plain(), brought.variables, brought.normalisation, (16, 4, 1)))
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        with pytest.raises(InputError, match=r"given as a dict.*Give dcmu_jax\.Classifier\("):
+            run.adopt(brought.variables)
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)
+    assert not run.has_original()
+
+
+@pytest.mark.parametrize(
+    ("shape", "remedy"),
+    [
+        ((8, 8), r"Give \(8, 8, 1\) for grey"),
+        ((3, 8, 8), r"Give \(8, 8, 3\): the channels come last"),
+        ((5, 8, 8, 1), r"Give \(8, 8, 1\), without the number"),
+        ((8.0, 8, 1), r"image_shape = \(8\.0, 8, 1\)"),
+        ((8, 0, 1), r"image_shape = \(8, 0, 1\)"),
+        ("881", r"image_shape = '881'"),
+    ],
+)
+def test_an_image_shape_that_is_none(shape, remedy):
+    with pytest.raises(InputError, match=remedy):
+        check_image_shape(shape)
+    assert check_image_shape(np.array([8, 8, 1])) == (8, 8, 1)
+
+
+def test_an_image_shape_is_checked_wherever_one_is_given():
+    jaxtyping.config.update("jaxtyping_disable", True)
+    network = fresh(Plain(), TRAIN)
+    try:
+        for call in (
+            lambda: initialise(Plain(), jax.random.key(0), (8, 8)),
+            lambda: check_module(Plain(), (8, 8), 3),
+            lambda: create("mlp", image_shape=(8, 8), num_classes=3),
+            lambda: Classifier(Plain(), network.variables, network.normalisation, (8, 8)),
+        ):
+            with pytest.raises(InputError, match=r"Give \(8, 8, 1\)"):
+                call()
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", False)

@@ -298,7 +298,7 @@ def test_a_directory_that_cannot_be_made(tmp_path):
 
 def test_an_existing_directory_is_left_alone(tmp_path):
     (tmp_path / "mine.txt").write_text("kept")
-    with pytest.raises(InputError, match=r"exists already.*--resume"):
+    with pytest.raises(InputError, match=r"exists already.*: there is no run in it"):
         Run.create(tmp_path, CONFIG)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from toys import Plain, toy_splits
 
+from dcmu_jax.data.requests import as_request
 from dcmu_jax.errors import InputError
 from dcmu_jax.pipeline.config import (
     DataOptions,
@@ -20,6 +21,7 @@ from dcmu_jax.pipeline.config import (
     to_json,
 )
 from dcmu_jax.pipeline.run import Run
+from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.modular import ModularUnlearning
 from dcmu_jax.unlearning.schedule import Step
@@ -148,6 +150,65 @@ GIVEN = {
         r"config\.json cannot hold",
     ),
 }
+
+
+ASKED = {
+    "an id": (5000, r"given as 5000.*Give \[5000\].*'class:5000'"),
+    "an id of NumPy": (np.int64(3), r"Give \[3\]"),
+    "None": (None, r"given as None.*Say what must go"),
+    "a share": (0.1, r"Give 'random:0\.1'"),
+    "a path": (Path("gone.txt"), r"Give 'ids:gone\.txt'"),
+    "bytes": (b"class:1", r"Give 'class:1', a text"),
+    "a dictionary": ({"class": 1}, r"given as \{'class': 1\}"),
+}
+
+
+@pytest.mark.parametrize("kind", ASKED)
+def test_what_is_no_request(kind):
+    asked, message = ASKED[kind]
+    with pytest.raises(InputError, match=message):
+        as_request(asked, SPLITS.train)
+
+
+SAID = {
+    "smoothing": ({"training": Training(label_smoothing=1.5)}, r"label_smoothing = 1\.5"),
+    "names in one text": ({"rivals": "scrub,Paper"}, r"apart: \('scrub', 'paper'\).*: scrub paper"),
+    "another case": ({"rivals": "Scrub"}, r"rival method 'Scrub'.*Did you mean 'scrub'"),
+    "a preset in another case": ({"rivals": "PAPR"}, r"Allowed: .*paper.*Did you mean 'paper'"),
+    "settings of no rival": (
+        {"settings": {"paper": {}}},
+        r"not among the rivals.*Give rivals=\('catastrophic_forgetting', 'paper'\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SAID)
+def test_settings_are_said_as_they_are_typed(tmp_path, kind):
+    given, message = SAID[kind]
+    config = RunConfig(forget="class:1", **given)
+    with pytest.raises(InputError, match=message):
+        Run.create(tmp_path / "run", config, splits=SPLITS, model=Plain())
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_directory_of_a_run_and_of_none(tmp_path):
+    config = RunConfig(forget="class:1")
+    for wrong in (None, 3):
+        for call in (Run.create, Run.create_or_open, lambda d, c: Run.open(d)):
+            with pytest.raises(InputError, match=rf"directory given as {wrong}"):
+                call(wrong, config)
+    run = Run.create(tmp_path / "run", config, splits=SPLITS)
+    with pytest.raises(InputError, match=r"exists already.*--resume, in Python Run\.open"):
+        Run.create(tmp_path / "run", config, splits=SPLITS)
+    for call in (run.prepare, lambda name: run.unlearn("class:1", name)):
+        with pytest.raises(InputError, match=r"'Papr'.*paper.*Did you mean 'paper'"):
+            call("Papr")
+
+
+@pytest.mark.parametrize("seed", ["7", 7.0])
+def test_a_seed_that_is_one_in_another_type(seed):
+    with pytest.raises(InputError, match=r"such as 7$"):
+        fresh_classifier(Plain(), SPLITS.train, seed=seed)
 
 
 @pytest.mark.parametrize("kind", GIVEN)
