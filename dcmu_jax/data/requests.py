@@ -175,7 +175,7 @@ def _no_request(asked: Any) -> InputError:
     remedy = "Say what must go"
     if isinstance(asked, numbers.Integral) and not isinstance(asked, bool):
         remedy = f"Give [{asked}] for the sample of that id, or 'class:{asked}' for that class"
-    elif isinstance(asked, numbers.Real) and 0 < asked < 1:
+    elif isinstance(asked, numbers.Real) and 0 < float(asked) < 1:
         remedy = f"Give {f'random:{float(asked):g}'!r}"
     elif isinstance(asked, os.PathLike):
         remedy = f"Give {f'ids:{os.fspath(asked)}'!r}"

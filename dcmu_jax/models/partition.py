@@ -219,7 +219,7 @@ def _compiled_init(model, key, image_shape):
     """The variables that ``model.init`` gives; compiled once for a model and a shape."""
 
     def run(module: nn.Module, x: Any) -> Any:
-        parts = {name: getattr(module, name, None) for name in PARTS}
+        parts: dict[str, Any] = {name: getattr(module, name, None) for name in PARTS}
         there = [name for name, part in parts.items() if isinstance(part, nn.Module)]
         for name, part in parts.items():
             if name not in there:
