@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dcmu_jax.attacks.audit import MEMBERSHIP, STATISTICS, audit_networks
+from dcmu_jax.attacks.audit import MEMBERSHIP, STATISTICS, audit_networks, audited_sets
 from dcmu_jax.attacks.method_audit import audit_method
 from dcmu_jax.attacks.population import Population
 from dcmu_jax.errors import InputError
@@ -53,6 +53,16 @@ def test_one_that_forgot_too_much_differs_but_does_not_remember():
     [audit] = _audit(_population(1, 1, shift=-3.0, member=True, kind="scrub"))
     assert not audit.passed and not audit.remembers
     assert audit.statistics["forget_excess"].deviations < -4
+
+
+def test_the_controls_are_test_samples_of_the_forgotten_classes_unless_all_are_asked_for():
+    population = _population(12, 0)
+    forget = FORGET_IDS[population.labels[:FORGOTTEN] == 2]
+    same, every = (
+        audited_sets(population, forget, None, control) for control in ("same_class", "all")
+    )
+    assert set(population.labels[same.control]) == {2} and population.test[same.control].all()
+    assert len(same.control) == TEST // 4 and len(every.control) == TEST
 
 
 def test_the_further_the_less_was_forgotten():

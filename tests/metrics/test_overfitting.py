@@ -137,6 +137,16 @@ def test_the_default_chunk_keeps_to_the_room(monkeypatch):
     assert set(sizes) == {3}
 
 
+def test_a_loss_below_its_mean_gradient_counts_by_the_distance(monkeypatch):
+    def given(model, kind, variables, normalisation, pixels, labels):
+        return np.zeros(len(labels), np.float32), np.full(len(labels), 79.0, np.float32)
+
+    monkeypatch.setattr(overfitting, "gradient_sums", given)
+    found = overfitting_metric(fresh(Noisy(), TRAIN), TRAIN)
+    assert (found.gradients > 0).all()
+    np.testing.assert_array_equal(found.values, found.gradients)
+
+
 def test_refusals():
     classifier = fresh(Noisy(), TRAIN)
     with pytest.raises(InputError, match="Did you mean 'squared'"):
