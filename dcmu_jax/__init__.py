@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     )
     from dcmu_jax.errors import InputError
     from dcmu_jax.metrics.measurement import Measurement
-    from dcmu_jax.pipeline.config import MethodOptions, RunConfig, preset
+    from dcmu_jax.pipeline.config import RunConfig
+    from dcmu_jax.pipeline.options import MethodOptions
+    from dcmu_jax.pipeline.presets import preset
     from dcmu_jax.pipeline.run import Run
     from dcmu_jax.reporting.comparison import Comparison, compare
     from dcmu_jax.reporting.tables import cost_table, terminal_table
@@ -61,7 +63,9 @@ _HOMES = {
     ),
     "dcmu_jax.errors": ("InputError",),
     "dcmu_jax.metrics.measurement": ("Measurement",),
-    "dcmu_jax.pipeline.config": ("MethodOptions", "RunConfig", "preset"),
+    "dcmu_jax.pipeline.config": ("RunConfig",),
+    "dcmu_jax.pipeline.options": ("MethodOptions",),
+    "dcmu_jax.pipeline.presets": ("preset",),
     "dcmu_jax.pipeline.run": ("Run",),
     "dcmu_jax.reporting.comparison": ("Comparison", "compare"),
     "dcmu_jax.reporting.tables": ("cost_table", "terminal_table"),

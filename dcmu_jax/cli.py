@@ -33,7 +33,9 @@ with quiet_imports():  # which take seconds
     from dcmu_jax.errors import InputError, check_numbers, unknown_name
     from dcmu_jax.pipeline import stages
     from dcmu_jax.pipeline.auditing import audit_run
-    from dcmu_jax.pipeline.config import PRESETS, RunConfig, differing_settings, preset
+    from dcmu_jax.pipeline.config import RunConfig
+    from dcmu_jax.pipeline.config_json import differing_settings
+    from dcmu_jax.pipeline.presets import PRESETS, preset
     from dcmu_jax.pipeline.run import Run
     from dcmu_jax.pipeline.stages import short_classes
     from dcmu_jax.reporting.audits import (

@@ -14,7 +14,8 @@ from rich.text import Text
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import json_text, written_aside
-from dcmu_jax.pipeline.config import RunConfig, from_json
+from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.config_json import from_json
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.reporting.certificate import (
     accuracy_sentence,

@@ -34,7 +34,8 @@ import tyro
 from matplotlib.figure import Figure
 
 from dcmu_jax.models.partition import PARTS
-from dcmu_jax.pipeline.config import PRESETS, MethodOptions, preset
+from dcmu_jax.pipeline.options import MethodOptions
+from dcmu_jax.pipeline.presets import PRESETS, preset
 from dcmu_jax.reporting import style
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.modular import ModularUnlearning

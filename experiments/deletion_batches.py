@@ -34,7 +34,8 @@ from matplotlib.figure import Figure
 from dcmu_jax.data.requests import request_for_ids
 from dcmu_jax.files import json_text
 from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import NetworkOptions, RunConfig
+from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.options import NetworkOptions
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.pipeline.store import hash_of, plain
 from dcmu_jax.reading import read_json

@@ -27,7 +27,7 @@ from matplotlib.figure import Figure
 
 from dcmu_jax.metrics.overfitting import overfitting_metric
 from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import PRESETS
+from dcmu_jax.pipeline.presets import PRESETS
 from dcmu_jax.pipeline.store import digest
 from dcmu_jax.reporting import style
 from dcmu_jax.reporting.pareto import title

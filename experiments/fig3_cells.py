@@ -29,7 +29,9 @@ from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.files import write_json
 from dcmu_jax.metrics.overfitting import overfitting_metric
 from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import NetworkOptions, RemembranceOptions, RunConfig, preset
+from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.options import NetworkOptions, RemembranceOptions
+from dcmu_jax.pipeline.presets import preset
 from dcmu_jax.reading import read_json
 from dcmu_jax.reporting.defence import inversion_figure
 from dcmu_jax.training.checkpoints import load_classifier, save_classifier

@@ -21,7 +21,10 @@ from dcmu_jax.files import write_json
 from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.scores import nomus, with_scores, zero_retrain_forgetting
 from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import PRESETS, MethodOptions, NetworkOptions, RunConfig, to_json
+from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.config_json import to_json
+from dcmu_jax.pipeline.options import MethodOptions, NetworkOptions
+from dcmu_jax.pipeline.presets import PRESETS
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.pipeline.store import digest, hash_of, plain
 from dcmu_jax.reading import read_json

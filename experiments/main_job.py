@@ -23,7 +23,8 @@ from pathlib import Path
 
 import tyro
 
-from dcmu_jax.pipeline.config import RunConfig, to_json
+from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.config_json import to_json
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.pipeline.store import hash_of
 from dcmu_jax.reporting.comparison import compare

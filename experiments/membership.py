@@ -29,7 +29,7 @@ from dcmu_jax.attacks.rmia import rmia_scores
 from dcmu_jax.attacks.roc import roc_curve, separation
 from dcmu_jax.attacks.shadow import shadow_attack
 from dcmu_jax.data.sources import load
-from dcmu_jax.pipeline.config import NetworkOptions
+from dcmu_jax.pipeline.options import NetworkOptions
 from dcmu_jax.pipeline.stages import build_model
 from dcmu_jax.reporting import style
 from dcmu_jax.unlearning.task import Training

@@ -44,7 +44,9 @@ from dcmu_jax.data.requests import ForgetRequest, parse_request
 from dcmu_jax.data.sources import load
 from dcmu_jax.models.partition import apply_parts
 from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import PRESETS, NetworkOptions, RunConfig
+from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.options import NetworkOptions
+from dcmu_jax.pipeline.presets import PRESETS
 from dcmu_jax.pipeline.store import hash_of, plain
 from dcmu_jax.reporting import style
 from dcmu_jax.reporting.pareto import title

@@ -24,7 +24,7 @@ from dcmu_jax.attacks.audit import STATISTICS, audit_networks
 from dcmu_jax.attacks.building import Rearing, oracle_population, unlearned_population
 from dcmu_jax.data.requests import parse_request
 from dcmu_jax.data.sources import load
-from dcmu_jax.pipeline.config import NetworkOptions
+from dcmu_jax.pipeline.options import NetworkOptions
 from dcmu_jax.pipeline.stages import build_model
 from dcmu_jax.unlearning.task import Training
 from experiments.benchmarks.record import RESULTS, write_result

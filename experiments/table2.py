@@ -17,7 +17,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from dcmu_jax.pipeline.config import PRESETS
+from dcmu_jax.pipeline.presets import PRESETS
 from dcmu_jax.unlearning.registry import METHODS, build_method
 from experiments.benchmarks.record import RESULTS
 from experiments.table1 import SCALES

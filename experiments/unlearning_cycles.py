@@ -28,7 +28,7 @@ from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.scores import with_scores
 from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import PRESETS
+from dcmu_jax.pipeline.presets import PRESETS
 from dcmu_jax.reporting import style
 from dcmu_jax.reporting.pareto import title
 from dcmu_jax.unlearning.registry import build_method

@@ -11,7 +11,7 @@ import pytest
 
 import dcmu_jax
 from dcmu_jax import cli
-from dcmu_jax.pipeline.config import PRESETS
+from dcmu_jax.pipeline.presets import PRESETS
 from dcmu_jax.unlearning.registry import METHODS
 
 ROOT = Path(__file__).parents[1]

@@ -17,7 +17,8 @@ from dcmu_jax.applications.condensed_model_run import CondensedModelConfig
 from dcmu_jax.cli import _COMMANDS
 from dcmu_jax.data.tfds_source import _absent
 from dcmu_jax.errors import InputError
-from dcmu_jax.pipeline.config import RunConfig, preset
+from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.presets import preset
 from dcmu_jax.pipeline.run import Run
 
 PACKAGE = Path(dcmu_jax.__file__).parent

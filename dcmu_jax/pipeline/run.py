@@ -31,8 +31,10 @@ from dcmu_jax.models.adoption import check_module
 from dcmu_jax.models.behaviour import behaviour_of, model_text
 from dcmu_jax.pipeline import facts, stages
 from dcmu_jax.pipeline.brought import check_adopted, check_brought, check_the_same
-from dcmu_jax.pipeline.config import PRESETS, RunConfig, differing_settings, from_json, to_file
+from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.config_json import differing_settings, from_json, to_file
 from dcmu_jax.pipeline.meant import as_path, check_splits
+from dcmu_jax.pipeline.presets import PRESETS
 from dcmu_jax.pipeline.saved import DATA, ENVIRONMENT, PREPARED, SERVED, DataNote
 from dcmu_jax.pipeline.store import (
     Stage,

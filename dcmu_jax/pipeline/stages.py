@@ -22,14 +22,14 @@ from dcmu_jax.metrics.accuracy import measure
 from dcmu_jax.metrics.gradients import unlearning_metric
 from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.models.catalogue import create
-from dcmu_jax.pipeline.config import (
-    PRESETS,
+from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.options import (
     CondensationOptions,
     MethodOptions,
     NetworkOptions,
-    RunConfig,
     clusters_per_class,
 )
+from dcmu_jax.pipeline.presets import PRESETS
 from dcmu_jax.training.checkpoints import FitCheckpoint
 from dcmu_jax.training.classifier import Classifier, Evaluation
 from dcmu_jax.training.devices import device_mesh

@@ -20,7 +20,7 @@ from dcmu_jax.metrics.membership import control_losses_for
 from dcmu_jax.metrics.scores import with_scores
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.auditing import RunAudit, audit_stage
-from dcmu_jax.pipeline.config import PRESETS
+from dcmu_jax.pipeline.presets import PRESETS
 from dcmu_jax.pipeline.run import Run, Served, one_at_a_time
 from dcmu_jax.pipeline.store import identity_in, plain
 from dcmu_jax.reporting.audits import (

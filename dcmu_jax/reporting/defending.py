@@ -22,7 +22,8 @@ from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.errors import InputError, check_at_least, check_fraction, unknown_name
 from dcmu_jax.files import write_json
 from dcmu_jax.pipeline import facts, stages
-from dcmu_jax.pipeline.config import PRESETS, RunConfig
+from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.presets import PRESETS
 from dcmu_jax.pipeline.run import Run, one_at_a_time
 from dcmu_jax.pipeline.store import digest, find_stage, hash_of, making, plain
 from dcmu_jax.reading import read_json_as

@@ -12,18 +12,16 @@ import dcmu_jax
 from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.errors import InputError
 from dcmu_jax.models import MODELS
-from dcmu_jax.pipeline.config import (
-    PRESETS,
+from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.config_json import from_json, to_json
+from dcmu_jax.pipeline.options import (
     CondensationOptions,
     DataOptions,
     MethodOptions,
     RemembranceOptions,
-    RunConfig,
     clusters_per_class,
-    from_json,
-    preset,
-    to_json,
 )
+from dcmu_jax.pipeline.presets import PRESETS, preset
 from dcmu_jax.theory import best_clusters_per_class
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.modular import ModularUnlearning

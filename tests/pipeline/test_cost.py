@@ -9,7 +9,9 @@ from dcmu_jax.data.requests import parse_request
 from dcmu_jax.data.sources import load
 from dcmu_jax.models.partition import PARTS
 from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import RemembranceOptions, RunConfig, preset
+from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.options import RemembranceOptions
+from dcmu_jax.pipeline.presets import preset
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.unlearning.modular import ModularUnlearning
 from dcmu_jax.unlearning.schedule import Step, batch_size_for

@@ -17,15 +17,14 @@ from dcmu_jax.errors import InputError
 from dcmu_jax.metrics import accuracy
 from dcmu_jax.models.partition import check_parts
 from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import (
+from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.config_json import from_json, to_json
+from dcmu_jax.pipeline.options import (
     CondensationOptions,
     DataOptions,
     MethodOptions,
     NetworkOptions,
     RemembranceOptions,
-    RunConfig,
-    from_json,
-    to_json,
 )
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.reporting.comparison import compare

@@ -13,7 +13,8 @@ from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.data.requests import request_for_ids
 from dcmu_jax.errors import InputError
 from dcmu_jax.pipeline.auditing import audit_run
-from dcmu_jax.pipeline.config import RunConfig, from_json, to_json
+from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.config_json import from_json, to_json
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.pipeline.store import IDENTITY, find_stage, making
 from dcmu_jax.reporting.comparison import compare

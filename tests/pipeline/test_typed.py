@@ -11,15 +11,10 @@ from toys import Plain, toy_splits
 
 from dcmu_jax.data.requests import as_request
 from dcmu_jax.errors import InputError
-from dcmu_jax.pipeline.config import (
-    DataOptions,
-    MethodOptions,
-    NetworkOptions,
-    RunConfig,
-    from_json,
-    preset,
-    to_json,
-)
+from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.config_json import from_json, to_json
+from dcmu_jax.pipeline.options import DataOptions, MethodOptions, NetworkOptions
+from dcmu_jax.pipeline.presets import preset
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.optimizers import Optimizer

@@ -7,7 +7,7 @@ import pytest
 from service.toy import CONFIG, ids_text
 
 from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import CondensationOptions
+from dcmu_jax.pipeline.options import CondensationOptions
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.service import Workspace
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 
 from dcmu_jax.condensation.matching import MatchingConfig
-from dcmu_jax.pipeline.config import (
+from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.options import (
     CondensationOptions,
     MethodOptions,
     NetworkOptions,
     RemembranceOptions,
-    RunConfig,
 )
 from dcmu_jax.service.contents import FIXED
 from dcmu_jax.service.ledger import HEAD, LEDGER, sha256
