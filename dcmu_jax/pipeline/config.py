@@ -30,6 +30,8 @@ from dcmu_jax.pipeline.presets import (
     recommended_preset,
 )
 from dcmu_jax.pipeline.typed import changed_fields
+from dcmu_jax.unlearning.modular import ModularUnlearning
+from dcmu_jax.unlearning.registry import METHODS, build_method
 from dcmu_jax.unlearning.task import Training
 
 _FOLLOWS = "_follows"
@@ -147,14 +149,27 @@ class RunConfig:
                 )
             if name not in ("retrain", *self.rivals):
                 raise unknown_name("rival in settings", name, ("retrain", *self.rivals))
+        self._check_rivals()
+        check_at_least("method.offline.rounds", self.method.offline.rounds, 0)
+        self.method.online.check()
+        self.method.online_classes.check()
+
+    def _check_rivals(self) -> None:
         for name in self.rivals:
             if name in PRESETS:
                 options = self.options_of(name)
                 options.online.check()
                 options.online_classes.check()
-        check_at_least("method.offline.rounds", self.method.offline.rounds, 0)
-        self.method.online.check()
-        self.method.online_classes.check()
+                continue
+            if name not in METHODS:
+                raise unknown_name("rival method", name, (*PRESETS, *METHODS))
+            if METHODS[name] is ModularUnlearning:
+                raise InputError(
+                    f"The rival {name!r}, whose schedule is not said",
+                    f"a preset ({', '.join(PRESETS)}) or another method",
+                    "Name the preset that it shall follow",
+                )
+            build_method(name, self.settings.get(name))  # which checks its settings
 
     def check_batches(self) -> None:
         """Raise ``InputError`` for a batch that does not divide over the devices."""

@@ -6,8 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import math
-import os
-import shutil
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,13 +16,12 @@ from typing import Any, TypeVar, cast
 import flax.linen as nn
 import numpy as np
 
-from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.data.copies import Copies, copies_of
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.requests import ForgetRequest, RequestLike, as_request
 from dcmu_jax.data.sources import load
 from dcmu_jax.errors import InputError, unknown_name
-from dcmu_jax.files import FilePath, aside_of, held, json_text, remove_left_aside, write_json
+from dcmu_jax.files import FilePath, json_text
 from dcmu_jax.locks import locked_again
 from dcmu_jax.metrics.measurement import Trajectory
 from dcmu_jax.models.adoption import check_module
@@ -32,13 +29,14 @@ from dcmu_jax.models.behaviour import behaviour_of, model_text
 from dcmu_jax.pipeline import facts, stages
 from dcmu_jax.pipeline.brought import check_adopted, check_brought, check_the_same
 from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.config_json import differing_settings, from_json, to_file
+from dcmu_jax.pipeline.config_json import differing_settings, to_file
+from dcmu_jax.pipeline.directory import check_new, make_directory, read_settings
+from dcmu_jax.pipeline.kept import load_bank, save_prepared, save_served
 from dcmu_jax.pipeline.meant import as_path, check_splits
 from dcmu_jax.pipeline.presets import PRESETS
-from dcmu_jax.pipeline.saved import DATA, ENVIRONMENT, PREPARED, SERVED, DataNote
+from dcmu_jax.pipeline.saved import DATA, PREPARED, SERVED, DataNote
 from dcmu_jax.pipeline.store import (
     Stage,
-    damaged,
     find_stage,
     is_there,
     keep_request,
@@ -47,7 +45,6 @@ from dcmu_jax.pipeline.store import (
 )
 from dcmu_jax.pipeline.trajectory import TrajectoryRecorder
 from dcmu_jax.pipeline.typed import refused
-from dcmu_jax.reading import read_bytes
 from dcmu_jax.training.checkpoints import (
     FitCheckpoint,
     load_classifier,
@@ -59,14 +56,11 @@ from dcmu_jax.training.devices import (
     check_platform,
     check_same,
     device_mesh,
-    from_writer,
     is_writer,
 )
 from dcmu_jax.training.divergence import Diverged, during
-from dcmu_jax.training.environment import check_arithmetic, environment
 from dcmu_jax.training.loop import Progress
-from dcmu_jax.unlearning.modular import ModularUnlearning
-from dcmu_jax.unlearning.registry import METHODS, build_method, method_class
+from dcmu_jax.unlearning.registry import METHODS
 from dcmu_jax.unlearning.task import Hooks, Prepared, Unlearned
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -136,17 +130,6 @@ class Run:
             refused(RunConfig, config, "config")
         check_splits(splits)
         config.check()
-        for name in config.rivals:
-            if name not in (*PRESETS, *METHODS):
-                raise unknown_name("rival method", name, (*PRESETS, *METHODS))
-            if name not in PRESETS and method_class(name) is ModularUnlearning:
-                raise InputError(
-                    f"The rival {name!r}, whose schedule is not said",
-                    f"a preset ({', '.join(PRESETS)}) or another method",
-                    "Name the preset that it shall follow",
-                )
-            if name not in PRESETS:
-                build_method(name, config.settings.get(name))  # its settings, before any training
         self.directory, self.config = as_path(directory), config
         self._original: Classifier | None = None
         self._progress = progress if is_writer() else None
@@ -181,54 +164,11 @@ class Run:
     def create(cls, directory: FilePath, config: RunConfig, **rest: Any) -> Run:
         """A new run; nothing is written unless settings, data and request are all good."""
         check_platform()
-        by_writer(lambda: cls._check_new(as_path(directory)))
+        by_writer(lambda: check_new(as_path(directory)))
         run = cls(directory, config, **rest)
         run.check_comparable(run.request(config.forget))
-        by_writer(run._make_directory)
+        by_writer(lambda: make_directory(run.directory, config, run._note()))
         return run
-
-    @staticmethod
-    def _check_new(directory: Path) -> None:
-        try:
-            there = directory.exists()
-        except OSError as error:  # a name too long, say
-            raise InputError(
-                f"The run directory {str(directory)!r} cannot be made ({error.strerror})",
-                "a directory in a folder that can be written to",
-                "Choose another --out",
-            ) from error
-        if there:
-            raise InputError(
-                f"The run directory {str(directory)!r} exists already",
-                "a directory that is not there yet",
-                "Choose another directory (--out), or go on with that run: --resume, in Python "
-                "Run.open"
-                if (directory / "config.json").exists()
-                else "Choose another directory (--out): there is no run in it",
-            )
-
-    def _make_directory(self) -> None:
-        directory = self.directory
-        aside = aside_of(directory)
-        try:
-            directory.parent.mkdir(parents=True, exist_ok=True)
-            remove_left_aside(directory, ("config.json", "data.json", "environment.json"))
-            aside.mkdir()
-            with held(aside):
-                (aside / "config.json").write_text(to_file(self.config) + "\n", encoding="utf-8")
-                write_json(aside / "data.json", dataclasses.asdict(self._note()))
-                write_json(aside / "environment.json", environment())
-                aside.rename(directory)
-        except OSError as error:
-            if aside.is_dir():
-                self._check_new(directory)  # another process was quicker
-            raise InputError(
-                f"The run directory {str(directory)!r} cannot be made ({error.strerror})",
-                "a directory in a folder that can be written to",
-                "Choose another --out",
-            ) from error
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
 
     @classmethod
     def open(cls, directory: FilePath, *, devices: int | None = None, **rest: Any) -> Run:
@@ -241,20 +181,7 @@ class Run:
         """
         check_platform()
         directory = as_path(directory)
-        file = directory / "config.json"
-
-        def read() -> bytes:
-            if not os.path.isfile(file):  # False also for a name too long
-                raise InputError(
-                    f"{str(directory)!r} is no run directory",
-                    "a directory made by dcmu run or dcmu train",
-                    "Check the path, or start a run there with --out",
-                )
-            return read_bytes(file, "the settings of a run", "Restore it, or start a new run")
-
-        recorded = ENVIRONMENT.read_if_there(directory / "environment.json")
-        check_arithmetic(recorded or {}, f"The run {str(directory)!r}")
-        config = from_json(from_writer(read), str(file))
+        config = read_settings(directory)
         if devices is not None:
             config = dataclasses.replace(config, devices=devices)
         note = DATA.read(directory / "data.json")
@@ -472,33 +399,14 @@ class Run:
             prepared = stages.prepare(
                 self.config, original, self.splits, name=name, hooks=self._hooks(f"prepare {name}")
             )
-        trained = prepared.classifier is not original
-        bank = prepared.bank
-        cost = {
-            "offline_s": prepared.offline_s,
-            "compile_s": prepared.compile_s,
-            "trained": trained,
-            "matching_loss_start": float(bank.initial_loss.mean()),
-            "matching_loss_end": float(bank.final_loss.mean()),
-            "clusters": len(bank.labels),
-            "bank": bank.fingerprint(),
-        }
         with self._making(stage) as folder:
-            if is_writer():
-                bank.save(folder / "bank.npz")
-                write_json(folder / "cost.json", cost)
-            if trained:
-                save_classifier(folder / "network", prepared.classifier)
+            cost = save_prepared(folder, prepared, original)
         self.log(stage=f"prepare {name}", **cost)
         return prepared
 
     def _prepared(self, stage: Stage, name: str, original: Classifier) -> Prepared:
         note = PREPARED.read(stage.path / "cost.json")
-        file = stage.path / "bank.npz"
-        bank = CondensedBank.from_bytes(from_writer(lambda: CondensedBank.load(file).to_bytes()))
-        bank.check(self.splits.train)
-        if bank.fingerprint() != note.bank:
-            raise damaged(file, ValueError("its contents do not match its fingerprint"))
+        bank = load_bank(stage.path, note, self.splits.train)
         remembrance = stages.remembrance_of(self.config, name, self.splits)
         network = self._load(stage.path / "network") if note.trained else original
         return Prepared(bank, network, remembrance, note.offline_s, note.compile_s)
@@ -549,23 +457,8 @@ class Run:
                 hooks=self._hooks(label, recorder),
             )
         trajectory = recorder.finish(unlearned.online_s, unlearned.classifier)
-        cost = {
-            "online_s": unlearned.online_s,
-            "compile_s": unlearned.compile_s,
-            "flops": unlearned.flops,
-            "reduction": unlearned.reduction,
-            "residual": unlearned.residual,
-            "solved": unlearned.solved,
-        }
         keep_request(asked, request)
         with self._making(stage) as folder:
-            save_classifier(folder / "network", unlearned.classifier)
-            result = {
-                "cost": cost,
-                "trajectory": dataclasses.asdict(trajectory),
-                "trained_ids": unlearned.trained_ids.tolist(),
-            }
-            if is_writer():
-                write_json(folder / "result.json", result)
+            cost = save_served(folder, unlearned, trajectory)
         self.log(stage=label, **cost)
         return Served(unlearned, trajectory, stage.path)
