@@ -49,20 +49,24 @@ def test_a_loss_that_is_no_number_stops_the_training(network, train):
     assert not told  # nobody was shown a loss that is no number
 
 
-def test_a_last_step_that_ruins_is_found(network, train):
-    """One step: its loss was taken before it."""
+def _fit_by_ruinous_steps(network, train, epochs, **rest):
+    """One step an epoch: its loss is taken before it."""
     examples = Examples.of(train.images, train.labels)
-    poisoned = dataclasses.replace(RUINOUS, learning_rate=3e38)
+    return fit(
+        network,
+        examples._replace(weights=examples.weights * np.float32(1e4)),
+        epochs=epochs,
+        key=named_key(0, "training"),
+        optimizer=dataclasses.replace(RUINOUS, learning_rate=3e38),
+        batch_size=None,
+        loss=_steep,
+        **rest,
+    )
+
+
+def test_a_last_step_that_ruins_is_found(network, train):
     with pytest.raises(Diverged, match="parameters are not finite after the last epoch"):
-        fit(
-            network,
-            examples._replace(weights=examples.weights * np.float32(1e4)),
-            epochs=1,
-            key=named_key(0, "training"),
-            optimizer=poisoned,
-            batch_size=None,
-            loss=_steep,
-        )
+        _fit_by_ruinous_steps(network, train, 1)
 
 
 def _steep(outputs, labels):
@@ -92,8 +96,12 @@ def test_a_network_that_is_no_number_is_not_saved(network, tmp_path):
 
 def test_a_checkpoint_is_never_of_a_ruined_state(network, train, tmp_path):
     checkpoint = FitCheckpoint(tmp_path / "unfinished", every=1, identity="x")
-    with pytest.raises(Diverged):
-        _fit(network, train, 5, checkpoint=checkpoint)
+    told = []
+    with pytest.raises(Diverged, match="in epoch 2 of 3"):
+        _fit_by_ruinous_steps(
+            network, train, 3, checkpoint=checkpoint, progress=lambda *given: told.append(given)
+        )
+    assert len(told) == 1  # the first epoch was finite, and a checkpoint due after it
     assert list(tmp_path.iterdir()) == []
 
 
