@@ -35,6 +35,7 @@ with quiet_imports():  # which take seconds
     from dcmu_jax.pipeline.auditing import audit_run
     from dcmu_jax.pipeline.config import RunConfig
     from dcmu_jax.pipeline.config_json import differing_settings
+    from dcmu_jax.pipeline.cost import CostWarning, cost_warning
     from dcmu_jax.pipeline.presets import PRESETS, preset
     from dcmu_jax.pipeline.run import Run
     from dcmu_jax.pipeline.stages import short_classes
@@ -225,7 +226,7 @@ def _say_short_classes(run: Run, preset: str, console: Console) -> None:
 
 
 def _say_cost(run: Run, request: ForgetRequest, console: Console) -> None:
-    warning = stages.cost_warning(run.config, run.splits, request)
+    warning = cost_warning(run.config, run.splits, request)
     if warning:
         _say(console, warning)
 
@@ -461,7 +462,7 @@ def _command(argv: Sequence[str]) -> int:
         if several is None or not several.several:
             check_platform()
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", stages.CostWarning)  # see ``_say_cost``
+            warnings.simplefilter("ignore", CostWarning)  # see ``_say_cost``
             _COMMANDS[argv[0]][0](args, console)
     except Interrupted as stop:
         stop.go_on = _go_on(argv, args)

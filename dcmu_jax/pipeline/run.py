@@ -30,6 +30,7 @@ from dcmu_jax.pipeline import facts, stages
 from dcmu_jax.pipeline.brought import check_adopted, check_brought, check_the_same
 from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.config_json import differing_settings, to_file
+from dcmu_jax.pipeline.cost import CostWarning, cost_warning
 from dcmu_jax.pipeline.directory import check_new, make_directory, read_settings
 from dcmu_jax.pipeline.kept import load_bank, save_prepared, save_served
 from dcmu_jax.pipeline.meant import as_path, check_splits
@@ -441,9 +442,9 @@ class Run:
             note = SERVED.read(stage.path / "result.json")
             network = self._load(stage.path / "network")
             return Served(note.unlearned(network), note.trajectory, stage.path)
-        dear = stages.cost_warning(self.config, self.splits, request, name=name)
+        dear = cost_warning(self.config, self.splits, request, name=name)
         if dear and is_writer():
-            warnings.warn(dear, stages.CostWarning, stacklevel=3)  # where ``unlearn`` is called
+            warnings.warn(dear, CostWarning, stacklevel=3)  # where ``unlearn`` is called
         label = f"forget {asked.name} {name}"
         recorder = TrajectoryRecorder(name, self.splits, request, usable, original)
         with _in_another_run():

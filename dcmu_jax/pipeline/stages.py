@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
-from typing import Literal, cast
+from typing import Literal
 
 import flax.linen as nn
 import numpy as np
@@ -37,7 +36,7 @@ from dcmu_jax.training.divergence import Diverged, check_outputs, during
 from dcmu_jax.training.keys import named_seed
 from dcmu_jax.training.loop import Fitted
 from dcmu_jax.training.timing import Stopwatch
-from dcmu_jax.unlearning.modular import ModularUnlearning, train_offline
+from dcmu_jax.unlearning.modular import train_offline
 from dcmu_jax.unlearning.registry import build_method
 from dcmu_jax.unlearning.task import (
     Hooks,
@@ -205,7 +204,7 @@ def prepare(
     seed = named_seed(config.unlearning_seed, name)
     mesh = device_mesh(config.devices)
     watch = Stopwatch()
-    within = _settings_of(config, name)
+    within = settings_of(config, name)
     with watch.running():
         with during("Condensing", within=f"{within}condensation."):
             bank = _build_bank(
@@ -275,10 +274,10 @@ def serving_method(name: str, config: RunConfig, splits: Splits, request: Forget
     if name not in PRESETS:
         return build_method(name, config.settings.get(name))
     options = method_options(config, name)
-    return options.online_classes if _of_whole_classes(splits, request) else options.online
+    return options.online_classes if of_whole_classes(splits, request) else options.online
 
 
-def _of_whole_classes(splits: Splits, request: ForgetRequest) -> bool:
+def of_whole_classes(splits: Splits, request: ForgetRequest) -> bool:
     """Whether all that must go are whole classes."""
     forgotten = splits.train.labels[splits.train.positions(request.ids)]
     return bool(np.isin(forgotten, request.forgotten_classes).all())
@@ -314,8 +313,8 @@ def unlearn(
     """
     method = serving_method(name, config, splits, request)
     if name in PRESETS:
-        whole = "online_classes" if _of_whole_classes(splits, request) else "online"
-        naming = during(f"Forgetting by {name}", within=f"{_settings_of(config, name)}{whole}.")
+        whole = "online_classes" if of_whole_classes(splits, request) else "online"
+        naming = during(f"Forgetting by {name}", within=f"{settings_of(config, name)}{whole}.")
     else:
         naming = during(
             f"Forgetting by {name}",
@@ -342,67 +341,6 @@ def unlearn(
     return unlearned
 
 
-class CostWarning(UserWarning):
-    """Unlearning that is about to begin costs more than retraining."""
-
-
-def _passes(method: ModularUnlearning) -> Iterator[tuple[str, int]]:
-    """Place and epochs of each step that trains all parts on all that stays."""
-    for place, rounds in (("round_steps", method.rounds), ("closing_steps", 1)):
-        for number, step in enumerate(getattr(method, place)):
-            if "beginning" in step.parts and step.on == "retain":
-                yield f"{place}.{number}.epochs", rounds * step.epochs
-
-
-def retrainings_to_expect(
-    config: RunConfig, splits: Splits, request: ForgetRequest, name: str | None = None
-) -> float:
-    """What a preset (the run's own if not named) will cost at least, known before it starts.
-
-    Counted are the steps that train all parts on all that stays, in passes over the images. The
-    unit is a retraining.
-    """
-    method = serving_method(name or config.preset, config, splits, request)
-    if not isinstance(method, ModularUnlearning):
-        return 0.0
-    epochs = sum(epochs for _, epochs in _passes(method))
-    retained = len(splits.train) - len(request.ids)
-    images = retained + (len(request.ids) if method.sees_forget_set else 0)
-    return epochs * images / (config.training.epochs * retained)
-
-
-def cost_warning(
-    config: RunConfig,
-    splits: Splits,
-    request: ForgetRequest,
-    place: str = " in a new run",
-    *,
-    name: str | None = None,
-) -> str:
-    """A sentence where unlearning will cost more than retraining; empty where it will not.
-
-    Args:
-        config: of the run.
-        splits: of the data.
-        request: to be served.
-        place: where its settings can be changed.
-        name: a preset, if not the run's own.
-    """
-    name = name or config.preset
-    times = retrainings_to_expect(config, splits, request, name)
-    if times <= 1:
-        return ""
-    method = cast(ModularUnlearning, serving_method(name, config, splits, request))
-    dearest, _ = max(_passes(method), key=lambda found: found[1])
-    whole = "online_classes" if _of_whole_classes(splits, request) else "online"
-    setting = f"{_settings_of(config, name)}{whole}.{dearest}"
-    return (
-        f"Forgetting by {name} will cost about {times:.2f} retrainings: its schedule is "
-        f"for networks that were trained longer than {config.training.epochs} epochs. Retraining "
-        f"is cheaper, and exact; or lower {setting.replace('_', '-')}{place}."
-    )
-
-
 def _without_copies(prepared: Prepared, forget: Dataset) -> Prepared:
     """Without the remembrance samples that are images of the request under another id.
 
@@ -422,7 +360,7 @@ def _without_copies(prepared: Prepared, forget: Dataset) -> Prepared:
     return dataclasses.replace(prepared, remembrance=prepared.remembrance.take(~copies))
 
 
-def _settings_of(config: RunConfig, name: str) -> str:
+def settings_of(config: RunConfig, name: str) -> str:
     """How the settings of the preset ``name`` begin: those of the run's own are options."""
     return "--method." if name == config.preset else f"{name}."
 

@@ -13,6 +13,7 @@ import numpy as np
 from dcmu_jax.data.requests import request_for_ids
 from dcmu_jax.errors import InputError
 from dcmu_jax.pipeline import stages
+from dcmu_jax.pipeline.cost import cost_warning
 from dcmu_jax.service import work
 from dcmu_jax.service.contents import read_samples, read_version
 from dcmu_jax.service.creating import record_of
@@ -176,7 +177,7 @@ def _serve(
     settings = None if batch.settings is None else read_settings(batch.settings)
     config = settings.applied(fixed.config) if settings else fixed.config
     request = request_for_ids(every, before.train)
-    warning = stages.cost_warning(config, fixed.splits(before.train), request, " for this batch")
+    warning = cost_warning(config, fixed.splits(before.train), request, " for this batch")
     if warning:
         notify(warning)
     try:

@@ -10,6 +10,7 @@ from dcmu_jax.data.sources import load
 from dcmu_jax.models.partition import PARTS
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.cost import CostWarning, cost_warning, retrainings_to_expect
 from dcmu_jax.pipeline.options import RemembranceOptions
 from dcmu_jax.pipeline.presets import preset
 from dcmu_jax.pipeline.run import Run
@@ -23,14 +24,14 @@ def test_a_schedule_dearer_than_retraining_is_said():
     short = RunConfig(training=Training(epochs=6))
     request = parse_request("random:0.1", splits.train, 0)
     retained = len(splits.train) - len(request)
-    times = stages.retrainings_to_expect(short, splits, request)
+    times = retrainings_to_expect(short, splits, request)
     assert times == 10 * len(splits.train) / (6 * retained)
-    assert "about 1.85 retrainings" in stages.cost_warning(short, splits, request)
-    assert stages.cost_warning(RunConfig(), splits, request) == ""
+    assert "about 1.85 retrainings" in cost_warning(short, splits, request)
+    assert cost_warning(RunConfig(), splits, request) == ""
     whole = parse_request("class:3", splits.train, 0)  # `final` alone, on features
-    assert stages.cost_warning(short, splits, whole) == ""
+    assert cost_warning(short, splits, whole) == ""
     cnn = dataclasses.replace(short, model="cnn")
-    assert stages.retrainings_to_expect(cnn, splits, request) == 0
+    assert retrainings_to_expect(cnn, splits, request) == 0
 
 
 def test_python_is_warned_before_it_begins_and_of_any_schedule(tmp_path, monkeypatch):
@@ -46,7 +47,7 @@ def test_python_is_warned_before_it_begins_and_of_any_schedule(tmp_path, monkeyp
     begun = []
     monkeypatch.setattr(stages, "unlearn", lambda *a, **k: begun.append(a) or 1 / 0)
     says = r"by recommended will cost about 2\.00 retrainings.*closing-steps\.1\.epochs"
-    with pytest.warns(stages.CostWarning, match=says) as caught, pytest.raises(ZeroDivisionError):
+    with pytest.warns(CostWarning, match=says) as caught, pytest.raises(ZeroDivisionError):
         run.unlearn("random:0.1")
     assert begun and len(caught) == 1
     with pytest.raises(ZeroDivisionError):
@@ -57,10 +58,10 @@ def test_a_rival_preset_is_warned_of_by_its_own_settings():
     splits = load("digits")
     request = parse_request("random:0.1", splits.train, 0)
     config = RunConfig(preset="paper", rivals=("recommended",), training=Training(epochs=6))
-    assert stages.cost_warning(config, splits, request) == ""
-    said = stages.cost_warning(config, splits, request, name="recommended")
+    assert cost_warning(config, splits, request) == ""
+    said = cost_warning(config, splits, request, name="recommended")
     assert "lower recommended.online.closing-steps.0.epochs" in said
-    assert stages.cost_warning(config, splits, request, name="scrub") == ""
+    assert cost_warning(config, splits, request, name="scrub") == ""
 
 
 def test_a_class_has_steps_enough_and_the_small_experiments_are_as_they_were():
