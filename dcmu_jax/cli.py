@@ -10,7 +10,7 @@ import sys
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from dcmu_jax.outlets import Interrupted, ended, quiet_imports
 
@@ -26,6 +26,15 @@ with quiet_imports():  # which take seconds
         condensed_model,
         condensed_model_defaults,
         with_folder,
+    )
+    from dcmu_jax.cli_runs import (
+        AuditRun,
+        CompareRun,
+        DefendRun,
+        ForgetRun,
+        NewRun,
+        PrepareRun,
+        SavedRun,
     )
     from dcmu_jax.cli_service import SERVICE_COMMANDS, ProcessCommand, process_defaults
     from dcmu_jax.data.copies import copies_sentence
@@ -47,110 +56,12 @@ with quiet_imports():  # which take seconds
     )
     from dcmu_jax.reporting.certificate import accuracy_sentence
     from dcmu_jax.reporting.comparison import Comparison, compare, renew_report
-    from dcmu_jax.reporting.defending import DefenceOptions, defend_run
+    from dcmu_jax.reporting.defending import defend_run
     from dcmu_jax.reporting.progress import training_progress
     from dcmu_jax.reporting.tables import cost_table, terminal_table
     from dcmu_jax.service.shape import check_outside
     from dcmu_jax.training.devices import check_platform, is_writer
-    from dcmu_jax.training.processes import ProcessOptions, ended_together, start
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _NewRun:
-    """Settings of a new run.
-
-    Attributes:
-        config: the settings; `--preset` and `--model` choose the defaults of the rest.
-        out: directory of the run; runs/DATE-... if not given.
-        resume: go on with the run in `out`, with the settings it was started with.
-        start_or_resume: go on with the run in `out` if it is there, with the same settings as now;
-            start it if not. One command for both, as a scheduler needs it.
-        several: processes that share the run.
-        quiet: no progress bars.
-        now_devices: what `--devices` says, if it does.
-        words: the options as they were typed.
-    """
-
-    config: Annotated[RunConfig, tyro.conf.arg(name="")]
-    out: Path | None = None
-    resume: bool = False
-    start_or_resume: bool = False
-    several: Annotated[ProcessOptions, tyro.conf.arg(name="")] = ProcessOptions()
-    quiet: bool = False
-    now_devices: tyro.conf.Suppress[int | None] = None
-    words: tyro.conf.Suppress[tuple[str, ...]] = ()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _SavedRun:
-    """A run that was started before.
-
-    Attributes:
-        directory: of the run.
-        devices: how many share the work now; as the run was started with if not given.
-        quiet: no progress bars.
-    """
-
-    directory: tyro.conf.Positional[Path]
-    devices: int | None = None
-    quiet: bool = False
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Prepare(_SavedRun):
-    """A saved run and the preset to prepare.
-
-    Attributes:
-        preset: the run's own if not given.
-    """
-
-    preset: str | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Forget(_SavedRun):
-    """A saved run, a request, and the method that serves it.
-
-    Attributes:
-        forget: what must go; the run's own request if not given.
-        method: a preset, or another registered method; the run's own preset if not given.
-    """
-
-    forget: str | None = None
-    method: str | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Compare(_SavedRun):
-    """A saved run and a request.
-
-    Attributes:
-        forget: what must go; the run's own request if not given.
-    """
-
-    forget: str | None = None
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Audit(_Compare):
-    """A saved run, a request, and how thoroughly to audit.
-
-    Attributes:
-        oracles: networks to train without the forgotten samples, 4 or more.
-    """
-
-    oracles: int = 16
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Defend(_SavedRun):
-    """A saved run, and how its original network is defended.
-
-    Attributes:
-        options: see the options of the defence.
-    """
-
-    options: Annotated[DefenceOptions, tyro.conf.arg(name="")] = DefenceOptions()
+    from dcmu_jax.training.processes import ended_together, start
 
 
 def _say(console: Console, text: str) -> None:
@@ -162,7 +73,7 @@ def _progress(quiet: bool) -> Callable[[str, int], Any]:
     return lambda name, epochs: training_progress(name, epochs, enabled=not quiet)
 
 
-def _start(args: _NewRun, console: Console) -> Run:
+def _start(args: NewRun, console: Console) -> Run:
     start(args.several)  # before anything is computed
     if not is_writer():
         console.quiet = True
@@ -196,11 +107,11 @@ def _start(args: _NewRun, console: Console) -> Run:
     return run
 
 
-def _check_resumed(args: _NewRun, run: Run) -> None:
+def _check_resumed(args: NewRun, run: Run) -> None:
     """Raise where a setting beside ``--resume`` is another than that of the run."""
     # Those of Python are no options. With the saved ones for defaults, what differs was typed.
     saved = dataclasses.replace(run.config, settings={})
-    typed = tyro.cli(_NewRun, args=list(args.words), default=_NewRun(config=saved)).config
+    typed = tyro.cli(NewRun, args=list(args.words), default=NewRun(config=saved)).config
     others = differing_settings(saved, dataclasses.replace(typed, devices=saved.devices))
     if others:
         said = [
@@ -215,7 +126,7 @@ def _check_resumed(args: _NewRun, run: Run) -> None:
         )
 
 
-def _open(args: _SavedRun) -> Run:
+def _open(args: SavedRun) -> Run:
     return Run.open(args.directory, devices=args.devices, progress=_progress(args.quiet))
 
 
@@ -247,7 +158,7 @@ def _show(comparison: Comparison, title: str, console: Console) -> None:
     _say(console, f"Report: {comparison.directory / 'report.html'}")
 
 
-def _run(args: _NewRun, console: Console) -> None:
+def _run(args: NewRun, console: Console) -> None:
     """Train a model, prepare, forget, and compare with retraining: the whole main job."""
     run = _start(args, console)
     request = run.request(run.config.forget)
@@ -258,7 +169,7 @@ def _run(args: _NewRun, console: Console) -> None:
     _show(compare(run, request), f"Forgetting {request.text} from {run.splits.name}", console)
 
 
-def _train(args: _NewRun, console: Console) -> None:
+def _train(args: NewRun, console: Console) -> None:
     """Train the original model of a new run."""
     run = _start(args, console)
     network = run.train()
@@ -266,7 +177,7 @@ def _train(args: _NewRun, console: Console) -> None:
     _say(console, f"Original in {run.directory}; accuracy on the test split {accuracy:.2f} %")
 
 
-def _prepare(args: _Prepare, console: Console) -> None:
+def _prepare(args: PrepareRun, console: Console) -> None:
     """Run the offline phase of a saved run: clusters, condensed images, offline training."""
     run = _open(args)
     if args.preset is not None and args.preset not in run.presets:
@@ -282,7 +193,7 @@ def _prepare(args: _Prepare, console: Console) -> None:
     )
 
 
-def _forget(args: _Forget, console: Console) -> None:
+def _forget(args: ForgetRun, console: Console) -> None:
     """Serve a request on a saved run: the online phase."""
     run = _open(args)
     if args.method is not None and args.method not in run.methods:
@@ -305,7 +216,7 @@ def _forget(args: _Forget, console: Console) -> None:
     _say(console, accuracy_sentence({"accuracy_before": before, "accuracy": after}))
 
 
-def _compare(args: _Compare, console: Console) -> None:
+def _compare(args: CompareRun, console: Console) -> None:
     """Compare every method of a saved run on a request, and write the report."""
     run = _open(args)
     request = run.request(args.forget or run.config.forget)
@@ -313,7 +224,7 @@ def _compare(args: _Compare, console: Console) -> None:
     _show(compare(run, request), f"Forgetting {request.text} from {run.splits.name}", console)
 
 
-def _audit(args: _Audit, console: Console) -> None:
+def _audit(args: AuditRun, console: Console) -> None:
     """Hold every network of a saved run against networks that never saw what must go."""
     run = _open(args)
     request = run.request(args.forget or run.config.forget)
@@ -334,7 +245,7 @@ def _audit(args: _Audit, console: Console) -> None:
     _say(console, f"Report: {report}")
 
 
-def _defend(args: _Defend, console: Console) -> None:
+def _defend(args: DefendRun, console: Console) -> None:
     """Unlearn what the original of a saved run is overfitted on, against membership inference."""
     args.options.check()
     run = _open(args)
@@ -352,14 +263,14 @@ def _defend(args: _Defend, console: Console) -> None:
 
 
 _COMMANDS: dict[str, tuple[Callable[[Any, Console], None], type]] = {
-    "run": (_run, _NewRun),
-    "train": (_train, _NewRun),
-    "prepare": (_prepare, _Prepare),
-    "forget": (_forget, _Forget),
-    "compare": (_compare, _Compare),
-    "audit": (_audit, _Audit),
+    "run": (_run, NewRun),
+    "train": (_train, NewRun),
+    "prepare": (_prepare, PrepareRun),
+    "forget": (_forget, ForgetRun),
+    "compare": (_compare, CompareRun),
+    "audit": (_audit, AuditRun),
     "condensed-model": (condensed_model, CondensedModelCommand),
-    "defend": (_defend, _Defend),
+    "defend": (_defend, DefendRun),
     **SERVICE_COMMANDS,
 }
 
@@ -367,12 +278,12 @@ _COMMANDS: dict[str, tuple[Callable[[Any, Console], None], type]] = {
 def _parse(command: str, argv: Sequence[str]) -> Any:
     handler, kind = _COMMANDS[command]
     options: dict[str, Any] = {}
-    if kind is _NewRun:
+    if kind is NewRun:
         chosen, model = value_of("preset", argv, "recommended"), value_of("model", argv, "mlp")
         if chosen not in PRESETS:
             raise unknown_name("preset", chosen, PRESETS)
         given = value_of("devices", argv, "")  # what is no number, the parser refuses
-        options["default"] = _NewRun(
+        options["default"] = NewRun(
             config=RunConfig(preset=chosen, model=model),
             now_devices=int(given) if given.isdecimal() else None,
             words=tuple(argv),
@@ -406,7 +317,7 @@ def _named(args: Any) -> Any:
     """Arguments whose directory is settled, so that an interrupted command can name it."""
     if isinstance(args, CondensedModelCommand):
         return with_folder(args)
-    new = isinstance(args, _NewRun) and not (args.resume or args.start_or_resume)
+    new = isinstance(args, NewRun) and not (args.resume or args.start_or_resume)
     if not new or args.out is not None:
         return args
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -425,7 +336,7 @@ def _go_on(argv: Sequence[str], args: Any) -> list[str]:
         return words
     if not value_of("out", argv, ""):
         words += ["--out", str(out)]
-    if isinstance(args, _NewRun) and not (args.resume or args.start_or_resume):
+    if isinstance(args, NewRun) and not (args.resume or args.start_or_resume):
         words.append("--resume")
     return words
 

@@ -66,7 +66,7 @@ LAYERS = (
     ("service",),
     ("reporting",),
     ("cli_arguments",),
-    ("cli_service", "cli_condensed_model"),
+    ("cli_runs", "cli_service", "cli_condensed_model"),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
