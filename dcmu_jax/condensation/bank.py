@@ -98,22 +98,28 @@ class CondensedBank:
         return cls._of(archive_of(data, _WHAT, _REMEDY), "A message")
 
     @classmethod
-    def _of(cls, found: dict[str, np.ndarray], path: object) -> CondensedBank:
+    def _of(
+        cls, found: dict[str, np.ndarray], path: object, remedy: str = _REMEDY
+    ) -> CondensedBank:
         fault = _fault(found)
         if fault:
-            raise InputError(f"{path}: {fault}", "the arrays of a condensed bank", _REMEDY)
+            raise InputError(f"{path}: {fault}", "the arrays of a condensed bank", remedy)
         values: dict[str, Any] = {name: found[name] for name in _ARRAYS}
         values |= {name: str(found[name]) for name in _STRINGS}
         return cls(**values)
 
     @classmethod
-    def load(cls, path: FilePath) -> CondensedBank:
+    def load(cls, path: FilePath, remedy: str = _REMEDY) -> CondensedBank:
         """Read what ``save`` wrote. Nothing is unpickled.
+
+        Args:
+            path: of the file.
+            remedy: what an error says to do.
 
         Raises:
             InputError: no such file, not such an archive, or arrays that do not fit together.
         """
-        return cls._of(read_archive(path, _WHAT, _REMEDY), path)
+        return cls._of(read_archive(path, _WHAT, remedy), path, remedy)
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over every array and string: the identity of the bank."""

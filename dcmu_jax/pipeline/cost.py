@@ -66,8 +66,10 @@ def cost_warning(
     dearest, _ = max(_passes(method), key=lambda found: found[1])
     whole = "online_classes" if of_whole_classes(splits, request) else "online"
     setting = f"{settings_of(config, name)}{whole}.{dearest}"
+    epochs = config.training.epochs
+    trained = f"{epochs} epoch{'s' * (epochs != 1)}"
     return (
         f"Forgetting by {name} will cost about {times:.2f} retrainings: its schedule is "
-        f"for networks that were trained longer than {config.training.epochs} epochs. Retraining "
+        f"for networks that were trained longer than {trained}. Retraining "
         f"is cheaper, and exact; or lower {setting.replace('_', '-')}{place}."
     )

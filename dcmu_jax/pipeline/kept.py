@@ -11,7 +11,7 @@ from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.files import write_json
 from dcmu_jax.metrics.measurement import Trajectory
 from dcmu_jax.pipeline.saved import PreparedNote
-from dcmu_jax.pipeline.store import damaged
+from dcmu_jax.pipeline.store import damaged, moved
 from dcmu_jax.training.checkpoints import save_classifier
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import from_writer, is_writer
@@ -45,7 +45,8 @@ def load_bank(folder: Path, note: PreparedNote, train: Dataset) -> CondensedBank
         InputError: it is damaged, of other data, or another than its note says.
     """
     file = folder / "bank.npz"
-    bank = CondensedBank.from_bytes(from_writer(lambda: CondensedBank.load(file).to_bytes()))
+    data = from_writer(lambda: CondensedBank.load(file, moved(folder)).to_bytes())
+    bank = CondensedBank.from_bytes(data)
     bank.check(train)
     if bank.fingerprint() != note.bank:
         raise damaged(file, ValueError("its contents do not match its fingerprint"))

@@ -96,14 +96,17 @@ def find_stage(folder: Path, name: str, made_of: Mapping[str, Any]) -> Stage:
 
     Raises:
         InputError: a folder of that name does not say what it was made of, as those of versions
-            before this file; or what it says is not what it was written with.
+            before this file; what it says is not what it was written with; or something else is in
+            its place.
     """
     known = plain(made_of)
     wanted = hash_of(known)
     names = (name, f"{name}-{wanted[:16]}")
 
     def look() -> bytes:
+        check_place(folder)
         for at, path in enumerate(folder / each for each in names):
+            check_place(path)
             if not path.exists():
                 return json.dumps([at, False]).encode()
             if identity_in(path).hash == wanted:
@@ -112,6 +115,16 @@ def find_stage(folder: Path, name: str, made_of: Mapping[str, Any]) -> Stage:
 
     at, there = json.loads(from_writer(look))
     return Stage(folder / names[at], known, there)
+
+
+def check_place(path: Path) -> None:
+    """Raise ``InputError`` where something lies at ``path`` that is no folder, nor leads to one."""
+    if os.path.lexists(path) and not path.is_dir():
+        raise InputError(
+            f"{str(path)!r} is no folder, nor a link that leads to one",
+            "a folder, or nothing",
+            "Move it out of the run and run the same command again",
+        )
 
 
 def identity_in(path: Path) -> Identity:
@@ -128,7 +141,7 @@ def identity_in(path: Path) -> Identity:
             "Move that folder out of the run and run the stage again; a network of your own is "
             "brought into a run by Run.adopt",
         )
-    found = read_json_as(Identity, file, f"the {IDENTITY} of a stage", _moved(path))
+    found = read_json_as(Identity, file, f"the {IDENTITY} of a stage", moved(path))
     if found.hash != hash_of(found.made_of):
         raise damaged(file, ValueError("its hash is not that of what it says"))
     return found
@@ -172,7 +185,7 @@ def request_folder(folder: Path, request: ForgetRequest) -> Path:
     names others with another seed or another file: then the hash of its ids is in the name.
 
     Raises:
-        InputError: the folder says that it is of other ids.
+        InputError: the folder says that it is of other ids, or something else is in its place.
     """
     name = request.slug
     if not re.fullmatch(r"class-[0-9]+(\+class-[0-9]+)*", name) or len(name) >= LONGEST_SLUG:
@@ -181,8 +194,10 @@ def request_folder(folder: Path, request: ForgetRequest) -> Path:
     file = path / "request.json"
 
     def look() -> bytes:
+        check_place(folder)
+        check_place(path)
         if path.exists():
-            asked = read_json_as(_Asked, file, "the ids of a request", _moved(path))
+            asked = read_json_as(_Asked, file, "the ids of a request", moved(path))
             if asked.ids != request.ids.tolist():
                 raise damaged(file, ValueError("it names other ids"))
         return b""
@@ -220,9 +235,10 @@ def damaged(path: Path, error: Exception) -> InputError:
     return InputError(
         f"{str(path)!r} cannot be read ({error})",
         "the file as the stage wrote it",
-        _moved(path.parent),
+        moved(path.parent),
     )
 
 
-def _moved(folder: Path) -> str:
+def moved(folder: Path) -> str:
+    """What to do about a folder of a run that holds what is damaged."""
     return f"Move the folder {str(folder)!r} out of the run and run the stage again"

@@ -290,7 +290,7 @@ def read_samples(
     held = read_held(directory, fixed, history)
     # What was purged is not held.
     train = held.take(~np.isin(held.ids, history.forgotten_by(number)))
-    bank = CondensedBank.load(version_folder(directory, number) / BANK)
+    bank = CondensedBank.load(version_folder(directory, number) / BANK, _REMEDY)
     bank.check(train)
     return Samples(manifest, bank, train, held)
 

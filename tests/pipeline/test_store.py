@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import re
 import shutil
 
 import numpy as np
@@ -338,3 +340,41 @@ def test_other_data_never_finds_a_stage(directory):
     first = json.loads(served.read_text())["made_of"]["original"]
     assert run.train().fingerprint() != first
     assert run.prepare().bank.data_fingerprint == other.train.fingerprint()
+
+
+@pytest.mark.parametrize("what", ["file", "pipe", "link"])
+@pytest.mark.parametrize("place", ["original", "prepared", "prepared/*", "requests", "requests/*"])
+def test_what_is_no_folder_in_the_place_of_a_stage(directory, place, what):
+    [path] = directory.glob(place)
+    shutil.rmtree(path, ignore_errors=True)
+    if what == "file":
+        path.write_text("")
+    elif what == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("nowhere")
+    run = _open(directory)
+    with pytest.raises(InputError, match=rf"{re.escape(str(path))}' is no folder.*Move it out of"):
+        run.unlearn(run.request(SMALL.forget))
+    path.rename(directory.parent / "moved out")
+    run.unlearn(run.request(SMALL.forget))
+
+
+@pytest.mark.parametrize("how", ["damaged", "folder", "pipe"])
+def test_the_remedy_of_a_bank_that_cannot_be_read(directory, how):
+    [file] = directory.glob("prepared/*/bank.npz")
+    data = file.read_bytes()
+    file.unlink()
+    if how == "damaged":
+        file.write_bytes(data[:400])
+    elif how == "folder":
+        file.mkdir()
+    else:
+        os.mkfifo(file)
+    shutil.rmtree(directory / "requests")
+    remedy = f"Move the folder {str(file.parent)!r} out of the run and run the stage again"
+    run = _open(directory)
+    with pytest.raises(InputError, match=re.escape(remedy)):
+        run.unlearn(run.request(SMALL.forget))
+    file.parent.rename(directory.parent / "moved out")
+    run.unlearn(run.request(SMALL.forget))
