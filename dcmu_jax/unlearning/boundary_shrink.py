@@ -45,8 +45,8 @@ def nearest_wrong_labels(
 
     The image is :math:`x + \epsilon\, \mathrm{sign}(\nabla_x L(x, y))`, one step of the fast
     gradient sign method; evaluation mode. The step is taken on pixels, before they are normalised,
-    so it is the same for every channel and does not depend on the normalisation. It is not clipped
-    to valid pixels nor rounded to 8 bits, as the authors' is.
+    so it is the same for every channel and does not depend on the normalisation. The image is
+    neither clipped to valid pixels nor rounded to 8 bits.
 
     Args:
         classifier: whose boundaries are meant.
