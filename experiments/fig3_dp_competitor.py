@@ -4,10 +4,10 @@ Command:   python -m experiments.fig3_dp_competitor --dataset npz:cifar10_small.
            python -m experiments.fig3_dp_competitor --dataset npz:cifar10.npz --model cnn --width 1
 Data:      a subset of CIFAR-10, 500 training and 200 test images per class
 Hardware:  2 CPU cores, 14 minutes; at full size a GPU
-Expected:  Otsu calls 90 to 98 % of the samples overfitted; unlearned as published the network has no
-           more test accuracy than after two epochs (early stopping), less than by DP-SGD, and gives
-           away far more: LiRA finds 12 % at 1 % false positives, of those 2 %. Unlearning what LiRA
-           finds best costs no test accuracy and hides some. No lower bound of DP
+Expected:  Otsu calls 90 to 98 % of the samples overfitted. Unlearned as published the network has
+           no more test accuracy than after two epochs (early stopping), less than by DP-SGD, and
+           gives away far more: LiRA finds 12 % at 1 % false positives, of those 2 %. Unlearning
+           what LiRA finds best costs no test accuracy and hides some. No lower bound of DP
            (epsilon_at_least) exceeds the epsilon that was spent
 
 Every network is trained on a random half of the training split (complementary halves in pairs), by

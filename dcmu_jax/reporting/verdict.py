@@ -23,10 +23,11 @@ m below r, else                       forgot more than retraining does
 Test accuracy comes first: a method that lost more than 5 points of it against retraining is said to
 have lost them. Nothing of the table is said, but that its accuracy on the forgotten images does not
 show that it forgot, where less than half of the test accuracy is left, or where the loss explains
-what is missing on the forgotten images: of retraining's accuracy there if the method is below it
-by more than 5 points, of the original's if it is not above the retrained model by more than 5 points
-and the original is above the retrained model by more than 5 points; "explains": m is near or above that accuracy times the share of test accuracy that is left. Where a number is
-not finite, it is said that the method cannot be judged.
+what is missing on the forgotten images: of retraining's accuracy there if the method is below it by
+more than 5 points, of the original's if it is not above the retrained model by more than 5 points
+and the original is above the retrained model by more than 5 points; "explains": m is near or above
+that accuracy times the share of test accuracy that is left. Where a number is not finite, it is
+said that the method cannot be judged.
 """
 
 from __future__ import annotations
