@@ -11,9 +11,12 @@ from dcmu_jax.errors import (
     InputError,
 )
 from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.presets import PRESETS, preset
 from dcmu_jax.reading import parse_json
 
 _ADAPTER = pydantic.TypeAdapter(RunConfig)
+_METHOD_OF = "method_of"
+"""Beside the settings in config.json: the preset and the model that ``method`` was written for."""
 
 
 def to_json(config: RunConfig) -> str:
@@ -22,13 +25,17 @@ def to_json(config: RunConfig) -> str:
 
 
 def to_file(config: RunConfig) -> str:
-    """``to_json`` of settings that ``from_json`` reads back the same.
+    """``to_json`` of settings that ``from_json`` reads back the same, and whose ``method`` it is.
+
+    A ``method`` alone does not tell whose it is, as single settings of it may have been given. So
+    the file also names the preset and the model that it was written for.
 
     Raises:
         InputError: a text that no file can hold.
     """
     try:
-        text = to_json(config)
+        fields = json.loads(to_json(config)) | {_METHOD_OF: _whose(config)}
+        text = json.dumps(fields, indent=2, ensure_ascii=False)
         same = from_json(text, "config.json") == config
     except ValueError as error:
         raise _not_written(str(error)) from error
@@ -46,14 +53,14 @@ def _not_written(why: str) -> InputError:
 
 
 def from_json(data: bytes | str, source: str) -> RunConfig:
-    """The config that ``to_json`` wrote.
+    """The config that ``to_json`` or ``to_file`` wrote.
 
     Args:
         data: JSON; bytes in UTF-8.
         source: where it came from, for the message.
 
     Raises:
-        InputError: anything else.
+        InputError: anything else, or a preset or model that was changed without its ``method``.
     """
 
     def refused(where: str, why: str) -> InputError:
@@ -74,10 +81,51 @@ def from_json(data: bytes | str, source: str) -> RunConfig:
         raise refused(where, first["msg"]) from error
     except InputError as error:  # a value that checks itself
         raise refused("the whole file", str(error)) from error
+    of = given.pop(_METHOD_OF, None)
+    if of is not None:  # files of earlier versions, and workspaces, do not say
+        _check_whose(config, of, source)
     unknown = _unknown_field(given, json.loads(to_json(config)))
     if unknown:  # not to be passed over: the setting meant would silently have its default
         raise refused(unknown, "no such setting")
     return config
+
+
+def _whose(config: RunConfig) -> str:
+    """What config.json says of ``method``; in words that no search for ``"preset": ...`` finds."""
+    return f"{config.preset} for {config.model}"
+
+
+def _check_whose(config: RunConfig, of: Any, source: str) -> None:
+    """Raise where the ``method`` of a config is that of another preset or model.
+
+    Args:
+        config: as it was read.
+        of: what the file says of its ``method``.
+        source: where it came from, for the message.
+    """
+    now = {"preset": config.preset, "model": config.model}
+    name, between, model = of.partition(" for ") if isinstance(of, str) else ("", "", "")
+    if of == _whose(config) or config.preset not in PRESETS:
+        return  # an unknown preset is refused by ``RunConfig.check``, in its words
+    if not between or name not in PRESETS:
+        raise InputError(
+            f"{source!r} with {_METHOD_OF} = {of!r}",
+            "the preset and the model that method was written for",
+            f"Set {_METHOD_OF} to {_whose(config)!r} if method is what you want",
+        )
+    if preset(config.preset, config.model) in (config.method, preset(name, model)):
+        return
+    was = {field: one for field, one in (("preset", name), ("model", model)) if one != now[field]}
+    said = " and ".join(f"{field} = {now[field]!r}" for field in was)
+    before = " and ".join(f"{field} = {one!r}" for field, one in was.items())
+    options = " ".join(f"--{field} {now[field]}" for field in was)
+    raise InputError(
+        f"{source!r} with {said}, whose method still has the settings of {before}",
+        "a method of that preset and model, or settings of your own",
+        f"Put {before} back, and start another run with dcmu train {options} --out ANOTHER and the "
+        f"other options of this one. To keep method as it stands, set {_METHOD_OF} to "
+        f"{_whose(config)!r}",
+    )
 
 
 def differing_settings(saved: RunConfig, given: RunConfig) -> dict[str, tuple[Any, Any]]:

@@ -13,7 +13,7 @@ from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.errors import InputError
 from dcmu_jax.models import MODELS
 from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.config_json import from_json, to_json
+from dcmu_jax.pipeline.config_json import from_json, to_file, to_json
 from dcmu_jax.pipeline.options import (
     CondensationOptions,
     DataOptions,
@@ -141,6 +141,42 @@ def test_a_method_that_is_given_stays():
         other = dataclasses.replace(config, model="cnn", preset="paper")
         assert other.method == method
         assert dataclasses.replace(from_json(to_json(config), "x"), model="vgg16").method == method
+
+
+def _edited(config, **changes):
+    return json.dumps(json.loads(to_file(config)) | changes)
+
+
+GIVEN = dataclasses.replace(preset("recommended", "mlp"), control="all")
+
+
+@pytest.mark.parametrize("config", [RunConfig(), RunConfig(method=GIVEN)], ids=["own", "given"])
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"preset": "paper"}, "preset = 'paper', whose .* of preset = 'recommended'.*--preset pap"),
+        ({"model": "cnn"}, "model = 'cnn', whose .* of model = 'mlp'.*dcmu train --model cnn --ou"),
+        ({"preset": "paper", "model": "cnn"}, "'paper' and model = 'cnn', .*--preset paper --mode"),
+        ({"method_of": "paper"}, "method_of = 'paper'"),
+    ],
+    ids=str,
+)
+def test_a_file_whose_method_is_of_another_preset_or_model(config, changes, message):
+    assert from_json(to_file(config), "x") == config
+    with pytest.raises(InputError, match=message):
+        from_json(_edited(config, **changes), "x")
+
+
+def test_a_file_with_a_method_of_its_own_or_of_no_one():
+    paper = json.loads(to_json(RunConfig(preset="paper")))
+    config = from_json(_edited(RunConfig(), preset="paper", method=paper["method"]), "x")
+    assert config == RunConfig(preset="paper")
+    # What the message advises, a name that has the same preset, and a file that does not say.
+    config = from_json(_edited(RunConfig(), preset="paper", method_of="paper for mlp"), "x")
+    assert config.method == RunConfig().method
+    assert from_json(_edited(RunConfig(model="mine"), model="yours"), "x").model == "yours"
+    old = json.loads(to_json(RunConfig())) | {"preset": "paper"}
+    assert from_json(json.dumps(old), "x").method == RunConfig().method
 
 
 def test_an_unknown_preset():
