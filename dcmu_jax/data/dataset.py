@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dcmu_jax.data.pieces import pieces
-from dcmu_jax.data.selections import Ids, Mask, as_ids, as_positions
+from dcmu_jax.data.selections import Ids, Mask, as_ids, as_positions, check_names
 from dcmu_jax.errors import InputError
 
 
@@ -61,7 +61,7 @@ class Dataset:
                 f"integers 0..{self.num_classes - 1}",
                 "Number the classes from 0, and pass labels.astype('int32')",
             )
-        as_ids("ids of a dataset", self.ids)
+        check_names("ids of a dataset", self.ids)
 
     def __len__(self) -> int:
         return len(self.labels)

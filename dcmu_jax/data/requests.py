@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array
 
 from dcmu_jax.data.dataset import Dataset
-from dcmu_jax.data.selections import as_mask
+from dcmu_jax.data.selections import BOOLEAN, as_mask, check_no_mask
 from dcmu_jax.errors import InputError, check_fraction, check_seed, unknown_name
 from dcmu_jax.reading import parse_json, read_bytes, read_npy
 
@@ -167,6 +167,10 @@ def as_request(asked: RequestLike, train: Dataset, seed: int = 0) -> ForgetReque
         asked = np.array(given) if given and all(isinstance(x, bool) for x in given) else given
     if isinstance(asked, np.ndarray | Array) and asked.dtype == np.bool_:
         asked = train.ids[as_mask("mask of what must go", asked, (len(train),))]
+    array = np.empty(0)
+    with contextlib.suppress(ValueError, TypeError, OverflowError):  # those make no array
+        array = np.asarray(asked)
+    check_no_mask("ids", array, "ids, or a boolean mask", f"Pass {BOOLEAN}")
     return request_for_ids(cast(Any, asked), train)
 
 
@@ -250,6 +254,8 @@ def _not_integers(name: str, what: str) -> InputError:
 def _check_ids(ids: np.ndarray, name: str, train: Dataset) -> np.ndarray:
     if ids.size == 0:
         raise InputError(f"{name} holds no id: the request is empty", "one id or more", "Name some")
+    which = f"Give the ids of those samples: dataset.ids[{BOOLEAN}]"
+    check_no_mask(name, ids, "integers, each id once", which)
     if ids.dtype.kind not in "iu" or ids.ndim != 1:
         raise _not_integers(name, f"an array of {ids.dtype}, shape {ids.shape}")
     values, counts = np.unique(ids, return_counts=True)

@@ -6,6 +6,7 @@ positions or ids, and ``~`` of the number 1 is -2.
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -67,6 +68,7 @@ def as_positions(name: str, given: Mask | Ids, count: int) -> np.ndarray:
     numbers = _array(name, given, "integers, or booleans for a mask")
     if numbers.dtype == np.bool_:
         return np.flatnonzero(as_mask(name, numbers, (count,)))
+    check_no_mask(name, numbers, "positions, or a boolean mask", f"Pass {BOOLEAN}")
     numbers = _distinct(name, numbers)
     outside = numbers[(numbers < 0) | (numbers >= count)]
     if outside.size:
@@ -79,10 +81,10 @@ def as_positions(name: str, given: Mask | Ids, count: int) -> np.ndarray:
 
 
 def as_ids(name: str, given: Ids) -> np.ndarray:
-    """Ids as int64, each once.
+    """Ids as int64, each once, of samples that are chosen by them.
 
     Raises:
-        InputError: booleans or other numbers that are not whole, more than one dimension, or an
+        InputError: a mask or other numbers that are not whole, more than one dimension, or an
             id that is there twice.
 
     >>> as_ids("ids", [17, 3])
@@ -95,7 +97,46 @@ def as_ids(name: str, given: Ids) -> np.ndarray:
             "integers that name samples",
             "Pass dataset.ids[mask]",
         )
+    check_no_mask(name, ids, "integers that name samples", f"Pass dataset.ids[{BOOLEAN}]")
     return _distinct(name, ids)
+
+
+def check_names(name: str, given: Ids) -> None:
+    """Raise unless ``given`` are the ids of a dataset: integers in one dimension, each once."""
+    each = "Give each sample an id of its own, such as np.arange(len(images))"
+    ids = _array(name, given, "integers")
+    if ids.dtype == np.bool_ and ids.size:
+        raise InputError(f"{name} of dtype bool", "integers, each once", each)
+    _distinct(name, ids, each)
+
+
+BOOLEAN = "np.asarray(mask).astype(bool)"
+"""How one types the mask that was meant by numbers 0 and 1."""
+
+
+def check_no_mask(name: str, given: np.ndarray, allowed: str, remedy: str) -> None:
+    """Raise where what should name samples is a mask in numbers: three or more, each 0 or 1.
+
+    Some of them are there twice, so that they name no samples; and made unique they would name
+    two that nobody meant.
+
+    Args:
+        name: what they are, for the message.
+        given: an array of any type.
+        allowed: what is allowed, for the message.
+        remedy: what to do, for the message.
+    """
+    if given.ndim != 1 or len(given) < 3 or given.dtype.kind not in "biufO":
+        return
+    if given.dtype.kind == "O":
+        if not all(isinstance(x, numbers.Real | np.bool_) for x in given.tolist()):
+            return
+    if ((given == 0) | (given == 1)).all():
+        raise InputError(
+            f"{name} of nothing but 0 and 1 ({given.dtype}), as a mask has them",
+            allowed,
+            remedy,
+        )
 
 
 def _array(name: str, given: Any, kinds: str) -> np.ndarray:
@@ -107,7 +148,9 @@ def _array(name: str, given: Any, kinds: str) -> np.ndarray:
         ) from error
 
 
-def _distinct(name: str, numbers: np.ndarray) -> np.ndarray:
+def _distinct(
+    name: str, numbers: np.ndarray, repeated: str = "Pass np.unique of them"
+) -> np.ndarray:
     if numbers.ndim != 1 or (numbers.size and numbers.dtype.kind not in "iu"):
         raise InputError(
             f"{name} of dtype {numbers.dtype}, shape {numbers.shape}",
@@ -117,7 +160,7 @@ def _distinct(name: str, numbers: np.ndarray) -> np.ndarray:
     values, counts = np.unique(numbers, return_counts=True)
     if len(values) != len(numbers):
         shown = ", ".join(map(str, values[counts > 1][:5].tolist()))
-        raise InputError(f"{name} with repeats: {shown}", "each once", "Pass np.unique of them")
+        raise InputError(f"{name} with repeats: {shown}", "each once", repeated)
     if values.size and int(values[-1]) >= 2**63:
         raise InputError(f"{name} with {values[-1]}", "integers below 2**63", "Check the numbers")
     return numbers.astype(np.int64)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import jax.numpy as jnp
 import numpy as np
@@ -204,7 +205,7 @@ BAD_NPY = {
     "floats": (np.array([1.0]), r"something other than ids: an array of float64"),
     "rank 2": (IDS[:4].reshape(2, 2), r"an array of int64, shape \(2, 2\)"),
     "rank 0": (np.array(IDS[0]), r"an array of int64, shape \(\)"),
-    "booleans": (np.ones(60, bool), r"an array of bool"),
+    "booleans": (np.ones(60, bool), r"nothing but 0 and 1 \(bool\)"),
     "empty": (np.zeros(0, np.int64), r"holds no id"),
     "unknown": (np.array([2**63 + 1], np.uint64), r"ids with 9223372036854775809"),
 }
@@ -309,6 +310,54 @@ MASK = np.arange(60) % 7 == 0
 def test_whatever_names_samples_is_a_request(asked):
     found = as_request(asked, _train())
     np.testing.assert_array_equal(found.ids, np.sort(IDS[MASK]))
+
+
+NUMBERS = {
+    "integers": lambda mask: mask.astype(int),
+    "bytes": lambda mask: mask.astype(np.uint8),
+    "floats": lambda mask: mask.astype(float),
+    "objects": lambda mask: mask.astype(object),
+    "a list": lambda mask: mask.astype(int).tolist(),
+    "a list of floats": lambda mask: mask.astype(float).tolist(),
+    "of JAX": lambda mask: jnp.asarray(mask.astype(np.int32)),
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_a_mask_in_numbers_is_told_from_ids_and_positions(tmp_path, kind):
+    train, mask = _train(), NUMBERS[kind](MASK)
+    wanted = sorted(train.ids[MASK].tolist())
+    called = {
+        "take": lambda mask: train.take(mask).ids,
+        "positions": lambda ids: train.ids[train.positions(ids)],
+        "only": lambda ids: train.only(ids).ids,
+        "without": lambda ids: np.setdiff1d(train.ids, train.without(ids).ids),
+        "as_request": lambda asked: as_request(asked, train).ids,
+        "request_for_ids": lambda ids: request_for_ids(ids, train).ids,
+    }
+    for name, call in called.items():
+        if name == "request_for_ids" and isinstance(mask, list):
+            continue  # which checks one item after another
+        with pytest.raises(InputError, match="nothing but 0 and 1") as caught:
+            call(mask)
+        # What the message says, typed.
+        typed = re.search(r"(dataset\.ids\[)?np\.asarray\(mask\)\.astype\(bool\)\]?", str(caught.value))
+        given = eval(typed[0], {"np": np, "mask": mask, "dataset": train})
+        assert sorted(call(given).tolist()) == wanted, name
+    if not isinstance(mask, list) and mask.dtype != object:
+        np.save(tmp_path / "mask.npy", mask)
+        with pytest.raises(InputError, match=r"nothing but 0 and 1.*dataset\.ids\[np\.asarray\("):
+            parse_request(f"ids:{tmp_path / 'mask.npy'}", train, seed=0)
+
+
+def test_what_is_no_mask_in_numbers_is_told_by_its_fault():
+    for wrong in ([3, 3, 5], [0, 0], np.array([1, "a", 0], object)):
+        with pytest.raises(InputError) as caught:
+            _train().take(wrong)
+        assert "mask" not in str(caught.value)
+    assert len(_train().take([0, 1])) == 2
+    with pytest.raises(InputError, match=r"with repeats: 0\. .*np\.arange\(len\(images\)\)"):
+        dataclasses.replace(_train(), ids=np.zeros(60, int))
 
 
 @pytest.mark.parametrize(
