@@ -113,7 +113,7 @@ def extract(
         InputError: what ``check_pixels`` refuses; the model has no such layer, or ``out`` is of
             another shape or dtype.
     """
-    pixels = check_pixels(pixels, classifier.image_shape)
+    pixels = check_pixels(pixels, classifier.image_shape, classifier.normalisation)
     feature_map = FeatureMap(classifier.model, layer)
     network = classifier.variables, classifier.normalisation
     one = jax.ShapeDtypeStruct((1, *pixels.shape[1:]), pixels.dtype)

@@ -188,7 +188,7 @@ class Classifier:
         spend_on(_pass, program, self.variables, self.normalisation, one, times=len(pixels))
 
     def _run(self, pixels: Any, target: str) -> np.ndarray:
-        pixels = check_pixels(pixels, self.image_shape)
+        pixels = check_pixels(pixels, self.image_shape, self.normalisation)
         self._spend(pixels, target)
         return in_batches(
             lambda x: _forward((self.model, target), self.variables, self.normalisation, x), pixels
@@ -218,7 +218,7 @@ class Classifier:
         Raises:
             InputError: also for classes that the network has no output for.
         """
-        images = check_pixels(dataset.images, self.image_shape)
+        images = check_pixels(dataset.images, self.image_shape, self.normalisation)
         self._spend(images, "logits")
         most = int(dataset.labels.max()) if len(dataset) else 0
 

@@ -303,7 +303,7 @@ def population_logits(
         InputError: what ``check_pixels`` refuses, or a mesh that cannot be shared.
     """
     _check_mesh(size_of(classifiers), mesh)
-    pixels = np.asarray(check_pixels(pixels, classifiers.image_shape))
+    pixels = np.asarray(check_pixels(pixels, classifiers.image_shape, classifiers.normalisation))
     chunk = default_chunk() if chunk is None else chunk
     count = len(pixels)
     if not count:

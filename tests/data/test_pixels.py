@@ -27,6 +27,14 @@ WRONG = {
     "ones": (np.ones((1, *SHAPE)), "Multiply by 255"),
     "normalised": (np.asarray(NETWORK.normalisation.apply(IMAGES)), "normalised already"),
     "minus one to one": (IMAGES / 127.5 - 1, "normalised already"),
+    "scaled, brightened": (IMAGES / 170, "scaled to"),
+    "scaled by the deviation": (IMAGES / 60, "scaled to"),
+    "black and white": ((IMAGES > 100).astype(int), "0 and 1 alone.*Multiply by 255"),
+    "black and white, uint8": ((IMAGES > 100).astype(np.uint8), "0 and 1 alone"),
+    "black and white, floats": ((IMAGES > 100).astype(float), "Multiply by 255"),
+    "too bright": (IMAGES.astype(np.float32) * 2, "to 5.*8 bits"),
+    "around zero": (IMAGES.astype(np.float32) - 128, "from -1.*8 bits"),
+    "16 bits": (IMAGES * 257.3, "8 bits"),
     "NaN": (np.where(np.arange(8)[:, None] == 3, np.nan, np.float32(IMAGES)), "NaN"),
     "infinite": (np.full((1, *SHAPE), np.inf), "infinite"),
     "booleans": (IMAGES > 100, "dtype bool"),
@@ -80,6 +88,20 @@ def test_black_and_condensed_images_pass():
     assert NETWORK.logits(np.ones((2, *SHAPE), np.uint8)).shape == (2, 3)
     loose = IMAGES.astype(np.float32) * 1.1 - 12  # free weights leave 0..255
     assert check_pixels(loose, SHAPE) is loose
+    wild = IMAGES * 2.6 - 180.5  # as those of model inversion are
+    assert check_pixels(wild, SHAPE) is wild
+    dark = (IMAGES % 3).astype(np.float32)
+    assert check_pixels(dark, SHAPE) is dark
+
+
+def test_a_network_of_black_and_white_images_takes_them():
+    pixels = (IMAGES > 100).astype(np.uint8)
+    network = fresh(Plain(), dataclasses.replace(TRAIN, images=pixels))
+    assert network.evaluate(dataclasses.replace(TRAIN, images=pixels)).correct.shape == (
+        len(TRAIN),
+    )
+    with pytest.raises(InputError, match="brighter"):
+        NETWORK.evaluate(dataclasses.replace(TRAIN, images=pixels))
 
 
 def test_the_remedies_work_as_typed():

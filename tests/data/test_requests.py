@@ -341,7 +341,9 @@ def test_a_mask_in_numbers_is_told_from_ids_and_positions(tmp_path, kind):
         with pytest.raises(InputError, match="nothing but 0 and 1") as caught:
             call(mask)
         # What the message says, typed.
-        typed = re.search(r"(dataset\.ids\[)?np\.asarray\(mask\)\.astype\(bool\)\]?", str(caught.value))
+        typed = re.search(
+            r"(dataset\.ids\[)?np\.asarray\(mask\)\.astype\(bool\)\]?", caught.value.remedy
+        )
         given = eval(typed[0], {"np": np, "mask": mask, "dataset": train})
         assert sorted(call(given).tolist()) == wanted, name
     if not isinstance(mask, list) and mask.dtype != object:
