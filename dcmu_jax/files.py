@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -31,28 +31,36 @@ def aside_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
 
 
+def is_aside_of(name: str, target: str) -> re.Match[str] | None:
+    """Whether a name is one that ``aside_of`` gives to ``target``, of whatever process and thread.
+
+    The whole of it: anything shorter may be a copy that somebody named.
+    """
+    number = "([1-9][0-9]{{0,{}}})".format
+    return re.fullmatch(rf"\.{re.escape(target)}\.{number(9)}\.{number(19)}\.part", name)
+
+
 def left_aside(path: Path) -> list[Path]:
     """What lies beside ``path`` under a name of ``aside_of`` and nobody works on any more.
 
     Of a folder the lock says so (``held``), of a file the number of the process.
     """
     path = path.absolute()
-    name = re.compile(rf"\.{re.escape(path.name)}\.([0-9]{{1,10}})(?:\.([0-9]{{1,20}}))?(\.part)?")
     found = []
     for other in sorted(path.parent.iterdir()) if path.parent.is_dir() else ():
-        match = name.fullmatch(other.name)
+        match = is_aside_of(other.name, path.name)
         if not match or other.is_symlink():
             continue
         process, folder = int(match[1]), other.is_dir()
         gone = (folder and process != os.getpid()) or _has_gone(process, match[2])
-        if gone and (_is_free(other) if folder else match[3]):
+        if gone and (not folder or _is_free(other)):
             found.append(other)
     return found
 
 
-def _has_gone(process: int, thread: str | None) -> bool:
+def _has_gone(process: int, thread: str) -> bool:
     if process == os.getpid():
-        return str(thread) not in {str(alive.ident) for alive in threading.enumerate()}
+        return thread not in {str(alive.ident) for alive in threading.enumerate()}
     if os.name != "posix":
         return False  # to look would end it
     try:
@@ -90,22 +98,21 @@ def held(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def remove_left_aside(path: Path, names: Iterable[str]) -> None:
+def remove_left_aside(path: Path, unfinished: Callable[[Path], bool]) -> None:
     """Remove the folders that were meant to be ``path`` and were left by processes that died.
 
     Args:
         path: of the folder that is to be made.
-        names: that can lie in one; where anything else does, it stays, and a warning says so.
+        unfinished: whether a folder holds what an interrupted making leaves, and nothing else.
+            Any other stays, and a warning says so.
     """
     log = logging.getLogger("dcmu_jax")
     for left in left_aside(path):
-        inside = {other.name for other in left.iterdir()} if left.is_dir() else {""}
-        strange = [name for name in inside if name not in names and not name.endswith(".part")]
-        if strange:
-            log.warning("%s may be left of interrupted work. Remove it if so.", left)
-        else:
+        if left.is_dir() and unfinished(left):
             shutil.rmtree(left, ignore_errors=True)
             log.warning("%s was left of interrupted work and is removed.", left)
+        else:
+            log.warning("%s may be left of interrupted work. Remove it if so.", left)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ from service.toy import CONFIG
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import aside_of, held, left_aside, write_json
-from dcmu_jax.pipeline import run as run_module
+from dcmu_jax.pipeline import directory as directory_module
 from dcmu_jax.pipeline.run import Run
 
 
@@ -22,9 +22,10 @@ def dead():
 
 
 def test_the_next_write_removes_what_a_killed_one_left(tmp_path, dead):
-    left = [f".a.json.{dead}.part", f".a.json.{dead}.139.part", f".a.json.{os.getpid()}.1.part"]
-    stays = [f".a.json.{os.getppid()}.1.part", f".b.json.{dead}.part", f".a.json.{dead}",
-             ".a.json.x.part", f".aXjson.{dead}.part"]  # fmt: skip
+    left = [f".a.json.{dead}.139.part", f".a.json.{os.getpid()}.1.part"]
+    stays = [f".a.json.{os.getppid()}.1.part", f".b.json.{dead}.1.part", f".a.json.{dead}.1",
+             f".a.json.{dead}.part", ".a.json.x.part", f".aXjson.{dead}.1.part",
+             f".a.json.{dead}.01.part"]  # fmt: skip
     for name in (*left, *stays):
         (tmp_path / name).write_text("{")
     assert [path.name for path in left_aside(tmp_path / "a.json")] == sorted(left)
@@ -43,14 +44,15 @@ def test_a_run_that_is_interrupted_while_it_is_made_leaves_nothing(tmp_path, mon
         assert len(list(tmp_path.iterdir())) == 1
         raise error
 
-    monkeypatch.setattr(run_module, "write_json", interrupted)
+    monkeypatch.setattr(directory_module, "write_json", interrupted)
     with pytest.raises((error, InputError)):
         Run.create(tmp_path / "run", CONFIG)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_removes_what_a_killed_one_left(tmp_path, dead, caplog):
-    names = (f".run.{dead}", f".run.{dead}.7.part", f".run.{dead}.8.part", f".run2.{dead}")
+    names = (f".run.{dead}.9.part", f".run.{dead}.7.part", f".run.{dead}.8.part",
+             f".run2.{dead}.9.part", f".run.{dead}", f".run.{dead}.part")  # fmt: skip
     for name in names:
         (tmp_path / name).mkdir()
         (tmp_path / name / "config.json").write_text("{")

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.files import aside_of, held, remove_left_aside, write_json
+from dcmu_jax.files import aside_of, held, is_aside_of, remove_left_aside, write_json
 from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.config_json import from_json, to_file
 from dcmu_jax.pipeline.saved import ENVIRONMENT, DataNote
@@ -41,6 +41,14 @@ def _not_made(directory: Path, error: OSError) -> InputError:
     )
 
 
+def _is_a_beginning(folder: Path) -> bool:
+    names = ("config.json", "data.json", "environment.json")
+    return all(
+        found.name in names or any(is_aside_of(found.name, name) for name in names)
+        for found in folder.iterdir()
+    )
+
+
 def make_directory(directory: Path, config: RunConfig, note: DataNote) -> None:
     """Make the directory of a new run, whole or not at all.
 
@@ -50,7 +58,7 @@ def make_directory(directory: Path, config: RunConfig, note: DataNote) -> None:
     aside = aside_of(directory)
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        remove_left_aside(directory, ("config.json", "data.json", "environment.json"))
+        remove_left_aside(directory, _is_a_beginning)
         aside.mkdir()
         with held(aside):
             (aside / "config.json").write_text(to_file(config) + "\n", encoding="utf-8")

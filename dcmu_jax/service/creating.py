@@ -18,8 +18,9 @@ from dcmu_jax.errors import InputError
 from dcmu_jax.files import aside_of, held, remove_left_aside
 from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.run import Run
-from dcmu_jax.service.contents import FIXED, VERSIONS, write_fixed, write_version
+from dcmu_jax.service.contents import FIXED, VERSIONS, part_of, write_fixed, write_version
 from dcmu_jax.service.disk import Disk, storage_errors
+from dcmu_jax.service.disk import aside_of as replaced_aside
 from dcmu_jax.service.gate import check_points
 from dcmu_jax.service.ledger import HEAD, LEDGER, Published, append, create_ledger, now
 from dcmu_jax.service.manifest import Manifest
@@ -30,6 +31,20 @@ from dcmu_jax.unlearning.task import Prepared
 
 TOP = (*FIXED, LEDGER, HEAD, LEDGER_LOCK, WORK_LOCK, VERSIONS)
 """What a new workspace holds."""
+
+
+def is_a_beginning(folder: Path) -> bool:
+    """Whether a folder holds what is there before the first version has its name, and no more.
+
+    A whole workspace is none: it may be a copy that somebody made.
+    """
+    names = {*TOP, replaced_aside(folder / HEAD).name}
+    if {path.name for path in folder.iterdir()} - names:
+        return False
+    versions = folder / VERSIONS
+    if not versions.is_dir():
+        return not os.path.lexists(versions)
+    return {path.name for path in versions.iterdir()} <= {part_of(folder, 0).name}
 
 
 def create(run: Run, directory: Path, disk: Disk, max_accuracy_loss: float | int) -> None:
@@ -46,7 +61,7 @@ def create(run: Run, directory: Path, disk: Disk, max_accuracy_loss: float | int
     aside = aside_of(directory)
     with storage_errors(f"The workspace {str(directory)!r} cannot be made", "Choose another --out"):
         directory.parent.mkdir(parents=True, exist_ok=True)
-        remove_left_aside(directory, TOP)
+        remove_left_aside(directory, is_a_beginning)
         if os.path.lexists(aside):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(aside))
         with _ended_in_order():

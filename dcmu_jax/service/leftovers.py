@@ -16,7 +16,7 @@ from dcmu_jax.service.contents import (
     read_record,
     version_folder,
 )
-from dcmu_jax.service.creating import TOP, publication
+from dcmu_jax.service.creating import TOP, is_a_beginning, publication
 from dcmu_jax.service.disk import Disk, aside_of
 from dcmu_jax.service.entries import read_plain
 from dcmu_jax.service.history import History
@@ -156,8 +156,15 @@ def notes_of(directory: Path, history: History) -> list[str]:
             elif path not in ours:
                 notes.append(f"{name} is not of the service: it stays, and no purge reaches it")
     for path in left_aside(directory):
-        notes.append(
-            f"{path.name}, beside the workspace, is left of an interrupted dcmu workspace and may "
-            "hold copies of images: remove it"
-        )
+        beside = f"{path.name}, beside the workspace,"
+        if path.is_dir() and is_a_beginning(path):
+            notes.append(
+                f"{beside} is left of an interrupted dcmu workspace and may hold copies of images: "
+                "remove it"
+            )
+        else:
+            notes.append(
+                f"{beside} may be a copy that somebody made, or left of an interrupted dcmu "
+                "workspace: look what it holds"
+            )
     return notes

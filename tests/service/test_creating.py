@@ -1,12 +1,14 @@
 """A workspace that could not be made, or whose maker died: no copies of images are left unsaid."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 
 import pytest
+from service.toy import bytes_of
 
 from dcmu_jax.cli import main
 from dcmu_jax.errors import InputError
@@ -82,8 +84,8 @@ def test_what_a_killed_process_left_is_removed_by_the_next_and_told_of(toy_run, 
     assert _left(tmp_path) == ["other", "w"] and verify(out).notes == ()
 
 
-def _a_leftover(folder, name=".w.123456.part"):
-    images = folder / name / "versions" / "0000" / "train.npz"
+def _a_leftover(folder, name=".w.123456.1.part"):
+    images = folder / name / "versions" / ".0000.part" / "train.npz"
     images.parent.mkdir(parents=True)
     images.write_bytes(b"images")
     return folder / name
@@ -91,12 +93,26 @@ def _a_leftover(folder, name=".w.123456.part"):
 
 def test_a_leftover_beside_a_workspace_is_mentioned(fresh, copied, toy_run, capsys):
     w = copied(fresh)
-    _a_leftover(w.parent, f".{w.name}.123456.part")
+    _a_leftover(w.parent, f".{w.name}.123456.1.part")
     for said in (verify(w).notes, Workspace(w).status().notes):
-        assert any(f".{w.name}.123456.part, beside the workspace" in note for note in said)
+        assert any(f".{w.name}.123456.1.part, beside the workspace" in note for note in said)
     for command in ("status", "verify", "purge"):
         assert main([command, str(w)]) == 0
-        assert f".{w.name}.123456.part, beside the workspace" in capsys.readouterr().out
+        assert f".{w.name}.123456.1.part, beside the workspace" in capsys.readouterr().out
+
+
+def test_a_copy_of_a_workspace_is_never_removed(fresh, served, toy_run, tmp_path, caplog):
+    whole = ".w.20261130.7.part"
+    names = [".w.2024", ".w.20261130", ".w.7", ".w.2024.part", whole]
+    for name in names:
+        shutil.copytree(served if name == names[0] else fresh, tmp_path / name)
+    before = bytes_of(tmp_path)
+    Workspace.create(toy_run, tmp_path / "w")
+    assert before.items() <= bytes_of(tmp_path).items()
+    assert f"{tmp_path / whole} may be left of interrupted work. Remove it if so." in caplog.text
+    notes = verify(tmp_path / "w").notes
+    assert len(notes) == 1 and notes == Workspace(tmp_path / "w").status().notes
+    assert f"{whole}, beside the workspace, may be a copy" in notes[0]
 
 
 def test_what_is_being_made_or_is_not_known_stays(toy_run, tmp_path, caplog):
@@ -105,9 +121,9 @@ def test_what_is_being_made_or_is_not_known_stays(toy_run, tmp_path, caplog):
         Workspace.create(toy_run, tmp_path / "w")
         assert left.exists() and not verify(tmp_path / "w").notes
     assert len(verify(tmp_path / "w").notes) == 1
-    strange = _a_leftover(tmp_path, ".v.123456.part")
+    strange = _a_leftover(tmp_path, ".v.123456.1.part")
     (strange / "thesis.txt").write_text("ten years")
-    (tmp_path / ".v.1.part").symlink_to(strange)
+    (tmp_path / ".v.1.2.part").symlink_to(strange)
     (tmp_path / ".v.notes.part").mkdir()
     Workspace.create(toy_run, tmp_path / "v")
     assert (strange / "thesis.txt").exists() and (tmp_path / ".v.notes.part").exists()
