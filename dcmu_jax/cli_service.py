@@ -20,7 +20,6 @@ from dcmu_jax.pipeline.run import Run
 from dcmu_jax.reporting.certificate import (
     accuracy_sentence,
     certificate_sentences,
-    listed,
     write_certificate,
 )
 from dcmu_jax.reporting.progress import training_progress
@@ -28,6 +27,7 @@ from dcmu_jax.service.contents import CONFIG
 from dcmu_jax.service.entries import read_plain
 from dcmu_jax.service.gate import BatchSettings, NotPublished, settings_of
 from dcmu_jax.service.ledger import MAX_ACCURACY_LOSS
+from dcmu_jax.service.remains import listed
 from dcmu_jax.service.verification import verify
 from dcmu_jax.service.workspace import Workspace
 from dcmu_jax.unlearning.modular import ModularUnlearning
@@ -243,7 +243,8 @@ def _say_published(workspace: Workspace, versions: Sequence[int], console: Conso
     for version in versions:
         certificate = workspace.certificate(version)
         _say(console, certificate_sentences(certificate)[0])
-        _say(console, accuracy_sentence(certificate["record"]))
+        if certificate["record"].get("accuracy_before"):  # of a batch; not of a purge
+            _say(console, accuracy_sentence(certificate["record"]))
 
 
 def _gate(args: _Gate, console: Console) -> None:
@@ -321,12 +322,13 @@ def _purge(args: _Work, console: Console) -> None:
         done = f"version {version} has a bank made without them."
         _say(console, f"{removed} images {'left out' if where else 'removed'}; {done}")
     elif not where:
-        _say(console, "Nothing to purge: no file that the service wrote holds a forgotten image.")
+        as_written = "no file that is as the service wrote it holds a forgotten image."
+        _say(console, f"Nothing to purge: {as_written}")
     if left.unknown:
         _say(
             console,
-            "Files lie in the workspace that the service did not write, and what they hold is not "
-            f"known: {listed(left.unknown)}. Move them out of it; no purge reaches them.",
+            "What some files in the workspace hold is not known, as they are not what the service "
+            f"wrote: {listed(left.unknown)}. Move them out of it; no purge reaches them.",
         )
     if where:
         raise InputError(

@@ -14,6 +14,11 @@ UNIT = 2.0**-24
 _LARGEST = 2.0**62 * UNIT
 
 
+def fits(largest: float | np.floating, samples: int) -> bool:
+    """Whether features up to ``largest``, of so many samples, can be added up; never with NaN."""
+    return float(largest) * samples < _LARGEST
+
+
 def feature_sums(
     features: Float[np.ndarray, "samples dim"],
     cluster: Int[np.ndarray, " samples"],
@@ -37,8 +42,7 @@ def feature_sums(
     if len(features) == 0:
         return sums
     largest = np.max([np.abs(features[rows]).max() for rows in pieces(features)])
-    bound = float(largest) * len(features)
-    if not bound < _LARGEST:  # NaN fails this, too
+    if not fits(largest, len(features)):
         raise InputError(
             f"Features as large as {largest} of {len(features)} samples",
             f"finite numbers whose sum stays below {_LARGEST:.0e}",

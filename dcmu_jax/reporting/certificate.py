@@ -9,9 +9,9 @@ from dcmu_jax.data.copies import copies_sentence
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import FilePath, written_aside
 from dcmu_jax.reporting.html import flat_rows, render, setting_sections
+from dcmu_jax.service.remains import listed
 
 _SHOWN_IDS = 200
-_SHOWN_FILES = 20
 
 
 def certificate_sentences(certificate: Mapping[str, Any]) -> list[str]:
@@ -31,7 +31,7 @@ def certificate_sentences(certificate: Mapping[str, Any]) -> list[str]:
         )
         if record.get("base") is not None:
             sentences.append(
-                f"As the network of the version before was not finite, it was made of version "
+                f"As the network of the version before was of no use, it was made of version "
                 f"{record['base']}, and {len(record['forgotten_again'])} samples were forgotten "
                 "again."
             )
@@ -85,31 +85,25 @@ def _remains_sentences(certificate: Mapping[str, Any]) -> list[str]:
     """Where the forgotten images are, as the files said when the certificate was made."""
     remains = certificate.get("remains") or {}
     where, made = ", ".join(remains.get("files", ())), ", ".join(remains.get("made_of_them", ()))
-    if not certificate["images_purged"]:
+    if certificate["images_purged"] is False:
         where = f" ({where})" if where else ""
         said = f"The forgotten images still lie in the workspace{where}; nothing trains on them."
     elif made:
         said = f"The forgotten images were removed, but what was made of them was not yet: {made}."
     elif remains.get("unknown"):
-        said = "No file that the service wrote holds the forgotten images any more."
+        said = "No file that is as the service wrote it holds the forgotten images any more."
     else:
         said = "The forgotten images have been purged from the workspace."
     sentences = [said]
     if remains.get("unknown"):
         sentences.append(
-            "Files lie in the workspace that the service did not write, and what they hold is not "
-            f"known: {listed(remains['unknown'])}."
+            "What some files in the workspace hold is not known, as they are not what the service "
+            f"wrote: {listed(remains['unknown'])}."
         )
     looked = remains.get("looked_at")
     if looked:
         sentences.append(f"So its files said when they were looked at, {looked}.")
     return sentences
-
-
-def listed(names: list[str]) -> str:
-    """Names in one line, twenty at most."""
-    more = f" and {len(names) - _SHOWN_FILES} more" if len(names) > _SHOWN_FILES else ""
-    return ", ".join(names[:_SHOWN_FILES]) + more
 
 
 def accuracy_sentence(record: Mapping[str, Any]) -> str:

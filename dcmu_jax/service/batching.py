@@ -15,7 +15,7 @@ from dcmu_jax.errors import InputError
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.cost import cost_warning
 from dcmu_jax.service import work
-from dcmu_jax.service.contents import read_samples, read_version
+from dcmu_jax.service.contents import read_network, read_samples, read_version
 from dcmu_jax.service.creating import record_of
 from dcmu_jax.service.gate import (
     BatchSettings,
@@ -33,7 +33,7 @@ from dcmu_jax.service.gate import (
 from dcmu_jax.service.history import Batch, replay
 from dcmu_jax.service.ledger import Begun, Left, Refused, now, read_ledger
 from dcmu_jax.service.opened import Opened
-from dcmu_jax.service.restarting import newest_finite
+from dcmu_jax.service.restarting import fault_of, newest_usable
 from dcmu_jax.training.divergence import Diverged
 from dcmu_jax.unlearning.task import Hooks
 
@@ -63,7 +63,7 @@ def process(
         with workspace.writing("The batch was not begun"):
             history = replay(read_ledger(directory))
         last, opened = max(history.pending, default=-1), history.open
-        base = newest_finite(directory, fixed, history)
+        base = newest_usable(directory, fixed, history)
         if opened is not None or last >= 0 or base != history.current.version:
             read_samples(directory, fixed, history, base)  # or nothing is begun
         if opened is not None:
@@ -99,7 +99,7 @@ def _begin(
 ) -> Batch | None:
     """Close the batch of all that is pending up to line ``last``; None where there is none.
 
-    Where the current network is not finite, ``base`` is an earlier version, and there is one though
+    Where the current network is of no use, ``base`` is an earlier version, and there is one though
     nothing be pending.
     """
     with workspace.writing("The batch was not begun"):
@@ -168,9 +168,11 @@ def _serve(
     ids = history.ids_of(batch.lines)
     again = np.setdiff1d(history.forgotten, history.forgotten_by(before.manifest.version))
     if batch.base is not None:
+        number = history.current.version
+        fault = fault_of(read_network(workspace.directory, fixed, number), fixed)
         notify(
-            f"The network of version {history.current.version} is not finite: this batch starts "
-            f"from version {batch.base}, and forgets again the {len(again)} samples that were "
+            f"The network of version {number} {fault}: this batch starts from version "
+            f"{batch.base}, and forgets again the {len(again)} samples that were "
             "forgotten since."
         )
     every = np.union1d(ids, again)

@@ -26,7 +26,8 @@ def certificate(directory: Path, fixed: Fixed, history: History, version: int) -
     the files and the ledger as they are now.
 
     It says what was done; it is no proof that the network remembers nothing. Only an audit speaks
-    of that, and only of what its attacks can see.
+    of that, and only of what its attacks can see. ``images_purged`` is None where no image was
+    found and what some files hold is not known.
 
     Args:
         directory: of the workspace.
@@ -53,7 +54,7 @@ def certificate(directory: Path, fixed: Fixed, history: History, version: int) -
         "version": version,
         "published": published.time,
         "forgotten_in_all": len(history.forgotten_by(version)),
-        "images_purged": not left.files,
+        "images_purged": None if left.unknown and not left.files else not left.files,
         "remains": dataclasses.asdict(left),
         "copies": _copies(directory, fixed, history, version, record),
         "record": record,

@@ -93,7 +93,7 @@ class Begun:
         through: line of the last request in it.
         settings: ``gate.BatchSettings`` as JSON; None for those of the workspace.
         accepted_loss: the gate's limit for this batch alone; None for that of the workspace.
-        base: the version that it starts from, where the network of the current one is not finite;
+        base: the version that it starts from, where the network of the current one is of no use;
             None for the current one.
     """
 
@@ -132,7 +132,7 @@ class Refused:
         reason: in words.
         before: test accuracy (%) on the classes that stay, of the network before; None where there
             is nothing to measure it on.
-        after: the same of the network that was refused; None also where that is not finite.
+        after: the same of the network that was refused; None also where that is of no use.
         limit: points that might have been lost.
     """
 
@@ -211,12 +211,14 @@ class Ledger:
         hashes: SHA-256 of each line, its line break included.
         size: bytes of these lines.
         acknowledged: bytes that the head counts; not above ``size``.
+        torn: what lies beyond ``size``: of a line that was not finished.
     """
 
     entries: tuple[Entry, ...] = ()
     hashes: tuple[str, ...] = ()
     size: int = 0
     acknowledged: int = 0
+    torn: bytes = dataclasses.field(default=b"", compare=False)
 
 
 def sha256(data: bytes) -> str:
@@ -242,15 +244,27 @@ def damaged(what: str) -> InputError:
 def read_ledger(directory: Path) -> Ledger:
     """Read the ledger of a workspace; changes nothing, and needs no lock.
 
-    Bytes beyond the head that are no whole line of the chain were never acknowledged: they are
-    passed over here, and cut off by the next ``append``.
+    A crash leaves one line beyond the head, whole or not. Whole lines of the chain count, however
+    many there are. A line that was not finished was never acknowledged: it is passed over here, and
+    cut off by the next ``append``.
 
     Raises:
-        InputError: anything acknowledged is not as it was written.
+        InputError: anything acknowledged is not as it was written; or what lies beyond the head can
+            come of no crash. An earlier head was put back then, and what was acknowledged since has
+            changed.
         OSError: a file cannot be read.
     """
-    raw_head = read_plain(directory / HEAD)  # first: the ledger only grows
-    data = read_plain(directory / LEDGER)
+    while True:
+        raw_head = read_plain(directory / HEAD)  # first: the ledger only grows
+        data = read_plain(directory / LEDGER)
+        try:
+            return _read(raw_head, data)
+        except InputError:
+            if read_plain(directory / HEAD) == raw_head:  # or others wrote meanwhile
+                raise
+
+
+def _read(raw_head: bytes, data: bytes) -> Ledger:
     try:
         head = _HEAD.validate_json(raw_head, strict=True)
     except pydantic.ValidationError as error:
@@ -266,7 +280,24 @@ def read_ledger(directory: Path) -> Ledger:
         )
     if not known.hashes or known.hashes[-1] != head.sha256:
         raise damaged(f"line {len(known.entries)} does not have the hash in {HEAD}")
-    return dataclasses.replace(_lines(data, known), acknowledged=head.bytes)
+    found = _lines(data, known)
+    torn = data[found.size :]
+    # Whoever adds a line acknowledges first what is there, so no crash leaves more than one.
+    if torn and (found.size > known.size or b"\n" in torn or _holds_more_than_an_entry(torn)):
+        raise damaged(
+            f"line {len(found.entries) + 1} is not as it was written, and no crash leaves such a "
+            f"line behind what {HEAD} counts, so that {HEAD} may be an earlier one"
+        )
+    return dataclasses.replace(found, acknowledged=head.bytes, torn=torn)
+
+
+def _holds_more_than_an_entry(torn: bytes) -> bool:
+    """Whether something else follows where the end of the line should."""
+    try:
+        text = torn.decode()
+        return json.JSONDecoder().raw_decode(text)[1] < len(text)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _lines(data: bytes, start: Ledger | None = None) -> Ledger:

@@ -21,7 +21,14 @@ from dcmu_jax.service.disk import Disk, aside_of
 from dcmu_jax.service.entries import read_plain
 from dcmu_jax.service.history import History
 from dcmu_jax.service.ledger import HEAD, LEDGER, Published
-from dcmu_jax.service.manifest import MANIFEST, Manifest, decode, differences, hash_file
+from dcmu_jax.service.manifest import (
+    MANIFEST,
+    Manifest,
+    decode,
+    differences,
+    files_below,
+    hash_file,
+)
 
 
 def unpublished(directory: Path, history: History) -> Manifest | None:
@@ -80,6 +87,29 @@ def _of_no_line(names: list[str], why: str) -> InputError:
     )
 
 
+def purge_undone(directory: Path, history: History, manifest: Manifest | None) -> str:
+    """What is said where the ledger lacks a purge that was carried out; empty where it does not.
+
+    Its line is written before it removes anything: where files are gone, an earlier ledger was put
+    back, and the files are not missing but purged.
+
+    Args:
+        directory: of the workspace.
+        history: of its ledger.
+        manifest: of the version that ``unpublished`` finds.
+    """
+    if manifest is None or manifest.change != "purge" or not _missing(directory, history):
+        return ""
+    name = f"{VERSIONS}/{version_folder(directory, manifest.version).name}"
+    return (
+        f"{name} is a finished purge that the ledger lacks: earlier {LEDGER} and {HEAD} were put "
+        "back. Files of earlier versions are gone because of it; do not put these back, they hold "
+        f"forgotten images. Put back {LEDGER} and {HEAD} of after the purge, both of one moment. "
+        "If there are none, dcmu process enters the purge in the ledger again; ask again then "
+        "for what was requested since the last line of the earlier ledger"
+    )
+
+
 def finished(directory: Path, history: History) -> Published | None:
     """The line that publishes a version which ``unpublished`` finds, its files checked.
 
@@ -119,19 +149,26 @@ def missing_of(directory: Path, history: History) -> list[str]:
     A network of which a part is missing is named as one.
     """
     notes = []
+    for path in _missing(directory, history):
+        part = " (parts of it)" if path.exists() else ""
+        what = f"{path.relative_to(directory)} is missing{part}"
+        notes.append(f"{what}: put it back from a copy; dcmu verify lists every file")
+    return notes
+
+
+def _missing(directory: Path, history: History) -> list[Path]:
+    """Files of which, and folders in which, something is missing of versions not purged."""
+    missing = []
     for number in range(history.purged_before, history.current.version + 1):
         folder = version_folder(directory, number)
         try:
             names = [*read_manifest(directory, history, number).files, MANIFEST]
         except InputError:
             names = [MANIFEST]
-        found = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
-        lacking = [name for name in names if name not in found]
-        for top in sorted({name.split("/")[0] for name in lacking}):
-            part = " (parts of it)" if (folder / top).exists() else ""
-            what = f"{(folder / top).relative_to(directory)} is missing{part}"
-            notes.append(f"{what}: put it back from a copy; dcmu verify lists every file")
-    return notes
+        found = files_below(folder)
+        tops = {name.split("/")[0] for name in names if name not in found}
+        missing += [folder / top for top in sorted(tops)]
+    return missing
 
 
 def notes_of(directory: Path, history: History) -> list[str]:
@@ -152,7 +189,9 @@ def notes_of(directory: Path, history: History) -> list[str]:
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             name = path.relative_to(directory)
             if path in unfinished:
-                notes.append(f"{name} is of work that was interrupted, or that goes on now")
+                notes.append(
+                    f"{name} has the name of work that was interrupted, or that goes on now"
+                )
             elif path not in ours:
                 notes.append(f"{name} is not of the service: it stays, and no purge reaches it")
     for path in left_aside(directory):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from dcmu_jax.service.creating import publication
 from dcmu_jax.service.disk import Disk, storage_errors
 from dcmu_jax.service.history import History, replay
 from dcmu_jax.service.ledger import Entry, Ledger, append, read_ledger, settle
-from dcmu_jax.service.leftovers import finished, tidy, unpublished
+from dcmu_jax.service.leftovers import finished, purge_undone, tidy, unpublished
 from dcmu_jax.service.looking import Found, looked_at
 from dcmu_jax.service.manifest import Manifest
 from dcmu_jax.service.shape import LEDGER_LOCK, WORK_LOCK, check_shape, check_workspace
@@ -77,10 +78,20 @@ class Opened:
             check_shape(self.directory)
             with locked(self.directory / WORK_LOCK, wait_s=0.0):
                 with self.writing("The ledger cannot be written"):
-                    found = finished(self.directory, replay(read_ledger(self.directory)))
+                    history = replay(read_ledger(self.directory))
+                    manifest = unpublished(self.directory, history)
+                    undone = purge_undone(self.directory, history, manifest)
+                    found = finished(self.directory, history)
                     history = replay(self.settled())
                     if found is not None:
                         history = self.append(history, found)
+                    if undone:
+                        logging.getLogger("dcmu_jax").warning(
+                            "Version %s is entered in the ledger again, from which a purge was "
+                            "missing. Ask again for what was requested since an earlier ledger "
+                            "was put back.",
+                            history.current.version,
+                        )
                 tidy(self.disk, self.directory, history)
                 yield [found.version] if found else []
 

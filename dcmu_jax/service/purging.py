@@ -12,7 +12,7 @@ from dcmu_jax.service.contents import read_version
 from dcmu_jax.service.creating import record_of
 from dcmu_jax.service.leftovers import tidy
 from dcmu_jax.service.opened import Opened
-from dcmu_jax.service.restarting import is_finite, not_finite
+from dcmu_jax.service.restarting import fault_of, of_no_use
 from dcmu_jax.unlearning.task import Hooks
 
 
@@ -31,10 +31,11 @@ def purge(workspace: Opened, hooks: Hooks | None = None) -> int | None:
         if len(history.forgotten) == len(history.forgotten_by(history.purged_before)):
             return None
         before = read_version(workspace.directory, workspace.fixed, history)
-        if not is_finite(before.network, workspace.fixed):
+        fault = fault_of(before.network, workspace.fixed)
+        if fault:
             raise InputError(
-                not_finite(history.current.version),
-                "a workspace whose current network is finite",
+                of_no_use(history.current.version, fault),
+                "a workspace whose current network is of use",
                 "Run dcmu process first",
             )
         number = history.current.version + 1

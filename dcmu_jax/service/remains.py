@@ -19,12 +19,14 @@ from dcmu_jax.service.contents import (
     read_manifest,
     version_folder,
 )
-from dcmu_jax.service.creating import TOP
 from dcmu_jax.service.disk import aside_of
-from dcmu_jax.service.entries import open_plain
+from dcmu_jax.service.entries import open_plain, read_plain
 from dcmu_jax.service.history import History
-from dcmu_jax.service.ledger import HEAD, now
-from dcmu_jax.service.manifest import MANIFEST, files_below
+from dcmu_jax.service.ledger import HEAD, LEDGER, now, sha256
+from dcmu_jax.service.manifest import MANIFEST, decode, files_below, hash_file
+from dcmu_jax.service.shape import LOCKS
+
+_HEAD_STARTS, _HEAD_FITS, _LINE_STARTS = b'{"bytes": ', 200, b'{"kind":"'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,12 +35,13 @@ class Remains:
 
     Attributes:
         looked_at: when, in UTC.
-        images: forgotten samples whose images lie in the workspace.
-        files: path below the workspace -> how many of them it holds; None where it holds images
-            and cannot be read, so that it may hold any.
+        images: forgotten samples whose images were found in the workspace.
+        files: path below the workspace -> how many of them it holds; None where the service kept
+            images in it and it cannot be read, so that it may hold any.
         made_of_them: paths of earlier banks and networks, which the images have a part in.
-        unknown: paths of files that the service did not write and that are no archives of images:
-            what they hold is not known.
+        unknown: paths of all other files that are not, byte for byte, what the service wrote under
+            their names: what they hold is not known. The folder of a version that is being written
+            is one of them.
     """
 
     looked_at: str
@@ -51,8 +54,9 @@ class Remains:
 def remains(directory: Path, history: History, version: int | None = None) -> Remains:
     """Look for the images of forgotten samples, and for what was made of them.
 
-    Every archive of images below the workspace is read, in whatever folder it lies and whatever
-    its name is. Of other files that the service did not write only the names are known.
+    Every file below the workspace is held against the hash that vouches for it. What has none, or
+    another, is opened: an archive that names a forgotten id holds its image. That it names none
+    says nothing, as anybody may have written it, but for copies of the service's own archives.
 
     Args:
         directory: of the workspace.
@@ -64,54 +68,109 @@ def remains(directory: Path, history: History, version: int | None = None) -> Re
     gone = history.forgotten_by(number)
     if version in history.batches:
         gone = history.ids_of(history.batches[version].lines)
+    vouched = _vouched_for(directory, history)
+    data = {hashed for name, hashed in vouched.items() if Path(name).name == DATA}
+    numbers = range(history.current.version + 1)
+    places = {version_folder(directory, n) / DATA for n in numbers}
     files: dict[str, int | None] = {}
-    present, unknown = np.empty(0, np.int64), []
-    strange = strangers(directory, history)
-    for path in sorted({*directory.rglob(DATA), *strange}) if len(gone) else strange:
-        name = path.relative_to(directory).as_posix()
+    present, unknown, below = np.empty(0, np.int64), set(), files_below(directory)
+    for name, path in below.items():
         try:
+            hashed = _hash(path)
+            as_written = hashed == vouched.get(name, "") or _is_of_the_ledger(name, path, history)
+            if as_written and path.name != DATA:
+                continue
             ids = _ids_in(path)
         except FileNotFoundError:  # a purge goes on
             continue
-        if ids is None and path.name != DATA:
-            unknown.append(name)
-            continue
-        here = gone if ids is None else np.intersect1d(gone, ids)
+        here = np.empty(0, np.int64) if ids is None else np.intersect1d(gone, ids)
         if len(here):
-            files[name] = None if ids is None else len(here)
+            files[name] = len(here)
+        elif ids is None and path in places and len(gone):
+            files[name], here = None, gone
+        elif hashed not in data:
+            unknown.add(_shown(directory, history, path, name))
         present = np.union1d(present, here)
     made = [
-        (version_folder(directory, earlier) / name).relative_to(directory).as_posix()
+        inside
         for earlier in range(number if len(gone) else 0)
-        for name in (BANK, NETWORK, START)
-        if (version_folder(directory, earlier) / name).exists()
+        for part in (BANK, NETWORK, START)
+        for inside in [(version_folder(directory, earlier) / part).relative_to(directory)]
+        if any(Path(name).is_relative_to(inside) for name in below)
     ]
-    return Remains(now(), len(present), files, made, unknown)
+    made_of_them = [path.as_posix() for path in made]
+    return Remains(now(), len(present), files, made_of_them, sorted(unknown))
 
 
-def strangers(directory: Path, history: History) -> list[Path]:
-    """The files below a workspace that are none of the service's, ascending.
+def unknown_note(left: Remains) -> list[str]:
+    """A note of ``status`` and ``verify``; none where every file is known."""
+    if not left.unknown:
+        return []
+    return [f"What these files hold is not known, forgotten images perhaps: {listed(left.unknown)}"]
 
-    Where a manifest cannot be read, what lies under the names that the service gives is not one.
+
+_SHOWN_FILES = 20
+
+
+def listed(names: list[str]) -> str:
+    """Names in one line, twenty at most."""
+    more = f" and {len(names) - _SHOWN_FILES} more" if len(names) > _SHOWN_FILES else ""
+    return ", ".join(names[:_SHOWN_FILES]) + more
+
+
+def _vouched_for(directory: Path, history: History) -> dict[str, str]:
+    """Path below the workspace -> hash, of all that the ledger and the manifests vouch for.
+
+    A manifest that cannot be read vouches for nothing.
     """
-    numbers = range(history.current.version + 1)
-    known = {Path(name) for name in (*TOP, aside_of(directory / HEAD).name)}
-    audits = [audit_path(directory, number) for number in numbers]
-    known |= {path.relative_to(directory) for a in audits for path in (a, aside_of(a))}
-    beginnings = [part_of(directory, len(numbers)), version_folder(directory, len(numbers))]
-    for number in numbers:
+    current = history.current.version
+    vouched = dict(history.created.files) | dict.fromkeys(LOCKS, sha256(b""))
+    for version, hashed in history.audits.items():
+        vouched[audit_path(directory, version).relative_to(directory).as_posix()] = hashed
+    for number in range(current + 2):
         folder = version_folder(directory, number)
+        path = folder / MANIFEST
         try:
-            names = [*read_manifest(directory, history, number).files, MANIFEST]
-            known |= {(folder / name).relative_to(directory) for name in names}
+            if number <= current:
+                files = read_manifest(directory, history, number).files
+            else:  # finished perhaps, and not published
+                manifest = decode(read_plain(path), path)
+                files = manifest.files if manifest.previous == history.current.manifest else {}
+            files = {MANIFEST: hash_file(path), **files}
         except (InputError, OSError):
-            beginnings.append(folder)
-    started = tuple(f"{path.relative_to(directory).as_posix()}/" for path in beginnings)
-    return [
-        path
-        for name, path in files_below(directory).items()
-        if Path(name) not in known and not name.startswith(started)
-    ]
+            continue
+        inside = folder.relative_to(directory)
+        vouched |= {(inside / name).as_posix(): hashed for name, hashed in files.items()}
+    return vouched
+
+
+def _is_of_the_ledger(name: str, path: Path, history: History) -> bool:
+    """Whether a file is the ledger or its head, which were read, or a head being replaced."""
+    if name == LEDGER:
+        torn = history.ledger.torn
+        return torn.isascii() and torn[: len(_LINE_STARTS)] == _LINE_STARTS[: len(torn)]
+    if name == aside_of(Path(HEAD)).name:
+        with open_plain(path) as file:
+            start = file.read(_HEAD_FITS + 1)
+        starts = start[: len(_HEAD_STARTS)] == _HEAD_STARTS[: len(start)]
+        return starts and start.isascii() and len(start) <= _HEAD_FITS
+    return name == HEAD
+
+
+def _shown(directory: Path, history: History, path: Path, name: str) -> str:
+    """What names a file: itself, or the folder in which the next version is being written."""
+    part = part_of(directory, history.current.version + 1)
+    return part.relative_to(directory).as_posix() if part in path.parents else name
+
+
+def _hash(path: Path) -> str | None:
+    """The hash of a file; None if it cannot be read."""
+    try:
+        return hash_file(path)
+    except FileNotFoundError:
+        raise
+    except (OSError, InputError):
+        return None
 
 
 def _ids_in(path: Path) -> np.ndarray | None:

@@ -14,7 +14,7 @@ from dcmu_jax.service.entries import check_plain
 from dcmu_jax.service.ledger import HEAD, LEDGER, damaged
 
 LEDGER_LOCK, WORK_LOCK = "ledger.lock", "work.lock"
-_LOCKS = (LEDGER_LOCK, WORK_LOCK)
+LOCKS = (LEDGER_LOCK, WORK_LOCK)
 _AUDIT = re.compile(r"\.?[0-9]{4,}\.json(\.part)?")
 _RESTORE = (
     "Nothing was changed. Move it out of the workspace, and put back what was there from a copy"
@@ -59,12 +59,12 @@ def check_shape(directory: Path) -> None:
     check_plain(directory)
     if not os.path.lexists(directory / HEAD):
         raise damaged(f"{HEAD} is missing")
-    for name in (LEDGER, HEAD, aside_of(directory / HEAD).name, *_LOCKS, *FIXED):
+    for name in (LEDGER, HEAD, aside_of(directory / HEAD).name, *LOCKS, *FIXED):
         if (directory / name).is_dir():
             again = (
                 "Nothing was changed. Move it out of the workspace: the next command makes the file"
             )
-            raise _wrong(directory / name, "a folder", "a file", again if name in _LOCKS else "")
+            raise _wrong(directory / name, "a folder", "a file", again if name in LOCKS else "")
     versions, audits = directory / VERSIONS, directory / AUDITS
     if not os.path.lexists(versions):
         raise InputError(

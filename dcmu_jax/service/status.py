@@ -7,8 +7,8 @@ from pathlib import Path
 
 from dcmu_jax.service.contents import NETWORK, Fixed, version_folder
 from dcmu_jax.service.history import History
-from dcmu_jax.service.leftovers import missing_of, notes_of, unpublished
-from dcmu_jax.service.remains import remains
+from dcmu_jax.service.leftovers import missing_of, notes_of, purge_undone, unpublished
+from dcmu_jax.service.remains import remains, unknown_note
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Status:
 
 def status(directory: Path, fixed: Fixed, history: History) -> Status:
     """See ``Workspace.status``."""
-    unpublished(directory, history)
-    current = history.current
+    undone = purge_undone(directory, history, unpublished(directory, history))
+    current, left = history.current, remains(directory, history)
     return Status(
         version=current.version,
         published=current.time,
@@ -61,7 +61,11 @@ def status(directory: Path, fixed: Fixed, history: History) -> Status:
         refused=history.refusals[-1].entry.reason if history.refusals else None,
         max_accuracy_loss=history.max_accuracy_loss,
         interrupted=history.open.version if history.open else None,
-        unpurged=remains(directory, history).images,
+        unpurged=left.images,
         head=history.ledger.hashes[-1],
-        notes=(*missing_of(directory, history), *notes_of(directory, history)),
+        notes=(
+            *([undone] if undone else missing_of(directory, history)),
+            *notes_of(directory, history),
+            *unknown_note(left),
+        ),
     )

@@ -21,11 +21,12 @@ from dcmu_jax.service.contents import (
     version_folder,
 )
 from dcmu_jax.service.history import History
-from dcmu_jax.service.ledger import LEDGER
-from dcmu_jax.service.leftovers import notes_of, unpublished
+from dcmu_jax.service.ledger import HEAD, LEDGER
+from dcmu_jax.service.leftovers import notes_of, purge_undone, unpublished
 from dcmu_jax.service.looking import looked_at
 from dcmu_jax.service.manifest import differences
-from dcmu_jax.service.restarting import is_finite, not_finite
+from dcmu_jax.service.remains import remains, unknown_note
+from dcmu_jax.service.restarting import fault_of, of_no_use
 from dcmu_jax.service.shape import check_workspace
 
 
@@ -75,18 +76,33 @@ def verify(directory: FilePath, *, model: nn.Module | None = None) -> Verificati
 def _verified(directory: Path, history: History, model: nn.Module | None) -> Verification:
     problems: list[str] = []
     notes: list[str] = []
-    beyond = (directory / LEDGER).stat().st_size - history.ledger.acknowledged
-    if beyond:
-        notes.append(f"{beyond} bytes of the ledger were never acknowledged")
+    ledger = history.ledger
+    if ledger.torn:
+        notes.append(
+            f"{len(ledger.torn)} bytes at the end of {LEDGER} are of a line that was not finished "
+            "and never acknowledged: the next command that writes cuts them off"
+        )
+    if ledger.size > ledger.acknowledged:
+        notes.append(
+            f"{ledger.size - ledger.acknowledged} bytes of whole lines of {LEDGER} lie beyond what "
+            f"{HEAD} counts: they count, and the next command that writes acknowledges them"
+        )
     fixed = read_fixed(directory, history.created.files, model)
+    purged_before = history.purged_before
     try:
-        unpublished(directory, history)
+        manifest = unpublished(directory, history)
+        undone = purge_undone(directory, history, manifest)
+        if manifest is not None and undone:
+            problems.append(undone)
+            purged_before = manifest.version
     except InputError as error:
         problems.append(str(error))
     _check_ids(history, fixed.known.ids, problems)
     for entry in history.versions:
-        _check_version(directory, history, entry.version, problems, notes)
+        purged = entry.version < purged_before
+        _check_version(directory, history, entry.version, purged, problems, notes)
     notes += notes_of(directory, history)
+    notes += unknown_note(remains(directory, history))
     for version in history.audits:
         try:
             read_audit(directory, history, version)
@@ -100,8 +116,8 @@ def _verified(directory: Path, history: History, model: nn.Module | None) -> Ver
             return Verification((str(error),), tuple(notes))
         if network.fingerprint() != current.manifest.parameters:
             problems.append("The current network does not have the parameters of its manifest")
-        elif not is_finite(network, fixed):
-            problems.append(not_finite(history.current.version))
+        elif fault := fault_of(network, fixed):
+            problems.append(of_no_use(history.current.version, fault))
         retained = np.setdiff1d(fixed.known.ids, history.forgotten)
         for what, ids in (("images", current.train.ids), ("bank", current.bank.ids)):
             if not np.array_equal(np.sort(ids), retained):
@@ -120,10 +136,15 @@ def _check_ids(history: History, known: np.ndarray, problems: list[str]) -> None
 
 
 def _check_version(
-    directory: Path, history: History, version: int, problems: list[str], notes: list[str]
+    directory: Path,
+    history: History,
+    version: int,
+    purged: bool,
+    problems: list[str],
+    notes: list[str],
 ) -> None:
     folder = version_folder(directory, version)
-    kept = KEPT if version < history.purged_before else None
+    kept = KEPT if purged else None
     try:
         manifest = read_manifest(directory, history, version)
         before = history.versions[version - 1].manifest if version else ""

@@ -16,6 +16,7 @@ from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.service.contents import Fixed, Version
 from dcmu_jax.service.gate import BatchSettings
+from dcmu_jax.service.restarting import fault_of
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.divergence import Diverged
 from dcmu_jax.training.keys import named_seed
@@ -67,7 +68,7 @@ def forget_batch(
         settings: in place of those of the workspace.
 
     Raises:
-        Diverged: the online phase came to no number.
+        Diverged: the online phase came to no number, or to a network of no use.
     """
     config = settings.applied(fixed.config) if settings else fixed.config
     # Offline training was for the preset of the workspace.
@@ -86,6 +87,10 @@ def forget_batch(
         features=before.features,
         hooks=hooks,
     )
+    train = before.train.without(ids)
+    fault = fault_of(unlearned.classifier, fixed) or fault_of(unlearned.classifier, fixed, train)
+    if fault:
+        raise Diverged(f"it {fault}", stage="The new network")
     watch = Stopwatch()
     with watch.running():
         bank = recondense(
@@ -96,7 +101,6 @@ def forget_batch(
             config.method.condensation.matching,
             warm=False,
         )
-    train = before.train.without(ids)
     method = config.method
     whole = request.forgotten_classes
     forgotten_labels = before.train.labels[before.train.positions(ids)]

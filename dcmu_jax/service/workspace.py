@@ -135,11 +135,12 @@ class Workspace:
 
         A batch that was interrupted comes first, as it was closed then; or it is begun again with
         ``settings`` and ``accept_accuracy_loss`` where any of them is given and was another.
-        Requests that come in meanwhile wait for the next call. A network that is not finite, or
-        that loses more test accuracy on the classes that stay than is allowed, is not published:
-        the ledger says so, and the samples of the batch are pending again. Where the current
-        network is not finite, as earlier versions of dcmu_jax could publish one, a new one is made
-        of the newest version that is, and what was forgotten since is forgotten again.
+        Requests that come in meanwhile wait for the next call. A network that is not finite, of
+        whose features no bank can be made, or that loses more test accuracy on the classes that
+        stay than is allowed, is not published: the ledger says so, and the samples of the batch are
+        pending again. Where the current network is of no use, as earlier versions of dcmu_jax could
+        publish one, a new one is made of the newest version that is, and what was forgotten since
+        is forgotten again.
 
         Args:
             hooks: see ``Hooks``.

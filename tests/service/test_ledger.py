@@ -7,6 +7,7 @@ import json
 import pytest
 
 from dcmu_jax.errors import InputError
+from dcmu_jax.service import ledger as ledger_module
 from dcmu_jax.service.disk import Disk
 from dcmu_jax.service.faults import FailingDisk, Killed
 from dcmu_jax.service.history import replay
@@ -83,7 +84,7 @@ def test_acknowledged_bytes_that_are_gone_are_missed(folder):
 def test_a_torn_line_is_passed_over_and_cut_off(folder):
     whole, before = (folder / LEDGER).read_bytes(), read_ledger(folder)
     line = whole.splitlines(keepends=True)[-1]
-    for torn in (line[:-1], line[:10], b"\n", b"\xff\x00", b'{"kind":"request"}\n'):
+    for torn in (line[:-1], line[:10], b"{", b"\xff\x00"):
         (folder / LEDGER).write_bytes(whole + torn)
         found = read_ledger(folder)
         assert found == before
@@ -92,6 +93,54 @@ def test_a_torn_line_is_passed_over_and_cut_off(folder):
         assert read_ledger(folder) == after and len(after.entries) == 5
         (folder / LEDGER).write_bytes(whole)
         (folder / HEAD).write_text(json.dumps({"bytes": len(whole), "sha256": sha256(line)}) + "\n")
+
+
+def _behind(folder, lines):
+    """Put back the head of so many lines before the last."""
+    whole = (folder / LEDGER).read_bytes().splitlines(keepends=True)[:-lines]
+    size = sum(map(len, whole))
+    (folder / HEAD).write_text(json.dumps({"bytes": size, "sha256": sha256(whole[-1])}) + "\n")
+    return size
+
+
+@pytest.mark.parametrize("lines", [1, 2])
+def test_an_earlier_head_loses_no_line(folder, lines):
+    """Whole lines count; a change of any byte stops all, but for a last line that stays one."""
+    before, whole = read_ledger(folder), (folder / LEDGER).read_bytes()
+    size, last = _behind(folder, lines), len(whole.splitlines(keepends=True)[-1])
+    assert read_ledger(folder).entries == before.entries
+    for at in range(size, len(whole)):
+        spoiled = bytearray(whole)
+        spoiled[at] ^= 1
+        (folder / LEDGER).write_bytes(spoiled)
+        try:
+            assert len(read_ledger(folder).entries) == 4 and at >= len(whole) - last
+        except InputError as error:
+            assert "no crash leaves such a line" in str(error)
+    (folder / LEDGER).write_bytes(whole)
+    assert settle(Disk(), folder, read_ledger(folder)) == before
+
+
+@pytest.mark.parametrize("tail", [b"\n", b'{"kind":"request"}\n', b"[]x", b'{"kind":"r\n{"kin'])
+def test_what_no_crash_leaves_is_damage(folder, tail):
+    with (folder / LEDGER).open("ab") as file:
+        file.write(tail)
+    with pytest.raises(InputError, match="line 5 is not as it was written"):
+        read_ledger(folder)
+
+
+def test_a_ledger_that_grows_while_it_is_read_is_read_again(folder, monkeypatch):
+    """The head is read first: by then others may have added a line and be writing another."""
+    earlier, raw = read_ledger(folder), (folder / HEAD).read_bytes()
+    after = append(Disk(), folder, earlier, _request(9))
+    with (folder / LEDGER).open("ab") as file:
+        file.write(b'{"kind":"req')
+    heads = [raw]
+    plain = ledger_module.read_plain
+    monkeypatch.setattr(
+        ledger_module, "read_plain", lambda p: heads.pop() if p.name == HEAD and heads else plain(p)
+    )
+    assert read_ledger(folder) == after
 
 
 def test_a_whole_line_beyond_the_head_is_acknowledged_before_anything_else(folder):

@@ -43,7 +43,7 @@ def test_a_finished_version_is_published_and_not_made_again(copied, served, ids,
     with pytest.raises(Killed):
         getattr(Workspace(w, disk=_DiesAfterTheRename()), work)()
     found = verify(w)
-    assert found.clean and found.notes[0].startswith("versions/0002 is of work that was")
+    assert found.clean and found.notes[0].startswith("versions/0002 has the name of work that")
     assert Workspace(w).status().version == 1
     before = bytes_of(version_folder(w, 2))
     late = Workspace(w).request(ids_text(ids[5:6]))  # requests are taken meanwhile
@@ -124,12 +124,37 @@ def test_the_receipts_that_are_missing_are_named(copied, served, fresh):
     assert verify(w).clean and Workspace(w).process() == []
 
 
-def test_a_ledger_put_back_to_before_a_purge_finds_the_purge_again(lives):
+def test_a_ledger_put_back_to_before_a_purge_finds_the_purge_again(lives, ids, caplog):
+    """What is missing then holds forgotten images: nobody is told to put it back."""
     w, ledgers = lives
-    before = bytes_of(w / "versions")
+    Workspace(w).request(ids_text(ids[8:9]))
+    before, last = bytes_of(w / "versions"), _kept(w)
     _put_back(w, ledgers["twice"])
-    assert Workspace(w).process() == [3]
+    (problem,) = verify(w).problems
+    assert problem in Workspace(w).status().notes
+    assert "versions/0003 is a finished purge that the ledger lacks" in problem
+    assert not any("missing" in note for note in Workspace(w).status().notes)
+    _put_back(w, last)  # as it says
+    assert verify(w).clean
+    _put_back(w, ledgers["twice"])  # and the other way
+    assert Workspace(w).process() == [3] and "Version 3 is entered in the ledger" in caplog.text
     assert bytes_of(w / "versions") == before and verify(w).clean
+
+
+def test_process_after_a_purge_that_was_interrupted_reports_all_that_it_publishes(
+    copied, served, ids, capsys
+):
+    w = copied(served)
+    with pytest.raises(Killed):
+        Workspace(w, disk=_DiesAfterTheRename()).purge()
+    kept = copied(w)
+    assert main(["process", str(kept), "--quiet"]) == 0
+    assert "Version 2, published" in (out := capsys.readouterr().out) and "Accuracy" not in out
+    Workspace(w).request(ids_text(ids[3:5]))
+    assert main(["process", str(w), "--quiet"]) == 0
+    out = capsys.readouterr().out
+    assert "has the network of the version before" in out
+    assert "Version 3, published" in out and out.count("Accuracy on") == 1
 
 
 def _after_the_first_look(monkeypatch, module, name, act):

@@ -54,7 +54,7 @@ def test_a_purge_that_was_published_and_not_carried_out(copied, served, removals
     assert saved["images_purged"] == (not there)
     assert main(["purge", str(w), "--quiet"]) == 0
     assert (
-        "Nothing to purge: no file that the service wrote holds a forgotten image"
+        "Nothing to purge: no file that is as the service wrote it holds a forgotten image"
         in capsys.readouterr().out
     )
     assert "have been purged from the workspace." in _said(w, 1)[0]
@@ -97,13 +97,13 @@ def test_archives_of_any_name_are_looked_into_and_other_files_are_named(
     for name in ("backup.npz", "versions/0000/mine.npz"):
         (w / name).unlink()
     text, certificate = _said(w, 1)
-    assert "No file that the service wrote holds the forgotten images any more" in text
-    assert "what they hold is not known: images.npz, versions/bank.npz." in text
+    assert "No file that is as the service wrote it holds the forgotten images any more" in text
+    assert "not what the service wrote: images.npz, versions/bank.npz." in text
     assert "purged from the workspace" not in text
     assert main(["purge", str(w), "--quiet"]) == 0
     out = capsys.readouterr().out
-    assert "no file that the service wrote holds a forgotten image" in out
-    assert "what they hold is not known: images.npz, versions/bank.npz" in " ".join(out.split())
+    assert "no file that is as the service wrote it holds a forgotten image" in out
+    assert "not what the service wrote: images.npz, versions/bank.npz" in " ".join(out.split())
 
 
 def test_no_file_of_the_service_is_a_stranger(copied, purged, served):
@@ -118,10 +118,67 @@ def test_no_file_of_the_service_is_a_stranger(copied, purged, served):
 
 def test_images_that_cannot_be_read_may_be_there(copied, purged):
     w = copied(purged)
-    (w / "train.npz").write_bytes(b"PK\3\4 and so on")
-    assert Workspace(w).certificate(2)["remains"]["files"] == {"train.npz": None}
-    assert not Workspace(w).certificate(2)["images_purged"]
+    (w / "notes").mkdir()
+    (w / "notes" / "train.npz").write_text("mine")
+    assert Workspace(w).remains().files == {} and Workspace(w).status().unpurged == 0
+    assert Workspace(w).remains().unknown == ["notes/train.npz"]
+    (w / "versions" / "0000" / "train.npz").write_bytes(b"PK\3\4 and so on")
+    assert Workspace(w).certificate(2)["remains"]["files"] == {"versions/0000/train.npz": None}
+    assert Workspace(w).certificate(2)["images_purged"] is False
     assert Workspace(w).status().unpurged == 6
+
+
+def _flip(path):
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+ANY = ["work.lock", "ledger.lock", "audits/0001.json", "audits/.0001.json.part",
+       ".ledger.head.part", "versions/0002/bank.npz", "versions/.0004.part/old.npz",
+       "versions/0000/old.npz", "versions/0004/old.npz", "versions/0003/network/x"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ANY)
+@pytest.mark.parametrize("content", ["images", "text"])
+def test_images_under_any_name_are_found_or_named(copied, purged, served, name, content):
+    """What a name says counts for nothing; what its bytes are does."""
+    w = copied(purged)
+    _flip(version_folder(w, 0) / "manifest.json")
+    (w / name).parent.mkdir(exist_ok=True)
+    if content == "images":
+        shutil.copy(version_folder(served, 0) / "train.npz", w / name)
+    else:
+        (w / name).write_text("not the service's")
+    left, shown = Workspace(w).remains(), "versions/.0004.part" if ".0004" in name else name
+    if content == "images":
+        assert left.files == {name: 6} and not set(left.unknown) & {name, shown}
+    else:
+        assert left.files == {} and shown in left.unknown
+        text, certificate = _said(w, 1)
+        assert certificate["images_purged"] is None and "purged from the workspace" not in text
+        assert f"{shown}" in text.partition("not what the service wrote")[2]
+        if not name.startswith("versions/0004"):
+            for notes in (Workspace(w).status().notes, Workspace(w).verify().notes):
+                assert any("not known" in note and shown in note for note in notes)
+
+
+def test_only_an_archive_of_the_service_is_believed_to_hold_no_forgotten_image(
+    copied, purged, served
+):
+    w = copied(purged)
+    shutil.copy(version_folder(w, 3) / "train.npz", w / "copy.npz")
+    assert Workspace(w).remains().unknown == []
+    with np.load(version_folder(served, 0) / "train.npz") as archive:
+        whole = dict(archive)
+    gone = np.isin(whole["ids"], Workspace(w).history().forgotten)
+    stays = {name: array[~gone] for name, array in whole.items()}
+    np.savez(w / "a.npz", **whole | {"ids": whole["ids"] + 1000})
+    np.savez(w / "b.npz", **whole | {"ids": whole["ids"][:0]})
+    np.savez(w / "c.npz", **stays, x_train=whole["images"])
+    np.savez(w / "d.npz", **stays)  # to the byte what the service writes
+    left = Workspace(w).remains()
+    assert left.files == {} and left.unknown == ["a.npz", "b.npz", "c.npz"]
 
 
 def test_images_that_are_gone_without_a_purge(copied, served):

@@ -10,18 +10,20 @@ from service.toy import ids_text
 
 from dcmu_jax.cli import main
 from dcmu_jax.errors import InputError
+from dcmu_jax.pipeline import stages
 from dcmu_jax.reporting.certificate import certificate_sentences
 from dcmu_jax.service import Workspace, work
+from dcmu_jax.service.gate import NotPublished
 from dcmu_jax.training.divergence import all_finite
 
 
-def _ruin(workspace, monkeypatch):
-    """Publish NaN, as was possible before there was a gate."""
+def _ruin(workspace, monkeypatch, value=jnp.nan):
+    """Publish NaN, or huge numbers, as was possible before there was a gate."""
     made = work.forget_batch
 
     def forget_batch(*given):
         found = made(*given)
-        variables = jax.tree.map(lambda x: jnp.full_like(x, jnp.nan), found.network.variables)
+        variables = jax.tree.map(lambda x: jnp.full_like(x, value), found.network.variables)
         network = dataclasses.replace(found.network, variables=variables)
         return dataclasses.replace(found, network=network)
 
@@ -79,6 +81,31 @@ def test_the_command_says_what_to_do_and_does_it(ruined, capsys):
 
 
 def test_a_workspace_without_any_finite_network(ruined, monkeypatch):
-    monkeypatch.setattr("dcmu_jax.service.restarting.is_finite", lambda *_: False)
+    monkeypatch.setattr("dcmu_jax.service.restarting.fault_of", lambda *_: "is not finite")
     with pytest.raises(InputError, match=r"No network in .* is finite.*dcmu workspace RUN --out"):
         Workspace(ruined).process()
+
+
+def test_a_network_whose_features_are_too_large_for_a_bank(copied, served, ids, monkeypatch):
+    """It is refused; and one that was published before is made again, or no purge could be."""
+    workspace = Workspace(copied(served))
+    workspace.request(ids_text(ids[3:5]))
+    unlearn = stages.unlearn
+
+    def huge(*given, **rest):
+        found = unlearn(*given, **rest)
+        variables = jax.tree.map(lambda x: jnp.full_like(x, 1e6), found.classifier.variables)
+        network = dataclasses.replace(found.classifier, variables=variables)
+        return dataclasses.replace(found, classifier=network)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "unlearn", huge)
+        with pytest.raises(NotPublished, match=r"as large as .*of which no bank can be made"):
+            workspace.process(accept_accuracy_loss=100)
+    assert workspace.status().version == 1 and workspace.status().pending == 2
+    workspace.request(ids_text(ids[5:6]))  # or it would not be tried again
+    assert _ruin(workspace, monkeypatch, 1e6) == [2] and all_finite(workspace.network().variables)
+    assert "gives features as large as" in workspace.verify().problems[0]
+    with pytest.raises(InputError, match=r"no bank can be made.*Run dcmu process first"):
+        workspace.purge()
+    assert workspace.process() == [3] and workspace.purge() == 4 and workspace.verify().clean
