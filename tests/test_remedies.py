@@ -17,9 +17,10 @@ from dcmu_jax.applications.condensed_model_run import CondensedModelConfig
 from dcmu_jax.cli import _COMMANDS
 from dcmu_jax.data.tfds_source import _absent
 from dcmu_jax.errors import InputError
-from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.config import RunConfig, check_method_name
 from dcmu_jax.pipeline.presets import preset
 from dcmu_jax.pipeline.run import Run
+from dcmu_jax.unlearning.registry import METHODS
 
 PACKAGE = Path(dcmu_jax.__file__).parent
 _UNKNOWN = "\x00"
@@ -186,8 +187,37 @@ def test_settings_reach_presets_among_the_rivals():
         ({"paper": {"online": {"rounds": "many"}}}, "online.rounds = 'many' for the preset"),
         ({"papr": {}}, "Unknown rival in settings 'papr'.*Did you mean 'paper'"),
         ({"recommended": {}}, "the preset of the run itself.*Give them as method"),
+        ({"paper": {"online": {"rounds": "3"}}}, "online.rounds = '3' for the preset 'paper'"),
+        ({"retrain": {"epochs": 3}}, "'retrain', which has no settings.*Leave them out"),
+        ({"cf_k": {"epochs": -1}}, "epochs = -1 for the method 'cf_k'"),
+        ({"cf_k": {"epochs": "3"}}, "epochs = '3' for the method 'cf_k'. Allowed: a valid integer"),
+        ({"cf_k": {"epochs": True}}, "epochs = True for the method"),
+        ({"cf_k": {"optimizer": {"learning_rate": -1}}}, "learning_rate = -1"),
+        ({"cf_k": {"k": 3}}, "k = 3 last parts for the method"),
+        ({"sparsity": {"epochs": -1}}, "epochs = -1 for the method 'sparsity'"),
+        ({"scrub": {"epochs": 1}}, "max_epochs = 2 of 1 epochs"),
+        ({"prune_and_unlearn": {"density": 0.0}}, "density = 0.0"),
+        ({"distillation": {"temperature": 0}}, "temperature = 0.0"),
+        ({"saliency": {"share": 2}}, "share = 2.0"),
+        ({"boundary_shrink": {"epsilon": 0}}, "epsilon = 0.0"),
+        ({"negative_gradient": {"alpha": 1}}, "alpha = 1.0"),
+        ({"selective_synaptic_dampening": {"alpha": 0}}, "alpha = 0.0"),
+        ({"fast_retraining": {"training": {"epochs": 0}}}, "training.epochs = 0"),
+        ({"fast_retraining": {"training": {"batch_size": 0}}}, "batch_size = 0"),
     ],
+    ids=str,
 )
 def test_settings_of_rivals_are_checked_at_the_door(settings, message):
+    rivals = ("paper", *(name for name in settings if name in METHODS and name != "retrain"))
     with pytest.raises(InputError, match=message):
-        RunConfig(rivals=("paper",), settings=settings).check()
+        RunConfig(rivals=rivals, settings=settings).check()
+
+
+def test_names_of_methods_that_a_run_allows_can_be_given():
+    with pytest.raises(InputError) as caught:
+        RunConfig(rivals=("foo",)).check()
+    for name in caught.value.allowed.split(", "):
+        RunConfig(rivals=(name,)).check()
+    for check in (RunConfig(rivals=("modular",)).check, lambda: check_method_name("m", "modular")):
+        with pytest.raises(InputError, match="Name the preset"):
+            check()

@@ -12,7 +12,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.behaviour import has_call, is_called_alike, is_ours, logits_of
+from dcmu_jax.models.behaviour import (
+    differing_alone,
+    ends_in_relu_or_sigmoid,
+    has_call,
+    is_called_alike,
+    is_ours,
+    logits_of,
+)
 from dcmu_jax.models.partition import (
     PARTS,
     check_image_shape,
@@ -46,6 +53,7 @@ def _checked(
         first = out[0] if more and isinstance(out, tuple) and out else out
         _check_outputs(name, first, num_classes)
     _check_parts_alone(model, variables, x)
+    _check_features(model, variables, image_shape)
     if not is_ours(model):
         _check_computed(model, name, image_shape)
 
@@ -69,9 +77,11 @@ def check_module(
     Raises:
         InputError: anything but an instance of a hashable Linen module in three parts; a module
             that fails on such images, in evaluation or in training mode; parts that share
-            parameters; outputs that are not one logit for each class, or are probabilities;
-            BatchNorm or dropout that is not switched between training and evaluation; a
-            ``__call__`` that computes something else than the three parts in turn.
+            parameters; outputs that are not one logit for each class, are probabilities, or come
+            out of a ReLU; outputs of an image that depend on the others of its batch; BatchNorm or
+            dropout that is not switched between training and evaluation; a method ``features``
+            that gives no row for each image; a ``__call__`` that computes something else than the
+            three parts in turn.
     """
     check_kind(model)
     _checked(model, check_image_shape(image_shape), num_classes, more)
@@ -90,6 +100,30 @@ def _tried(what: str, call: Callable[[], Any]) -> Any:
             "Mend the part that fails: the traceback of its own error comes first; parts with "
             "dropout or BatchNorm take the argument train",
         ) from error
+
+
+def _check_features(model: nn.Module, variables: Any, image_shape: tuple[int, int, int]) -> None:
+    """Raise where a module has a method ``features`` that does not give a row for each image."""
+    if not hasattr(type(model), "features"):
+        return
+    name, count = type(model).__name__, 3
+    allowed = "a method features(self, x) that gives an array with a row for each image"
+    remedy = "Mend features, or delete it: the features are the input of final then"
+    x = jax.ShapeDtypeStruct((count, *image_shape), jnp.float32)
+    try:
+        out: Any = jax.eval_shape(lambda v, x: model.apply(v, x, method="features"), variables, x)
+    except Exception as error:  # whatever a user's method may raise
+        raise InputError(
+            f"The method features of {name} cannot run on images {image_shape} "
+            f"({_in_a_line(error)})",
+            allowed,
+            remedy,
+        ) from error
+    if getattr(out, "shape", ())[:1] != (count,):
+        kind = f"shape {out.shape}" if hasattr(out, "shape") else f"a {type(out).__name__}"
+        raise InputError(
+            f"The method features of {name} gives {kind} for {count} images", allowed, remedy
+        )
 
 
 def _check_parts_alone(model: nn.Module, variables: Any, x: Any) -> None:
@@ -167,6 +201,20 @@ def _check_computed(model: nn.Module, name: str, image_shape: tuple[int, int, in
             f"{name}, whose outputs are probabilities: none is below 0, and they sum to 1",
             "logits, which are not normalised: the losses do that",
             "Leave out the softmax at the end of the part 'final'",
+        )
+    if ends_in_relu_or_sigmoid(model, image_shape):
+        raise InputError(
+            f"{name}, whose outputs are never below 0, whatever its parameters are",
+            "logits, which may be of any size and sign",
+            "Leave out the sigmoid or ReLU at the end of the part 'final'",
+        )
+    dependent = differing_alone(model, image_shape)
+    if dependent:
+        raise InputError(
+            f"{name}, whose {' and '.join(dependent)} for an image depend on the other images of "
+            "the batch",
+            "a module that gives the same for an image in every batch, in evaluation mode",
+            "Take statistics over the axes of one image, or by BatchNorm, which keeps them",
         )
     try:
         alike = not has_call(model) or is_called_alike(model, image_shape)

@@ -30,6 +30,9 @@ BEHAVIOUR = pydantic.TypeAdapter(Behaviour | None)
 """What reads it from a file."""
 
 _IMAGES = 4
+_DRAWS = 24
+"""Of parameters, to see whether outputs are ever below 0."""
+
 _KEPT = 16
 """Numbers of an output that are kept, at most."""
 
@@ -63,14 +66,17 @@ def fixed_variables(model: nn.Module | Any, image_shape: tuple[int, int, int]) -
     like = jax.eval_shape(lambda key: initialise(model, key, image_shape), key_of(0))
 
     def numbers(path: Any, leaf: Any) -> np.ndarray:
-        drawn = fixed_numbers(jax.tree_util.keystr(path), leaf.shape)
-        if leaf.ndim > 1:
-            drawn = drawn * math.sqrt(6 / max(1, math.prod(leaf.shape[:-1])))
-        else:  # a scale or a variance is above 0
-            drawn = 1 + drawn / 2
-        return drawn.astype(leaf.dtype)
+        drawn = _around_zero(jax.tree_util.keystr(path), leaf)
+        # A scale or a variance is above 0.
+        return (drawn if leaf.ndim > 1 else 1 + drawn / 2).astype(leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(numbers, like)
+
+
+def _around_zero(name: str, leaf: Any) -> np.ndarray:
+    """Numbers for a parameter by its name, which keep the size of what goes through a kernel."""
+    drawn = fixed_numbers(name, leaf.shape)
+    return drawn * math.sqrt(6 / max(1, math.prod(leaf.shape[:-1]))) if leaf.ndim > 1 else drawn
 
 
 def fixed_images(image_shape: tuple[int, int, int]) -> np.ndarray:
@@ -134,6 +140,58 @@ def _computed(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple[Any,
 def logits_of(model: Any, image_shape: tuple[int, int, int]) -> Any:
     """What ``final`` gives for the fixed images."""
     return _computed(model, image_shape)[0]["final"]
+
+
+def _of_one(model: Any) -> Any:
+    """Logits and features in evaluation mode, as a compiled function of variables and an image."""
+
+    @jax.jit
+    def run(variables: Any, x: Any) -> dict[str, Any]:
+        logits = model.apply(variables, x, method=lambda module, x: run_parts(module, x))
+        return {"outputs": logits, "features": apply_features(model, variables, x)}
+
+    return run
+
+
+def differing_alone(model: Any, image_shape: tuple[int, int, int]) -> list[str]:
+    """Which of outputs and features of an image are not the same when it comes by itself."""
+    variables, x = fixed_variables(model, image_shape), fixed_images(image_shape)
+    found, coarse = _computed(model, image_shape)
+    together = {"outputs": found["final"], "features": found["features"]}
+    with exactly():
+        run = _of_one(model)
+        alone = [jax.device_get(run(variables, x[at : at + 1])) for at in range(len(x))]
+    joined = jax.tree.map(lambda *rows: np.concatenate(rows), *alone)
+    tolerance = _COARSE if coarse else _TOLERANCE
+    return [
+        name for name, one in together.items() if not same_outputs(one, joined[name], tolerance)
+    ]
+
+
+def ends_in_relu_or_sigmoid(model: Any, image_shape: tuple[int, int, int]) -> bool:
+    """Whether no output is below 0 for any of several parameters, and they are of such a kind.
+
+    Parameters are drawn around 0, so that outputs of a linear layer are below 0 as often as not.
+    Outputs of a sigmoid are all below 1 too, and those of a ReLU are 0 again and again.
+    """
+    variables, x = fixed_variables(model, image_shape), fixed_images(image_shape)[:1]
+    seen = []
+    with exactly():
+        run = _of_one(model)
+        for draw in range(_DRAWS):
+            params = jax.tree_util.tree_map_with_path(
+                lambda path, leaf, draw=draw: _around_zero(
+                    f"{draw} {jax.tree_util.keystr(path)}", leaf
+                ).astype(leaf.dtype),
+                variables["params"],
+            )
+            logits = jax.tree.leaves(run({**variables, "params": params}, x)["outputs"])[0]
+            seen.append(np.asarray(logits, np.float64))
+            if not (seen[-1] >= 0).all():  # the first of them, as a rule
+                return False
+    flat = np.concatenate(seen, axis=None)
+    relu = bool((flat == 0).any() and (flat > 0).any())
+    return relu or bool(flat.max() <= 1)
 
 
 def has_call(model: Any) -> bool:

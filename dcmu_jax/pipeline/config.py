@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import pydantic
+import pydantic_core
 
 from dcmu_jax.errors import (
     InputError,
@@ -156,20 +157,14 @@ class RunConfig:
 
     def _check_rivals(self) -> None:
         for name in self.rivals:
+            check_method_name("rival method", name)
             if name in PRESETS:
                 options = self.options_of(name)
                 options.online.check()
                 options.online_classes.check()
-                continue
-            if name not in METHODS:
-                raise unknown_name("rival method", name, (*PRESETS, *METHODS))
-            if METHODS[name] is ModularUnlearning:
-                raise InputError(
-                    f"The rival {name!r}, whose schedule is not said",
-                    f"a preset ({', '.join(PRESETS)}) or another method",
-                    "Name the preset that it shall follow",
-                )
-            build_method(name, self.settings.get(name))  # which checks its settings
+        for name in dict.fromkeys((*self.rivals, *self.settings)):
+            if name not in PRESETS:
+                build_method(name, self.settings.get(name))  # which checks its settings
 
     def check_batches(self) -> None:
         """Raise ``InputError`` for a batch that does not divide over the devices."""
@@ -205,6 +200,24 @@ class RunConfig:
         return _changed(preset(name, self.model), self.settings.get(name, {}), name)
 
 
+def check_method_name(kind: str, name: str) -> None:
+    """Raise unless ``name`` is of a method that a run can serve a request with.
+
+    Args:
+        kind: what the name is of, for the message.
+        name: of a preset, or of a registered method other than the schedule that presets fill in.
+    """
+    if METHODS.get(name) is ModularUnlearning:
+        raise InputError(
+            f"The {kind} {name!r}, whose schedule is not said",
+            f"a preset ({', '.join(PRESETS)}) or another method",
+            "Name the preset that it shall follow",
+        )
+    served = [one for one, method in METHODS.items() if method is not ModularUnlearning]
+    if name not in (*PRESETS, *served):
+        raise unknown_name(kind, name, (*PRESETS, *served))
+
+
 def _changed(options: MethodOptions, settings: Mapping[str, Any], name: str) -> MethodOptions:
     """Options with some of their fields changed, as JSON has them."""
 
@@ -223,12 +236,13 @@ def _changed(options: MethodOptions, settings: Mapping[str, Any], name: str) -> 
     if not settings:
         return options
     try:
-        return pydantic.TypeAdapter(MethodOptions).validate_python(merged(options, settings, name))
+        changed = pydantic_core.to_json(merged(options, settings, name))
+        return pydantic.TypeAdapter(MethodOptions).validate_json(changed, strict=True)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise InputError(
             f"{where} = {first['input']!r} for the preset {name!r}",
-            first["msg"],
+            first["msg"].removeprefix("Input should be "),
             "Change it in RunConfig.settings",
         ) from error

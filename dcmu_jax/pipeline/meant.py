@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import numpy as np
 
 from dcmu_jax.data.dataset import Dataset, Splits
 from dcmu_jax.errors import InputError
+from dcmu_jax.pipeline.options import MethodOptions
+from dcmu_jax.pipeline.presets import PRESETS
 
 _SHOWN = 12
 """Ids that a message writes out, at most."""
@@ -37,12 +39,29 @@ def check_meant(config: Any) -> None:
             f"Give preset={config.method!r}, or method=dcmu_jax.preset(NAME, {config.model!r})",
         )
     if not isinstance(config.preset, str):
-        given = type(config.preset).__name__
+        options = isinstance(config.preset, MethodOptions)
         raise InputError(
-            f"preset given as a {given}", "the name of a preset", "Give a MethodOptions as method"
+            "preset given as a MethodOptions" if options else f"preset = {config.preset!r}",
+            f"the name of a preset: {', '.join(PRESETS)}",
+            "Give it as method" if options else f"Give {next(iter(PRESETS))!r}, or leave it out",
         )
-    if config.rivals is None:
-        raise InputError("rivals = None", "a tuple of names", "Give () for none")
+    _check_rivals(config.rivals)
+
+
+def _check_rivals(given: Any) -> None:
+    allowed = "a tuple of names"
+    if given is None:
+        raise InputError("rivals = None", allowed, "Give () for none")
+    if isinstance(given, Mapping):
+        names = tuple(given)
+        raise InputError(
+            "rivals given as a dictionary",
+            f"{allowed}; settings of rivals are given beside it",
+            f"Give rivals={names!r}, settings={dict(given)!r}",
+        )
+    if isinstance(given, Set | Iterator):  # in no order, or gone when it was looked at
+        names = tuple(sorted(map(str, given)))
+        raise InputError(f"rivals given as a {type(given).__name__}", allowed, f"Give {names!r}")
 
 
 def _check_dataset(given: Any) -> None:

@@ -28,7 +28,7 @@ from dcmu_jax.models.adoption import check_module
 from dcmu_jax.models.behaviour import behaviour_of, model_text
 from dcmu_jax.pipeline import facts, stages
 from dcmu_jax.pipeline.brought import check_adopted, check_brought, check_the_same
-from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.config import RunConfig, check_method_name
 from dcmu_jax.pipeline.config_json import differing_settings, to_file
 from dcmu_jax.pipeline.cost import CostWarning, cost_warning
 from dcmu_jax.pipeline.directory import check_new, make_directory, read_settings
@@ -61,7 +61,6 @@ from dcmu_jax.training.devices import (
 )
 from dcmu_jax.training.divergence import Diverged, during
 from dcmu_jax.training.loop import Progress
-from dcmu_jax.unlearning.registry import METHODS
 from dcmu_jax.unlearning.task import Hooks, Prepared, Unlearned
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -428,8 +427,7 @@ class Run:
             CostWarning: before it begins, where retraining is cheaper.
         """
         name, request = name or self.config.preset, self.request(request)
-        if name not in (*PRESETS, *METHODS):
-            raise unknown_name("method", name, (*PRESETS, *METHODS))
+        check_method_name("method", name)
         original = self.train()
         prepared = self.prepare(name) if name in PRESETS else None
         usable = self.usable_tests()

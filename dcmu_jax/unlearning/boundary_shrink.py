@@ -87,9 +87,13 @@ class BoundaryShrink:
     batch_size: int = 256
     optimizer: Optimizer = Optimizer(learning_rate=1e-4)
 
+    def check(self) -> None:
+        """Raise ``InputError`` where a field makes no sense."""
+        check_positive("epsilon", self.epsilon)
+
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
         """Forget by moving the border."""
-        check_positive("epsilon", self.epsilon)
+        self.check()
         with Serving(task, hooks, "boundary_shrink") as serving:
             forget = task.forget()
             with serving.step("nearest wrong classes"):

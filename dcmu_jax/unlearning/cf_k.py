@@ -63,15 +63,22 @@ class CatastrophicForgettingLast:
     batch_size: int = 256
     optimizer: Optimizer = Optimizer(schedule="cosine")
 
-    def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
-        """Forget in the last parts by training them on the rest."""
-        step = Step(
+    def _step(self) -> Step:
+        return Step(
             parts=last_parts(self.k),
             epochs=self.epochs,
             batch_size=self.batch_size,
             optimizer=self.optimizer,
         )
-        step.check()
+
+    def check(self) -> None:
+        """Raise ``InputError`` where a field makes no sense."""
+        self._step().check()
+
+    def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
+        """Forget in the last parts by training them on the rest."""
+        self.check()
+        step = self._step()
         with Serving(task, hooks, "cf_k") as serving:
             retain, name = task.retain(), f"fine-tuning {' and '.join(step.parts)}"
             network = train_parts(serving, name, task.original, retain, step)

@@ -41,14 +41,21 @@ class DistillationUnlearning:
     batch_size: int = 256
     optimizer: Optimizer = Optimizer(schedule="cosine")
 
-    def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
-        """Forget by handing on what stays."""
-        loss = Distillation(
+    def _loss(self) -> Distillation:
+        return Distillation(
             cross_entropy=self.cross_entropy,
             divergence=self.divergence,
             temperature=self.temperature,
         )
-        loss.check()
+
+    def check(self) -> None:
+        """Raise ``InputError`` where a field makes no sense."""
+        self._loss().check()
+
+    def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
+        """Forget by handing on what stays."""
+        self.check()
+        loss = self._loss()
         with Serving(task, hooks, "distillation") as serving:
             retain, teacher = task.retain(), task.original
             normalisation = teacher.normalisation if task.statistics == "given" else None

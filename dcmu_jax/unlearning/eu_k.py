@@ -32,15 +32,22 @@ class ExactUnlearningLast:
     batch_size: int = 256
     optimizer: Optimizer = Optimizer(schedule="cosine")
 
-    def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
-        """Forget in the last parts by never having seen."""
-        step = Step(
+    def _step(self) -> Step:
+        return Step(
             parts=last_parts(self.k),
             epochs=self.epochs,
             batch_size=self.batch_size,
             optimizer=self.optimizer,
         )
-        step.check()
+
+    def check(self) -> None:
+        """Raise ``InputError`` where a field makes no sense."""
+        self._step().check()
+
+    def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
+        """Forget in the last parts by never having seen."""
+        self.check()
+        step = self._step()
         with Serving(task, hooks, "eu_k") as serving:
             retain, name = task.retain(), f"retraining {' and '.join(step.parts)}"
             resets = tuple(Reset(part=part) for part in step.parts)

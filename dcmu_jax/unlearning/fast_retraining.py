@@ -42,9 +42,15 @@ class FastRetraining:
     )
     min_steps: int = 300
 
+    def check(self) -> None:
+        """Raise ``InputError`` where a field makes no sense."""
+        check_at_least("min_steps", self.min_steps, 0)
+        check_at_least("training.epochs", self.training.epochs, 1)
+        self.training.augmentation()  # checks itself
+
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
         """Forget by never having seen, and be quick about it."""
-        check_at_least("min_steps", self.min_steps, 0)
+        self.check()
         training = self.training
         size = batch_size_for(
             training.epochs,

@@ -51,9 +51,13 @@ class NegativeGradient:
     batch_size: int = 256
     optimizer: Optimizer = Optimizer(schedule="cosine")
 
+    def check(self) -> None:
+        """Raise ``InputError`` where a field makes no sense."""
+        check_fraction("alpha", self.alpha)
+
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
         """Forget by pulling both ways."""
-        check_fraction("alpha", self.alpha)
+        self.check()
         with Serving(task, hooks, "negative_gradient") as serving:
             retain, forget = task.retain(), task.forget()
             network = serving.fit(

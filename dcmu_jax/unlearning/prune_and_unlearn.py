@@ -8,6 +8,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
+from dcmu_jax.errors import check_at_least, check_fraction
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.serving import Serving
@@ -41,8 +42,14 @@ class PruneAndUnlearn:
     batch_size: int = 256
     optimizer: Optimizer = Optimizer(schedule="cosine")
 
+    def check(self) -> None:
+        """Raise ``InputError`` where a field makes no sense."""
+        check_fraction("density", self.density)
+        check_at_least("rounds", self.rounds, 1)
+
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
         """Forget by having too few weights left to remember."""
+        self.check()
         with Serving(task, hooks, "prune_and_unlearn") as serving:
             retain, network = task.retain(), task.original
             with serving.step("pruning"):

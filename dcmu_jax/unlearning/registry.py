@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 import pydantic
+import pydantic_core
 
-from dcmu_jax.errors import InputError, unknown_name
+from dcmu_jax.errors import InputError, check_at_least, unknown_name
 from dcmu_jax.unlearning.bad_teaching import BadTeaching
 from dcmu_jax.unlearning.boundary_shrink import BoundaryShrink
 from dcmu_jax.unlearning.catastrophic_forgetting import CatastrophicForgetting
@@ -55,6 +56,9 @@ METHODS: dict[str, type[Any]] = {
 }
 """Name -> class of every unlearning method; its fields are its settings."""
 
+_LEAST = {"epochs": 0, "batch_size": 1, "forget_batch_size": 1}
+"""Setting of several methods -> the least that all of them can do with."""
+
 
 def method_class(name: str) -> type[Any]:
     """The class registered under ``name``; raises ``InputError`` with the nearest name.
@@ -76,24 +80,62 @@ def build_method(name: str, settings: Mapping[str, Any] | None = None) -> Method
             the method's own.
 
     Raises:
-        InputError: an unknown name or field, or a value that the field cannot have.
+        InputError: an unknown name or field, or a value that the field cannot have: of another
+            type, or one that the method would refuse when it is called.
 
     >>> method = build_method("catastrophic_forgetting", {"epochs": 5, "optimizer": {"l1": 1e-4}})
     >>> method.epochs, method.optimizer.l1, method.optimizer.schedule, method.sees_forget_set
     (5, 0.0001, 'cosine', False)
     """
-    method = method_class(name)
-    settings = _over_defaults(method, settings or {}, f"setting of {name}")
+    kind = method_class(name)
+    if settings and not dataclasses.fields(kind):
+        raise InputError(
+            f"{', '.join(map(repr, settings))} for the method {name!r}, which has no settings",
+            "no settings",
+            "Leave them out; it trains as RunConfig.training says",
+        )
+    settings = _over_defaults(kind, settings or {}, f"setting of {name}")
     try:
-        return cast(Method, pydantic.TypeAdapter(method).validate_python(settings))
+        method = pydantic.TypeAdapter(kind).validate_json(_json(settings), strict=True)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"])) or "settings"
         raise InputError(
             f"{where} = {first['input']!r} for the method {name!r}",
-            first["msg"],
+            first["msg"].removeprefix("Input should be "),
             "See the class in dcmu_jax.unlearning for what each setting may be",
         ) from error
+    if settings:
+        try:
+            _check_values(method)
+        except InputError as error:
+            given = f"{error.given} for the method {name!r}"
+            raise InputError(given, error.allowed, error.remedy) from error
+    return cast(Method, method)
+
+
+def _json(settings: dict[str, Any]) -> bytes:
+    """As JSON, in which a list is a tuple, and a text that looks like a number is none."""
+    try:
+        return pydantic_core.to_json(settings, inf_nan_mode="constants")
+    except pydantic_core.PydanticSerializationError as error:
+        raise InputError(
+            f"Settings of a method that are no JSON ({error})",
+            "numbers, texts, True, False, None, lists and dictionaries of these",
+            "Give one of these",
+        ) from error
+
+
+def _check_values(settings: Any) -> None:
+    """Raise where settings make no sense, a method's or those within them."""
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        if field.name in _LEAST:
+            check_at_least(field.name, value, _LEAST[field.name])
+        if dataclasses.is_dataclass(value):
+            _check_values(value)
+    if hasattr(settings, "check"):
+        settings.check()
 
 
 def _over_defaults(cls: Any, values: Mapping[str, Any], kind: str) -> dict[str, Any]:

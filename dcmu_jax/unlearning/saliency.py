@@ -93,12 +93,16 @@ class SaliencyUnlearning:
     batch_size: int = 256
     optimizer: Optimizer = Optimizer(schedule="cosine")
 
-    def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
-        """Forget where it matters."""
+    def check(self) -> None:
+        """Raise ``InputError`` where a field makes no sense."""
         if not 0 < self.share <= 1:
             raise InputError(
                 f"share = {self.share!r}", "a number above 0, 1 at most", "Set share within (0, 1]"
             )
+
+    def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
+        """Forget where it matters."""
+        self.check()
         with Serving(task, hooks, "saliency") as serving:
             with serving.step("saliency"):
                 mask = saliency_mask(task.original, task.forget(), self.share)

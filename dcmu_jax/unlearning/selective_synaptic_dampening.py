@@ -59,11 +59,13 @@ class SelectiveSynapticDampening:
     dampening: float = 1.0
     batch_size: int = 64
 
-    def check(self, task: UnlearningTask) -> None:
-        """Raise ``InputError`` where a setting makes no sense for ``task``."""
+    def check(self) -> None:
+        """Raise ``InputError`` where a field makes no sense."""
         check_positive("alpha", self.alpha)
         check_at_least("dampening", self.dampening, 0)
         check_at_least("batch_size", self.batch_size, 1)
+
+    def _check_for(self, task: UnlearningTask) -> None:
         known, forget = len(task.known()), len(task.forget())
         most = known / max(forget, 1)
         if self.batch_size == 1 and self.alpha >= most:
@@ -75,7 +77,8 @@ class SelectiveSynapticDampening:
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
         """Forget by shrinking."""
-        self.check(task)
+        self.check()
+        self._check_for(task)
         with Serving(task, hooks, "selective_synaptic_dampening") as serving:
             network = task.original
 

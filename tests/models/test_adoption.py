@@ -170,7 +170,40 @@ class torch_like:  # a PyTorch module, where torch is not installed
     __module__ = "torch.nn.modules.module"
 
 
+class Featured(Plain):
+    """Has features of its own, by a function of a batch of them."""
+
+    of: Any = None
+
+    def features(self, x):
+        return self.of(self.beginning(x))
+
+
+class FeaturesOfMode(Plain):
+    def features(self, x, train):
+        return self.beginning(x)
+
+
+def _ending(*ends):
+    return Built(final_of=lambda: nn.Sequential([nn.Dense(3), *ends]))
+
+
+BATCHED = nn.Sequential(
+    [lambda x: x.reshape(len(x), -1), lambda x: x - x.mean(0, keepdims=True), nn.Dense(5)]
+)
 REFUSED = {
+    "features of the first": (Featured(of=lambda h: h[:1]), r"features of Featured gives.*\(1,"),
+    "features of all": (Featured(of=jnp.mean), r"features of Featured gives shape \(\)"),
+    "two features": (Featured(of=lambda h: (h, h)), "features of Featured gives a tuple"),
+    "features that fail": (Featured(of=lambda h: h @ h), "features of Featured cannot run"),
+    "features of a mode": (FeaturesOfMode(), "features of FeaturesOfMode cannot run.*train"),
+    "features of a batch": (
+        Featured(of=lambda h: h - h.mean(0, keepdims=True)),
+        "features for an image depend",
+    ),
+    "of a batch": (Built(beginning_of=lambda: BATCHED), "outputs and features for an image depend"),
+    "a sigmoid": (_ending(nn.sigmoid), "never below 0.*sigmoid"),
+    "a ReLU": (_ending(nn.relu), "never below 0.*ReLU"),
     "fewer outputs": (Plain(classes=2), r"\(2, 2\).*3 outputs"),
     "more outputs": (Plain(classes=4), r"\(2, 4\).*3 outputs"),
     "one output for all": (Built(final_of=lambda: jnp.ravel), "without 'final'"),
@@ -287,6 +320,20 @@ def test_flags_of_other_names_are_switched(part, layer):
         other = fit(network, examples_of(TRAIN), **options | {"key": named_key(1, "t")}).classifier
         assert not same_bits(trained.variables, other.variables)  # its draws are by the key
     np.testing.assert_array_equal(trained.logits(TRAIN.images), trained.logits(TRAIN.images))
+
+
+ENDS = {
+    "tanh": nn.tanh,
+    "logarithms": nn.log_softmax,
+    "a shift": lambda x: x + 3,
+    "softplus": nn.softplus,  # unusual, yet of any size
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_other_ends_are_taken(end):
+    check_module(_ending(ENDS[end]), SHAPE, 3)
+    check_module(Featured(of=lambda h: h.mean(-1)), SHAPE, 3)
 
 
 def test_what_is_good_passes_and_is_traced_once(monkeypatch):

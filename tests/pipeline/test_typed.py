@@ -39,8 +39,10 @@ WRONG = {
     "a preset for the method": (lambda: {"method": "paper"}, r"Give preset='paper'"),
     "a method for the preset": (
         lambda: {"preset": MethodOptions()},
-        r"Give a MethodOptions as method",
+        r"recommended, condensed, paper. Give it as method",
     ),
+    "None for the preset": (lambda: {"preset": None}, r"preset = None.*Give 'recommended'"),
+    "a number for the preset": (lambda: {"preset": 3}, r"preset = 3.*Give 'recommended'"),
     "a dictionary": (lambda: {"training": {"epochs": 2}}, r"Give Training\(epochs=2\)"),
     "a dictionary of others": (
         lambda: {"training": {"epoch": 2}},
@@ -109,6 +111,24 @@ def test_a_wrong_type_is_refused_where_the_settings_are_made(kind):
     given, message = WRONG[kind]
     with pytest.raises(InputError, match=message):
         RunConfig(**given())
+
+
+@pytest.mark.parametrize(
+    ("given", "remedy"),
+    [
+        ({"scrub": {"epochs": 3}}, "rivals=('scrub',), settings={'scrub': {'epochs': 3}}"),
+        ({"scrub", "cf_k"}, "('cf_k', 'scrub')"),
+        (frozenset({"scrub"}), "('scrub',)"),
+        (iter(["scrub"]), "('scrub',)"),
+    ],
+    ids=lambda given: type(given).__name__,
+)
+def test_rivals_that_are_no_tuple_of_names(given, remedy):
+    with pytest.raises(InputError) as caught:
+        RunConfig(rivals=given)
+    assert caught.value.remedy == f"Give {remedy}"
+    typed = remedy if "=" in remedy else f"rivals={remedy}"
+    eval(f"RunConfig({typed})", {"RunConfig": RunConfig}).check()
 
 
 def test_numbers_of_numpy_become_those_that_a_file_holds():
