@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.files import json_text, written_aside
+from dcmu_jax.files import write_json
 from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.config_json import from_json
 from dcmu_jax.pipeline.run import Run
@@ -295,8 +295,7 @@ def _certificate(args: _Certificate, console: Console) -> None:
     path = args.out / f"certificate-{args.version:04d}"
     page = path.with_suffix(".html")
     try:
-        with written_aside(path.with_suffix(".json")) as aside:
-            aside.write_text(json_text(certificate, indent=2) + "\n", encoding="utf-8")
+        write_json(path.with_suffix(".json"), certificate)
         write_certificate(page, certificate, workspace.fixed.name)
     except OSError as error:
         raise InputError(

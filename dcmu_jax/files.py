@@ -154,11 +154,18 @@ def json_text(value: Any, indent: int | None = None) -> str:
         ) from error
 
 
+def write_text(path: FilePath, text: str) -> None:
+    """Write a file of UTF-8; see ``written_aside``.
+
+    What UTF-8 has no bytes for, as a name of a file that is in another encoding, is escaped.
+    """
+    with written_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
 def write_json(path: FilePath, value: Any) -> None:
     """Write a JSON file; see ``written_aside`` and ``json_text``."""
-    text = json_text(value, indent=2) + "\n"
-    with written_aside(path) as aside:
-        aside.write_text(text, encoding="utf-8")
+    write_text(path, json_text(value, indent=2) + "\n")
 
 
 def write_archive(path: FilePath, arrays: Mapping[str, Any]) -> None:

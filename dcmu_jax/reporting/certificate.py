@@ -7,7 +7,7 @@ from typing import Any
 
 from dcmu_jax.data.copies import copies_sentence
 from dcmu_jax.errors import InputError
-from dcmu_jax.files import FilePath, written_aside
+from dcmu_jax.files import FilePath, write_text
 from dcmu_jax.reporting.html import flat_rows, render, setting_sections
 from dcmu_jax.service.remains import listed
 
@@ -93,7 +93,7 @@ def _remains_sentences(certificate: Mapping[str, Any]) -> list[str]:
     elif remains.get("unknown"):
         said = "No file that is as the service wrote it holds the forgotten images any more."
     else:
-        said = "The forgotten images have been purged from the workspace."
+        said = f"The forgotten images have been purged from the workspace{_but_for(certificate)}."
     sentences = [said]
     if remains.get("unknown"):
         sentences.append(
@@ -104,6 +104,16 @@ def _remains_sentences(certificate: Mapping[str, Any]) -> list[str]:
     if looked:
         sentences.append(f"So its files said when they were looked at, {looked}.")
     return sentences
+
+
+def _but_for(certificate: Mapping[str, Any]) -> str:
+    """What a purge by ids leaves of images: those with the same bytes under other ids."""
+    copies = certificate.get("copies")
+    if copies is None:
+        return " under the ids that were forgotten"
+    if any(copies[name] for name in ("train", "waiting", "test")):
+        return " under the ids that were forgotten, but not the copies named above"
+    return " under the ids that this version forgot" if copies["forgotten"] else ""
 
 
 def accuracy_sentence(record: Mapping[str, Any]) -> str:
@@ -204,8 +214,7 @@ def write_certificate(path: FilePath, certificate: Mapping[str, Any], name: str)
             "one of a workspace that the service made",
             "Read it as JSON",
         ) from error
-    with written_aside(path) as aside:
-        aside.write_text(page, encoding="utf-8")
+    write_text(path, page)
 
 
 def _shown(ids: list[int]) -> str:

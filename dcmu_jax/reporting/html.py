@@ -13,7 +13,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.files import FilePath, written_aside
+from dcmu_jax.files import FilePath
 from dcmu_jax.metrics.measurement import METRICS, Measurement, Metric
 from dcmu_jax.reporting.cells import (
     ARROWS,
@@ -100,8 +100,7 @@ def write_report(
         environment=flat_rows(environment),
         notes=list(notes),
     )
-    with written_aside(path) as aside:
-        aside.write_text(page, encoding="utf-8")
+    write_text(path, page)
 
 
 def render(template: str, **values: Any) -> str:

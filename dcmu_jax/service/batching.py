@@ -20,7 +20,6 @@ from dcmu_jax.service.creating import record_of
 from dcmu_jax.service.gate import (
     BatchSettings,
     NotPublished,
-    check_points,
     described,
     limit_of,
     not_published,
@@ -30,6 +29,7 @@ from dcmu_jax.service.gate import (
     told,
     too_much,
 )
+from dcmu_jax.service.given import check_call, check_kind, check_points
 from dcmu_jax.service.history import Batch, replay
 from dcmu_jax.service.ledger import Begun, Left, Refused, now, read_ledger
 from dcmu_jax.service.opened import Opened
@@ -51,6 +51,14 @@ def process(
 ) -> list[int]:
     """See ``Workspace.process``."""
     directory, fixed = workspace.directory, workspace.fixed
+    check_kind("hooks", hooks, (Hooks, type(None)), "None, or Hooks")
+    check_kind(
+        "settings",
+        settings,
+        (BatchSettings, type(None)),
+        "None, or BatchSettings, such as service.gate.settings_of(workspace.fixed.config, PRESET)",
+    )
+    check_call("notify", notify)
     if accept_accuracy_loss is not None:
         check_points("accept_accuracy_loss", accept_accuracy_loss)
     given = settings is not None or accept_accuracy_loss is not None

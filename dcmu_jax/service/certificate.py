@@ -13,6 +13,7 @@ from dcmu_jax.data.copies import copies_of
 from dcmu_jax.errors import InputError
 from dcmu_jax.service.audits import read_audit
 from dcmu_jax.service.contents import Fixed, read_held, read_manifest, read_record
+from dcmu_jax.service.given import is_whole
 from dcmu_jax.service.history import History
 from dcmu_jax.service.remains import remains
 
@@ -38,9 +39,9 @@ def certificate(directory: Path, fixed: Fixed, history: History, version: int) -
     Raises:
         InputError: no such version, or one whose manifest or record has changed.
     """
-    if not 0 <= version <= history.current.version:
+    if not (is_whole(version) and 0 <= version <= history.current.version):
         raise InputError(
-            f"There is no version {version}",
+            f"There is no version {version!r}",
             f"0..{history.current.version}",
             "dcmu status names the current one",
         )

@@ -21,7 +21,7 @@ from dcmu_jax.pipeline.run import Run
 from dcmu_jax.service.contents import FIXED, VERSIONS, part_of, write_fixed, write_version
 from dcmu_jax.service.disk import Disk, storage_errors
 from dcmu_jax.service.disk import aside_of as replaced_aside
-from dcmu_jax.service.gate import check_points
+from dcmu_jax.service.given import check_kind, check_points
 from dcmu_jax.service.ledger import HEAD, LEDGER, Published, append, create_ledger, now
 from dcmu_jax.service.manifest import Manifest
 from dcmu_jax.service.shape import LEDGER_LOCK, WORK_LOCK, check_outside
@@ -49,6 +49,7 @@ def is_a_beginning(folder: Path) -> bool:
 
 def create(run: Run, directory: Path, disk: Disk, max_accuracy_loss: float | int) -> None:
     """Make a workspace of a run, all of it at once; see ``Workspace.create``."""
+    check_kind("run", run, Run, "a Run, as Run.create and Run.open give it")
     check_points("max_accuracy_loss", max_accuracy_loss)
     if os.path.lexists(directory):
         raise InputError(

@@ -20,22 +20,29 @@ def check_plain(directory: Path) -> None:
     Links are not followed, and nothing is opened. What vanishes meanwhile is passed over: another
     process may be at work.
     """
-    for entry in _entries(directory):
+    for entry in entries_below(directory):
         kind = _kind(entry)
         if kind:
             raise _not_plain(Path(entry.path), kind)
 
 
-def _entries(folder: Path | str) -> Iterator[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as found:
-            entries = sorted(found, key=lambda entry: entry.name)
-    except FileNotFoundError:
-        return
-    for entry in entries:
+def entries_below(folder: Path | str) -> Iterator[os.DirEntry[str]]:
+    """All that lies below a folder, however deep; links are not followed."""
+    waiting = _entries(folder)
+    while waiting:
+        entry = waiting.pop()
         yield entry
         if entry.is_dir(follow_symlinks=False):
-            yield from _entries(entry.path)
+            waiting += _entries(entry.path)
+
+
+def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
+    """What lies in a folder, descending; nothing if it is gone by now."""
+    try:
+        with os.scandir(folder) as found:
+            return sorted(found, key=lambda entry: entry.name, reverse=True)
+    except FileNotFoundError:
+        return []
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

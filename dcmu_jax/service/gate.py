@@ -91,14 +91,6 @@ def read_settings(saved: dict[str, Any]) -> BatchSettings:
     return found
 
 
-def check_points(name: str, value: float | int) -> None:
-    """Raise ``InputError`` unless ``value`` is a number of points of accuracy."""
-    if not 0 <= value <= 100:
-        raise InputError(
-            f"{name} = {value!r}", "points of accuracy, 0 to 100", f"Set {name} to 5, say"
-        )
-
-
 def described(config: RunConfig, batch: Batch) -> str:
     """With what a batch was begun, in words, settings as they are typed.
 

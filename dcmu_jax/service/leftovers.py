@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+import shlex
 from pathlib import Path
 
 from dcmu_jax.errors import InputError
@@ -135,12 +137,44 @@ def tidy(disk: Disk, directory: Path, history: History) -> None:
     purged the files that their manifests name. To be called under the lock of long work, after
     ``unpublished`` found nothing that does not fit.
     """
+    for path in misplaced(directory, history):
+        raise InputError(
+            _of_another_kind(path),
+            "files and folders as the service wrote them",
+            f"Nothing was removed. Move it out of the workspace: mv {shlex.quote(str(path))} "
+            "ELSEWHERE",
+        )
     disk.remove(part_of(directory, history.current.version + 1))
     for number in range(history.purged_before):
         folder = version_folder(directory, number)
         if any(path.name not in (MANIFEST, *KEPT) for path in folder.iterdir()):
             files = read_manifest(directory, history, number).files
             disk.remove_files(folder, [name for name in files if name not in KEPT])
+
+
+def misplaced(directory: Path, history: History) -> list[Path]:
+    """Folders in the place of files that a purge has removed, and files in that of folders."""
+    found = set()
+    for number in range(history.purged_before):
+        folder = version_folder(directory, number)
+        with contextlib.suppress(InputError):
+            for name in read_manifest(directory, history, number).files:
+                path = folder / name
+                above = [other for other in path.parents if folder in other.parents]
+                found |= {other for other in above if other.is_file()}
+                found |= {path} if path.is_dir() else set()
+    return sorted(found)
+
+
+def _of_another_kind(path: Path) -> str:
+    kinds = ("a folder", "a file") if path.is_dir() else ("a file", "a folder")
+    return f"{str(path)!r} is {kinds[0]}, in the place of {kinds[1]} that was purged"
+
+
+def misplaced_notes(directory: Path, history: History) -> list[str]:
+    """What is said of all that is ``misplaced``."""
+    found = misplaced(directory, history)
+    return [f"{_of_another_kind(path)}: move it out of the workspace" for path in found]
 
 
 def missing_of(directory: Path, history: History) -> list[str]:

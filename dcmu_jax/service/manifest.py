@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 import pydantic
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.service.entries import open_plain
+from dcmu_jax.service.entries import entries_below, open_plain
 from dcmu_jax.service.ledger import STRICT, Count, Hash
 
 MANIFEST = "manifest.json"
@@ -131,10 +131,9 @@ def hash_file(path: Path) -> str:
 def files_below(folder: Path) -> dict[str, Path]:
     """Path below ``folder`` -> file, of all that lies in it; links are not followed."""
     found = {}
-    for here, folders, names in os.walk(folder):
-        links = [name for name in folders if Path(here, name).is_symlink()]
-        for name in (*names, *links):
-            path = Path(here, name)
+    for entry in entries_below(folder):
+        if not entry.is_dir(follow_symlinks=False):
+            path = Path(entry.path)
             found[path.relative_to(folder).as_posix()] = path
     return dict(sorted(found.items()))
 

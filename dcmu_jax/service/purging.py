@@ -10,6 +10,7 @@ from dcmu_jax.errors import InputError
 from dcmu_jax.service import work
 from dcmu_jax.service.contents import read_version
 from dcmu_jax.service.creating import record_of
+from dcmu_jax.service.given import check_kind
 from dcmu_jax.service.leftovers import tidy
 from dcmu_jax.service.opened import Opened
 from dcmu_jax.service.restarting import fault_of, of_no_use
@@ -18,6 +19,7 @@ from dcmu_jax.unlearning.task import Hooks
 
 def purge(workspace: Opened, hooks: Hooks | None = None) -> int | None:
     """See ``Workspace.purge``."""
+    check_kind("hooks", hooks, (Hooks, type(None)), "None, or Hooks")
     with workspace.working() as done:
         history = workspace.history()
         if done and history.current.change == "purge":

@@ -7,7 +7,13 @@ from pathlib import Path
 
 from dcmu_jax.service.contents import NETWORK, Fixed, version_folder
 from dcmu_jax.service.history import History
-from dcmu_jax.service.leftovers import missing_of, notes_of, purge_undone, unpublished
+from dcmu_jax.service.leftovers import (
+    misplaced_notes,
+    missing_of,
+    notes_of,
+    purge_undone,
+    unpublished,
+)
 from dcmu_jax.service.remains import remains, unknown_note
 
 
@@ -65,6 +71,7 @@ def status(directory: Path, fixed: Fixed, history: History) -> Status:
         head=history.ledger.hashes[-1],
         notes=(
             *([undone] if undone else missing_of(directory, history)),
+            *misplaced_notes(directory, history),
             *notes_of(directory, history),
             *unknown_note(left),
         ),

@@ -20,9 +20,10 @@ from dcmu_jax.service.contents import (
     read_samples,
     version_folder,
 )
+from dcmu_jax.service.given import check_kind, folder_of
 from dcmu_jax.service.history import History
 from dcmu_jax.service.ledger import HEAD, LEDGER
-from dcmu_jax.service.leftovers import notes_of, purge_undone, unpublished
+from dcmu_jax.service.leftovers import misplaced_notes, notes_of, purge_undone, unpublished
 from dcmu_jax.service.looking import looked_at
 from dcmu_jax.service.manifest import differences
 from dcmu_jax.service.remains import remains, unknown_note
@@ -65,7 +66,8 @@ def verify(directory: FilePath, *, model: nn.Module | None = None) -> Verificati
     Raises:
         InputError: it is no workspace.
     """
-    directory = Path(directory)
+    directory = folder_of(directory)
+    check_kind("model", model, (nn.Module, type(None)), "None, or the Flax module of the run")
     check_workspace(directory)
     try:
         return looked_at(directory, lambda history: _verified(directory, history, model))
@@ -101,6 +103,7 @@ def _verified(directory: Path, history: History, model: nn.Module | None) -> Ver
     for entry in history.versions:
         purged = entry.version < purged_before
         _check_version(directory, history, entry.version, purged, problems, notes)
+    problems += misplaced_notes(directory, history)
     notes += notes_of(directory, history)
     notes += unknown_note(remains(directory, history))
     for version in history.audits:
@@ -160,7 +163,7 @@ def _check_version(
         problems.append(str(error))
         return
     if kept is not None:
-        left = {name.split("/")[0] for name in manifest.files if (folder / name).exists()}
+        left = {name.split("/")[0] for name in manifest.files if (folder / name).is_file()}
         if left - set(KEPT):
             names = ", ".join(sorted(left - set(KEPT)))
             notes.append(f"{folder.name}: a purge has still to remove {names}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
@@ -18,7 +17,14 @@ from dcmu_jax.service.certificate import certificate
 from dcmu_jax.service.contents import Fixed, Version, current_network, read_version
 from dcmu_jax.service.creating import create
 from dcmu_jax.service.disk import Disk
-from dcmu_jax.service.gate import BatchSettings, check_points
+from dcmu_jax.service.gate import BatchSettings
+from dcmu_jax.service.given import (
+    check_call,
+    check_kind,
+    check_oracles,
+    check_points,
+    folder_of,
+)
 from dcmu_jax.service.history import History, replay
 from dcmu_jax.service.ledger import MAX_ACCURACY_LOSS, Audited, Limited, now, sha256
 from dcmu_jax.service.opened import Opened
@@ -57,7 +63,9 @@ class Workspace:
     def __init__(
         self, directory: FilePath, *, model: nn.Module | None = None, disk: Disk | None = None
     ):
-        self.directory = Path(directory)
+        self.directory = folder_of(directory)
+        check_kind("model", model, (nn.Module, type(None)), "None, or the Flax module of the run")
+        check_kind("disk", disk, (Disk, type(None)), "None, or a Disk")
         self._opened = Opened(self.directory, model, disk or Disk())
         self.fixed: Fixed = self._opened.fixed
 
@@ -84,8 +92,9 @@ class Workspace:
         Raises:
             InputError: the directory exists, or cannot be written.
         """
-        disk = disk or Disk()
-        create(run, Path(directory), disk, max_accuracy_loss)
+        check_kind("disk", disk, (Disk, type(None)), "None, or a Disk")
+        disk, directory = disk or Disk(), folder_of(directory)
+        create(run, directory, disk, max_accuracy_loss)
         return cls(directory, model=run.model, disk=disk)
 
     def history(self) -> History:
@@ -112,6 +121,7 @@ class Workspace:
                 copies that were asked for, and then nothing is acknowledged; or the disk failed,
                 and then it may have been.
         """
+        check_kind("with_copies", with_copies, bool, "True or False")
         return ask(self._opened, text, reference=reference, with_copies=with_copies)
 
     def set_max_accuracy_loss(self, points: float | int) -> None:
@@ -216,6 +226,8 @@ class Workspace:
         Raises:
             InputError: see ``auditing.audit_version``.
         """
+        check_oracles(oracles)
+        check_call("notify", notify)
         with self._opened.working():
             history = self.history()
             number = history.current.version

@@ -123,7 +123,10 @@ def test_copies_of_purged_images_are_not_said_to_be_looked_for(made, copied):
     answer = workspace.request(ids_text([first]), with_copies=True)
     assert answer.purged == 1 and len(answer.accepted) == 0
     assert "of 1 of them no copies could be looked for" in answer.sentence().lower()
-    assert f"stay: {second}" in " ".join(certificate_sentences(workspace.certificate(1)))
+    text = " ".join(certificate_sentences(workspace.certificate(1)))
+    assert f"stay: {second}" in text
+    assert "purged from the workspace under the ids that were forgotten, but not the copies" in text
+    assert "under the ids that" in " ".join(certificate_sentences(workspace.certificate(2)))
     assert len(workspace.request(ids_text([second])).accepted) == 1  # as the answer says
 
 

@@ -1,7 +1,10 @@
 """Every sentence about forgotten images is read from the files when it is said."""
 
 import json
+import os
 import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -198,3 +201,39 @@ def test_what_was_forgotten_by_another_version_is_told_apart(copied, purged, ids
     assert Workspace(w).status().unpurged == 3
     Workspace(w).request(ids_text(ids[10:11]))
     assert Workspace(w).status().unpurged == 3  # what waits is not forgotten
+
+
+def test_folders_and_files_in_each_others_place_after_a_purge(copied, purged, tmp_path, capsys):
+    w = copied(purged)
+    folder, file = version_folder(w, 0) / "train.npz", version_folder(w, 1) / "network"
+    for wrong in (folder, file):
+        wrong.mkdir() if wrong is folder else wrong.write_text("")
+        assert "have been purged" in _said(w, 1)[0] or wrong is file
+        assert not Workspace(w).remains().files
+        problem = next(p for p in Workspace(w).verify().problems if "in the place of" in p)
+        assert f"{str(wrong)!r} is a f" in problem and problem in Workspace(w).status().notes
+        assert main(["purge", str(w), "--quiet"]) == 2
+        said = capsys.readouterr().err
+        assert f"mv {wrong} ELSEWHERE" in " ".join(said.split())
+        wrong.rename(tmp_path / f"elsewhere-{wrong.name}")  # as it says
+        assert main(["purge", str(w), "--quiet"]) == 0 and Workspace(w).verify().clean
+
+
+def test_names_of_any_bytes_and_folders_of_any_depth(copied, purged, tmp_path, capsys):
+    w = copied(purged)
+    here = os.open(w, os.O_RDONLY)
+    for _ in range(1100):
+        os.mkdir("a", dir_fd=here)
+        inside = os.open("a", os.O_RDONLY, dir_fd=here)
+        os.close(here)
+        here = inside
+    os.close(here)
+    Path(os.fsdecode(bytes(w) + b"/\xff.txt")).write_text("mine")
+    for command in ("status", "verify"):
+        assert main([command, str(w)]) == 0
+    assert main(["certificate", str(w), "1", "--out", str(tmp_path / "c")]) == 0
+    page = (tmp_path / "c" / "certificate-0001.html").read_text(encoding="utf-8")
+    assert r"\udcff.txt" in page
+    assert json.loads((tmp_path / "c" / "certificate-0001.json").read_bytes())["remains"]["unknown"]
+    assert main(["request", str(w), "ids:0"]) == 0
+    subprocess.run(["rm", "-r", w / "a"], check=True)  # what removes tmp_path is recursive
