@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -214,7 +216,14 @@ def _request(args: _Request, console: Console) -> None:
     answer = Workspace(args.directory).request(
         args.forget, reference=args.reference, with_copies=args.with_copies
     )
-    _say(console, answer.sentence())
+    try:
+        _say(console, answer.sentence())
+        console.file.flush()
+    except OSError:  # it may not be asked for again, if nobody hears of it
+        said = f"The request is on record, but the answer cannot be written: {answer.sentence()}"
+        with contextlib.suppress(OSError):
+            print(said, file=sys.stderr, flush=True)
+        raise
 
 
 def _process(args: ProcessCommand, console: Console) -> None:
@@ -295,6 +304,9 @@ def _certificate(args: _Certificate, console: Console) -> None:
     path = args.out / f"certificate-{args.version:04d}"
     page = path.with_suffix(".html")
     try:
+        for file in (page, path.with_suffix(".json")):  # before either is written
+            if file.is_dir():
+                raise IsADirectoryError(errno.EISDIR, f"{file.name} is a folder")
         write_json(path.with_suffix(".json"), certificate)
         write_certificate(page, certificate, workspace.fixed.name)
     except OSError as error:

@@ -79,6 +79,11 @@ def _handled(handler: Any) -> Iterator[None]:
             signal.signal(number, signal.SIG_DFL if old is None else old)
 
 
+def _is_the_command() -> bool:
+    """Whether this process is ``dcmu``, and not a program that calls it."""
+    return os.path.basename(sys.argv[0]) in ("dcmu", "cli.py", "-m")
+
+
 @contextlib.contextmanager
 def quiet_imports() -> Iterator[None]:
     """Leave by one message, if this is the command, when a signal comes within the block.
@@ -91,7 +96,7 @@ def quiet_imports() -> Iterator[None]:
             os.write(2, (interrupted(sys.argv[1:]) + "\n").encode(errors="replace"))
         os._exit(128 + number)
 
-    if os.path.basename(sys.argv[0]) in ("dcmu", "cli.py", "-m"):
+    if _is_the_command():
         with _handled(leave):
             yield
     else:
@@ -183,7 +188,10 @@ def _ended_output(error: OSError) -> int:
     """The exit status for a stdout that failed: quiet for a reader that has gone, else said."""
     if isinstance(error, BrokenPipeError) or error.errno == errno.EPIPE:
         return PIPE_CLOSED
-    _say(f"dcmu: The output cannot be written ({error.strerror}). Give it somewhere with room")
+    _say(
+        f"dcmu: The output cannot be written ({error.strerror}). What the command did is done all "
+        "the same. Give it somewhere with room"
+    )
     return 1
 
 
@@ -232,6 +240,11 @@ def ended(work: Callable[[], int], argv: Sequence[str]) -> int:
     except Interrupted as stop:
         _say(interrupted(stop.go_on or argv))
         status = stop.status
+        if _is_the_command():
+            # Work goes on in threads of the compiler and of checkpoints, which can bring the
+            # interpreter down while it ends. All that must be closed was, on the way here.
+            _failed_output()
+            os._exit(status)
     except Exception as error:
         broken = _failed_output()
         if broken is not None or isinstance(error, BrokenPipeError):

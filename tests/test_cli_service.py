@@ -1,7 +1,10 @@
 """The commands of the deletion service, and their refusals: exit status 2, and no traceback."""
 
 import json
+import os
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 from service.conftest import copied, fresh, ids, purged, served, toy_run  # noqa: F401
@@ -137,3 +140,31 @@ def test_damage_is_a_refusal(served, copied, capsys):  # noqa: F811
     assert "0000/manifest.json is not as it was published (it is missing)" in (
         capsys.readouterr().err
     )
+
+
+def test_a_certificate_is_written_as_a_whole_or_not_at_all(served, tmp_path, capsys):  # noqa: F811
+    (tmp_path / "certificate-0001.html").mkdir()
+    assert _dcmu("certificate", served, 1, "--out", tmp_path) == 2
+    assert "certificate-0001.html is a folder" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["certificate-0001.html"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_request_whose_answer_cannot_be_written_is_said_to_be_on_record(
+    copied, fresh, ids, monkeypatch, capsys  # noqa: F811
+):  # fmt: skip
+    w = copied(fresh)
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert _dcmu("request", w, ids_text(ids[:3])) == 1
+        monkeypatch.undo()
+    said = capsys.readouterr().err
+    assert "The request is on record" in said and "3 accepted; receipt " in said
+    assert "What the command did is done all the same" in said
+    assert Workspace(w).status().pending == 3
+
+
+def test_ids_from_what_is_no_plain_file(served, tmp_path, capsys):  # noqa: F811
+    os.mkfifo(tmp_path / "pipe")
+    assert _dcmu("request", served, f"ids:{tmp_path / 'pipe'}") == 2
+    assert "pipe' is no plain file" in capsys.readouterr().err

@@ -203,3 +203,20 @@ def test_names_and_numbers_beyond_bounds(arguments, capsys, tmp_path, monkeypatc
     assert main(arguments) == 2
     assert capsys.readouterr().err.startswith("dcmu: ")
     assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupted_command_ends_with_its_status_whatever_its_libraries_do_at_the_end():
+    """Threads of a compiler that still work can bring an interpreter down that ends."""
+    code = """
+import atexit, os, signal, sys
+from dcmu_jax.outlets import ended
+sys.argv = ["/usr/bin/dcmu", "process", "w"]
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGSEGV))
+def work():
+    print("said before")
+    os.kill(os.getpid(), signal.SIGINT)
+sys.exit(ended(work, sys.argv[1:]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 130 and done.stdout == "said before\n"
+    assert done.stderr == "Interrupted; go on with dcmu process w\n"

@@ -210,10 +210,13 @@ def read_ids(path: str) -> np.ndarray:
         named = Path(path).expanduser()
         file = named if path and named.is_file() else None
     if file is None:
+        there = len(path) < 4096 and os.path.exists(os.path.expanduser(path))
         raise InputError(
-            f"There is no file of ids {path[:200]!r}",
+            f"{path[:200]!r} is no plain file"
+            if there
+            else f"There is no file of ids {path[:200]!r}",
             "a text, .json or .npy file",
-            "Check the path",
+            "Write the ids to a file" if there else "Check the path",
         )
     about = (file, "a file of ids", "Write the ids alone")
     try:

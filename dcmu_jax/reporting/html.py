@@ -13,7 +13,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.files import FilePath
+from dcmu_jax.files import FilePath, write_text
 from dcmu_jax.metrics.measurement import METRICS, Measurement, Metric
 from dcmu_jax.reporting.cells import (
     ARROWS,

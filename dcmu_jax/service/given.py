@@ -49,7 +49,7 @@ def folder_of(value: Any) -> Path:
 def check_points(name: str, value: Any) -> None:
     """Raise ``InputError`` unless ``value`` is a number of points of accuracy."""
     number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not (number and 0 <= value <= 100):
+    if not (number and 0 <= float(value) <= 100):
         raise InputError(
             f"{name} = {value!r}", "points of accuracy, 0 to 100", f"Set {name} to 5, say"
         )
@@ -64,7 +64,7 @@ def check_oracles(value: Any) -> None:
     """Raise ``InputError`` unless ``value`` is a number of oracles that an audit may have."""
     if not (is_whole(value) and FEWEST_ORACLES <= value <= MOST_ORACLES):
         raise InputError(
-            f"oracles = {value!r}",
-            f"a whole number from {FEWEST_ORACLES} to {MOST_ORACLES}",
+            f"An audit with {value!r} oracles",
+            f"a whole number of them, from {FEWEST_ORACLES} to {MOST_ORACLES}",
             "Set oracles to 16, say",
         )
