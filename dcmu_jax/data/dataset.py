@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -151,6 +151,27 @@ class Splits:
         """``(height, width, channels)`` of every image."""
         height, width, channels = self.train.images.shape[1:]
         return height, width, channels
+
+
+def check_dataset(name: str, given: Any) -> None:
+    """Raise unless ``given`` is a ``Dataset``.
+
+    Args:
+        name: what it is, for the message.
+        given: what a user brought.
+
+    Raises:
+        InputError: a ``Splits``, arrays, or anything else.
+    """
+    if isinstance(given, Dataset):
+        return
+    raise InputError(
+        f"{name} given as a {type(given).__name__}",
+        "a Dataset, which holds images, labels and ids",
+        "Give splits.train or splits.test of it"
+        if isinstance(given, Splits)
+        else "Give splits.train or splits.test of splits_from_arrays(x, y)",
+    )
 
 
 class Normalisation(NamedTuple):

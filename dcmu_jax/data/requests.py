@@ -16,7 +16,7 @@ from typing import Any, TypeAlias, cast
 import numpy as np
 from jaxtyping import Array
 
-from dcmu_jax.data.dataset import Dataset
+from dcmu_jax.data.dataset import Dataset, check_dataset
 from dcmu_jax.data.selections import BOOLEAN, as_mask, check_no_mask
 from dcmu_jax.errors import InputError, check_fraction, check_seed, unknown_name
 from dcmu_jax.reading import parse_json, read_bytes, read_npy
@@ -55,7 +55,7 @@ RequestLike: TypeAlias = ForgetRequest | np.ndarray | Array | Collection[Any]
 """Whatever names the samples that must go; texts are collections, too. See ``as_request``."""
 
 
-def parse_request(text: str, train: Dataset, seed: int) -> ForgetRequest:
+def parse_request(text: RequestLike, train: Dataset, seed: int) -> ForgetRequest:
     """Read a request such as ``random:0.1``, ``class:2``, ``ids:FILE`` or ``class:2+random:0.05``.
 
     - ``random:f``: ``floor(f N)`` of the N training samples, drawn without replacement by
@@ -65,6 +65,8 @@ def parse_request(text: str, train: Dataset, seed: int) -> ForgetRequest:
     - ``ids:FILE``: a text file of integers (one a line, or separated by commas or spaces), a
       ``.json`` list, or a ``.npy`` integer array.
     - ``ids:3,17,29``: these, where there is no file of that name.
+
+    What is no text is read as ``as_request`` reads it.
 
     Raises:
         InputError: an unknown kind of term, a class or an id that does not exist, a fraction
@@ -82,7 +84,10 @@ def parse_request(text: str, train: Dataset, seed: int) -> ForgetRequest:
     ...
     dcmu_jax.errors.InputError: Unknown kind of forget request 'clas'. ... Did you mean 'class'?
     """
+    if not isinstance(text, str):
+        return as_request(text, train, seed)
     seed = check_seed("seed", seed)
+    check_dataset("The training set of a request", train)
     # Only a + before another term splits: file names may hold one.
     terms = [term.strip() for term in re.split(r"\+(?=\s*[A-Za-z_]+:)", text)]
     named = np.empty(0, np.int64)
@@ -154,6 +159,7 @@ def as_request(asked: RequestLike, train: Dataset, seed: int = 0) -> ForgetReque
     ((1,), 2)
     """
     seed = check_seed("seed", seed)
+    check_dataset("The training set of a request", train)
     if isinstance(asked, ForgetRequest):
         train.positions(asked.ids)
         return asked

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 
@@ -55,6 +56,8 @@ def load(
     >>> splits.train.images.dtype, splits.train.labels.dtype, splits.train.ids.dtype
     (dtype('uint8'), dtype('int32'), dtype('int64'))
     """
+    if not isinstance(source, str):
+        raise _no_source(source)
     kind, colon, argument = source.strip().partition(":")
     if kind == "digits" and not colon:
         return _load_digits(test_fraction)
@@ -71,6 +74,20 @@ def load(
             argument, test_fraction=test_fraction, download=download, data_dir=data_dir
         )
     raise _unknown_source(source, kind)
+
+
+def _no_source(given: Any) -> InputError:
+    """For what is no text."""
+    remedy = f"Give {SOURCES[0]!r}, say; for arrays, splits_from_arrays(x_train, y_train)"
+    if isinstance(given, os.PathLike):
+        path = os.fspath(given)
+        remedy = f"Give {('npz:' if str(path).endswith('.npz') else 'npy:') + str(path)!r}"
+    shown = (
+        repr(given)
+        if given is None or isinstance(given, int | float)
+        else "a " + type(given).__name__
+    )
+    return InputError(f"A source given as {shown}", ", ".join(SOURCES), remedy)
 
 
 def _unknown_source(source: str, kind: str) -> InputError:

@@ -76,6 +76,12 @@ def one_at_a_time(function: F) -> F:
 
     @functools.wraps(function)
     def alone(run: Run, *args: Any, **kwargs: Any) -> Any:
+        if not isinstance(run, Run):
+            raise InputError(
+                f"{function.__name__} of a {type(run).__name__}",
+                "a Run, and a request after it",
+                "Give Run.open(DIRECTORY) first",
+            )
         with run.working():
             return function(run, *args, **kwargs)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -15,17 +16,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from flax.errors import FlaxError
 from jax.core import Tracer
 
 from dcmu_jax.data.dataset import (
     Dataset,
     Normalisation,
     channel_statistics,
+    check_dataset,
     check_normalisation,
 )
 from dcmu_jax.data.pixels import check_pixels
 from dcmu_jax.errors import InputError, check_seed, unknown_name
-from dcmu_jax.models.adoption import check_module
+from dcmu_jax.models.adoption import check_module, check_variables
 from dcmu_jax.models.behaviour import model_text
 from dcmu_jax.models.partition import (
     PARTS,
@@ -189,10 +192,21 @@ class Classifier:
 
     def _run(self, pixels: Any, target: str) -> np.ndarray:
         pixels = check_pixels(pixels, self.image_shape, self.normalisation)
-        self._spend(pixels, target)
-        return in_batches(
-            lambda x: _forward((self.model, target), self.variables, self.normalisation, x), pixels
-        )
+        with self._fitting():
+            self._spend(pixels, target)
+            return in_batches(
+                lambda x: _forward((self.model, target), self.variables, self.normalisation, x),
+                pixels,
+            )
+
+    @contextlib.contextmanager
+    def _fitting(self) -> Iterator[None]:
+        """Say what the variables lack, where the module fails because of them."""
+        try:
+            yield
+        except (FlaxError, AssertionError, TypeError):
+            check_variables(self.model, self.variables, self.image_shape)
+            raise
 
     def logits(self, pixels: np.ndarray | Any) -> np.ndarray:
         """Logits float ``(N, classes)`` of pixels ``(N, H, W, C)`` in 0..255, evaluation mode.
@@ -218,8 +232,8 @@ class Classifier:
         Raises:
             InputError: also for classes that the network has no output for.
         """
+        check_dataset("What a network is evaluated on", dataset)
         images = check_pixels(dataset.images, self.image_shape, self.normalisation)
-        self._spend(images, "logits")
         most = int(dataset.labels.max()) if len(dataset) else 0
 
         def score(pixels, labels):
@@ -232,7 +246,9 @@ class Classifier:
                 )
             return _score(logits, labels)
 
-        losses, correct = in_batches(score, images, dataset.labels)
+        with self._fitting():
+            self._spend(images, "logits")
+            losses, correct = in_batches(score, images, dataset.labels)
         return Evaluation(losses, correct)
 
     def fingerprint(self) -> str:
@@ -260,6 +276,14 @@ def _plain(variables: Any) -> dict[str, Any]:
             remedy,
         )
     plain = flax.core.unfreeze(dict(variables))
+    for path, leaf in jax.tree_util.tree_flatten_with_path(plain["params"])[0]:
+        if not jnp.issubdtype(getattr(leaf, "dtype", object), jnp.floating):
+            kind = getattr(leaf, "dtype", f"type {type(leaf).__name__}")
+            raise InputError(
+                f"The parameters params{jax.tree_util.keystr(path)} of {kind}",
+                "arrays of floats",
+                "Give np.asarray(numbers, np.float32) for each",
+            )
     if any(isinstance(x, np.ndarray) and x.dtype == np.float64 for x in jax.tree.leaves(plain)):
         plain = jax.tree.map(lambda x: x.astype(np.float32) if x.dtype == np.float64 else x, plain)
     return plain
@@ -268,15 +292,28 @@ def _plain(variables: Any) -> dict[str, Any]:
 def _canonical(given: Normalisation, image_shape: tuple[int, int, int]) -> Normalisation:
     """Mean and standard deviation as float32, which is what networks compute in."""
     found = []
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        raise _no_normalisation(f"a {type(given).__name__}")
     for name, value in zip(("mean", "std"), given, strict=True):
         if not (isinstance(value, jax.Array) and value.dtype == jnp.float32):
-            value = np.asarray(value, np.float32)  # text is a ValueError, and says so
+            try:
+                value = np.asarray(value, np.float32)
+            except (ValueError, TypeError) as error:
+                raise _no_normalisation(f"{name} = {value!r}") from error
         known = not isinstance(value, Tracer)
         if known and (isinstance(value, np.ndarray) or value.is_fully_addressable):
             check_normalisation(name, np.asarray(value), image_shape[-1])
         found.append(value)
     same = all(one is other for one, other in zip(found, given, strict=True))
     return given if same else Normalisation(*found)
+
+
+def _no_normalisation(shown: str) -> InputError:
+    return InputError(
+        f"A normalisation given as {shown}",
+        "a Normalisation: mean and standard deviation of each channel, of pixels in [0, 1]",
+        "Take dcmu_jax.data.dataset.channel_statistics(splits.train.images)",
+    )
 
 
 def fresh_classifier(
@@ -303,6 +340,7 @@ def fresh_classifier(
     """
     seed = check_seed("seed", seed)
     key = named_key(seed, "initialisation")
+    check_dataset("What a network is made for", dataset)
     height, width, channels = dataset.images.shape[1:]
     shape = (height, width, channels)
     check_module(model, shape, dataset.num_classes, more=True)

@@ -268,7 +268,10 @@ BAD_RUNS = {
     "model": (dataclasses.replace(CONFIG, model="cnm"), r"model 'cnm'.*Did you mean 'cnn'"),
     "small images": (dataclasses.replace(CONFIG, model="cnn"), r"8x8 pixels for the model 'cnn'"),
     "rival": (dataclasses.replace(CONFIG, rivals=("retrian",)), r"'retrian'.*'retrain'"),
-    "modular": (dataclasses.replace(CONFIG, rivals=("modular",)), r"rival 'modular', whose sch"),
+    "modular": (
+        dataclasses.replace(CONFIG, rivals=("modular",)),
+        r"rival method 'modular', whose sch",
+    ),
     "devices": (dataclasses.replace(CONFIG, devices=99), r"devices = 99"),
     "remembrance": (
         dataclasses.replace(
