@@ -131,8 +131,8 @@ def _check_whose(config: RunConfig, of: Any, source: str) -> None:
 def differing_settings(saved: RunConfig, given: RunConfig) -> dict[str, tuple[Any, Any]]:
     """Dotted name of each setting that is not the same in both -> its values, as JSON has them.
 
-    >>> differing_settings(RunConfig(), RunConfig(seed=3, training=Training(epochs=2)))
-    {'seed': (0, 3), 'training.epochs': (30, 2)}
+    >>> differing_settings(RunConfig(), RunConfig(seed=3, forget="class:2"))
+    {'forget': ('random:0.1', 'class:2'), 'seed': (0, 3)}
     """
 
     def found(one: Any, other: Any, name: str) -> dict[str, tuple[Any, Any]]:

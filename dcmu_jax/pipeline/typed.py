@@ -40,13 +40,16 @@ def typed(settings: T, where: str = "") -> T:
     Raises:
         InputError: a value of another type; the message names the field.
 
-    >>> from dcmu_jax.training.optimizers import Optimizer
-    >>> typed(Optimizer(learning_rate=1)).learning_rate
+    >>> import dataclasses
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Rate:
+    ...     value: float = 0.1
+    >>> typed(Rate(1)).value
     1.0
-    >>> typed(Optimizer(nesterov="yes"), "optimizer")  # doctest: +ELLIPSIS
+    >>> typed(Rate("yes"), "rate")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    dcmu_jax.errors.InputError: optimizer.nesterov = 'yes'. Allowed: True or False. ...
+    dcmu_jax.errors.InputError: rate.value = 'yes'. Allowed: ...
     """
     changed = changed_fields(settings, where)
     return dataclasses.replace(cast(Any, settings), **changed) if changed else settings

@@ -263,7 +263,9 @@ class Classifier:
 
 def _plain(variables: Any) -> dict[str, Any]:
     """Variables as plain dictionaries, those of 64 bits in NumPy as float32."""
-    params = variables.get("params") if isinstance(variables, Mapping) else None
+    params = None
+    if isinstance(variables, Mapping):  # a module without parameters has no variables at all
+        params = variables.get("params", None if variables else {})
     if not isinstance(params, Mapping) or not set(params) <= set(PARTS):
         shown = f"the parameters of {sorted(params)}" if isinstance(params, Mapping) else ""
         remedy = "Put the parameters of each part under its name"

@@ -81,7 +81,7 @@ def test_a_range_holds_its_ends():
 def test_refusals(original, read):
     with pytest.raises(InputError, match=r"after the request 'random:0\.1'"):
         traces_of(SPLITS, parse_request("random:0.1", SPLITS.train, 0), original)
-    with pytest.raises(InputError, match=r"Traces of a class with 1 oracle models.*2 or more"):
+    with pytest.raises(InputError, match=r"Traces of a class with 1 oracle model.*2 or more"):
         beside_oracles({"a": 1.0}, [{"a": 1.0}])
     rearing = Rearing(model=Plain(), splits=SPLITS, training=TRAINING, inspect=read)
     with pytest.raises(InputError, match="inspect without a folder"):

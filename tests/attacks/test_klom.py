@@ -73,9 +73,9 @@ def test_same_seed_same_null():
 
 def test_refusals():
     good = _draws(6, 3, 0)
-    with pytest.raises(InputError, match="KLoM with 1 unlearned models"):
+    with pytest.raises(InputError, match="KLoM with 1 unlearned model"):
         klom(good[:1], good)
-    with pytest.raises(InputError, match="KLoM with 1 oracle models"):
+    with pytest.raises(InputError, match="KLoM with 1 oracle model"):
         klom(good, good[:1])
     with pytest.raises(
         InputError, match=r"A null of KLoM with 3 oracle models. Allowed: 4 or more"

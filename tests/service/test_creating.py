@@ -50,6 +50,14 @@ def test_nothing_is_left_whatever_ends_it(toy_run, tmp_path, error):
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
 def test_nothing_is_left_by_a_signal(toy_run, tmp_path, name):
     number = getattr(signal, name)
+    outside = signal.signal(number, signal.SIG_DFL)  # nohup ignores SIGHUP
+    try:
+        _stopped_by(number, toy_run, tmp_path)
+    finally:
+        signal.signal(number, outside)
+
+
+def _stopped_by(number, toy_run, tmp_path):
     before = signal.getsignal(number)
     with pytest.raises(SystemExit) as ended:
         Workspace.create(toy_run, tmp_path / "w", disk=_At(lambda _: signal.raise_signal(number)))
