@@ -86,9 +86,19 @@ def splits_from_arrays(
     return Splits(name, train, test, tuple(class_names))
 
 
+def _unmasked(name: str, array: np.ndarray) -> np.ndarray:
+    if isinstance(array, np.ma.MaskedArray):
+        raise InputError(
+            f"{name} is a masked array, which says that values are missing",
+            "an array",
+            f"Leave those samples out, or give {name}.filled(...)",
+        )
+    return np.asarray(array)
+
+
 def _images(name: str, images: np.ndarray) -> np.ndarray:
     """Images checked and brought to uint8 NHWC."""
-    images = np.asarray(images)
+    images = _unmasked(name, images)
     if images.ndim not in (3, 4):
         raise InputError(
             f"{name} of rank {images.ndim}, shape {images.shape}",
@@ -141,7 +151,7 @@ def _to_8_bits(name: str, images: np.ndarray) -> np.ndarray:
 
 def _labels(name: str, labels: np.ndarray, expected: int) -> np.ndarray:
     """Labels checked one by one, as int64."""
-    labels = np.asarray(labels)
+    labels = _unmasked(name, labels)
     if labels.dtype.kind not in "iufb":
         raise InputError(
             f"{name} of dtype {labels.dtype}", "whole numbers 0..C-1", "Number the classes from 0"

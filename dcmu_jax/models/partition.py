@@ -86,7 +86,9 @@ def check_kind(model: Any) -> None:
         elif "torch" in homes:
             given = f"The PyTorch module {type(model).__name__}"
         else:
-            given = f"{'The function' if callable(model) else 'A model'} of {type(model)}"
+            kind = type(model).__name__
+            named = getattr(model, "__name__", None)
+            given = f"The function {named}" if named else f"An object of type {kind}"
         raise InputError(given, "an instance of a flax.linen.Module in three parts", remedy)
     if model.scope is not None:
         name = type(model).__name__

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import math
 import numbers
 import os
 import types
@@ -194,7 +195,10 @@ def _remedy(wanted: Any, value: Any, name: str) -> str:
     if wanted is str and isinstance(value, os.PathLike):
         return f"Give {os.fspath(value)!r}"
     if get_origin(wanted) is tuple and not isinstance(value, str | Mapping | None):
-        return f"Give {tuple(value) if isinstance(value, Iterable) else (value,)!r}"
+        given = tuple(value) if isinstance(value, Iterable) else (value,)
+        with contextlib.suppress(InputError):
+            if all(not isinstance(x, float) or math.isfinite(x) for x in _as(wanted, given, name)):
+                return f"Give {given!r}"
     if dataclasses.is_dataclass(wanted):
         return f"Give {_written(cast(type, wanted), value)}"
     return "Leave it out for its default" if value is None else f"Give {_called(wanted)} as {name}"

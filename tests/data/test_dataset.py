@@ -107,3 +107,10 @@ def test_images_of_true_and_false_are_refused():
     with pytest.raises(InputError, match=r"255 \* images\.astype\('uint8'\)"):
         Dataset(images, labels, np.arange(20), 2)
     assert splits_from_arrays(255 * images.astype("uint8"), labels).train.images.dtype == np.uint8
+
+
+def test_masked_arrays_are_refused():
+    images, labels = np.zeros((20, 8, 8), np.uint8), np.repeat([0, 1], 10)
+    for given in ((np.ma.masked_array(images), labels), (images, np.ma.masked_array(labels))):
+        with pytest.raises(InputError, match=r"_train is a masked array.*_train.filled\(...\)"):
+            splits_from_arrays(*given)

@@ -18,6 +18,7 @@ from dcmu_jax.models import (
     part_optimizer,
     partition,
 )
+from dcmu_jax.models.partition import check_kind
 
 SHAPE = (4, 4, 1)
 
@@ -66,6 +67,16 @@ def test_a_users_own_module_runs_by_parts():
 def test_a_module_without_a_part_is_refused():
     with pytest.raises(InputError, match="without 'final'"):
         initialise(WithoutFinal(), jax.random.key(0), SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("given", "called"),
+    [(len, "The function len"), (object(), "An object of type object"), (str, "The class str")],
+)
+def test_what_is_no_module_is_called_by_its_name(given, called):
+    with pytest.raises(InputError) as caught:
+        check_kind(given)
+    assert caught.value.given == called
 
 
 def test_a_module_with_parameters_beside_its_parts_is_refused():

@@ -131,6 +131,16 @@ def test_rivals_that_are_no_tuple_of_names(given, remedy):
     eval(f"RunConfig({typed})", {"RunConfig": RunConfig}).check()
 
 
+@pytest.mark.parametrize("given", [float("nan"), float("inf"), True])
+def test_no_remedy_gives_what_is_refused_again(given):
+    with pytest.raises(InputError) as caught:
+        RunConfig(data=DataOptions(mean=given))
+    assert caught.value.remedy == "Give a tuple of numbers as data.mean"
+    with pytest.raises(InputError) as caught:
+        RunConfig(data=DataOptions(mean=0.5))
+    assert caught.value.remedy == "Give (0.5,)"
+
+
 def test_numbers_of_numpy_become_those_that_a_file_holds():
     config = RunConfig(
         seed=np.int64(3),
