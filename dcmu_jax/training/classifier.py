@@ -278,7 +278,7 @@ def _plain(variables: Any) -> dict[str, Any]:
             remedy,
         )
     plain = flax.core.unfreeze(dict(variables))
-    for path, leaf in jax.tree_util.tree_flatten_with_path(plain["params"])[0]:
+    for path, leaf in jax.tree_util.tree_flatten_with_path(plain.get("params", {}))[0]:
         if not jnp.issubdtype(getattr(leaf, "dtype", object), jnp.floating):
             kind = getattr(leaf, "dtype", f"type {type(leaf).__name__}")
             raise InputError(
