@@ -84,9 +84,9 @@ def parse_request(text: RequestLike, train: Dataset, seed: int) -> ForgetRequest
     ...
     dcmu_jax.errors.InputError: Unknown kind of forget request 'clas'. ... Did you mean 'class'?
     """
+    seed = check_seed("seed", seed)
     if not isinstance(text, str):
         return as_request(text, train, seed)
-    seed = check_seed("seed", seed)
     check_dataset("The training set of a request", train)
     # Only a + before another term splits: file names may hold one.
     terms = [term.strip() for term in re.split(r"\+(?=\s*[A-Za-z_]+:)", text)]

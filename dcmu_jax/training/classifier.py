@@ -263,9 +263,7 @@ class Classifier:
 
 def _plain(variables: Any) -> dict[str, Any]:
     """Variables as plain dictionaries, those of 64 bits in NumPy as float32."""
-    params = None
-    if isinstance(variables, Mapping):  # a module without parameters has no variables at all
-        params = variables.get("params", None if variables else {})
+    params = variables.get("params") if isinstance(variables, Mapping) else None
     if not isinstance(params, Mapping) or not set(params) <= set(PARTS):
         shown = f"the parameters of {sorted(params)}" if isinstance(params, Mapping) else ""
         remedy = "Put the parameters of each part under its name"
@@ -278,7 +276,7 @@ def _plain(variables: Any) -> dict[str, Any]:
             remedy,
         )
     plain = flax.core.unfreeze(dict(variables))
-    for path, leaf in jax.tree_util.tree_flatten_with_path(plain.get("params", {}))[0]:
+    for path, leaf in jax.tree_util.tree_flatten_with_path(plain["params"])[0]:
         if not jnp.issubdtype(getattr(leaf, "dtype", object), jnp.floating):
             kind = getattr(leaf, "dtype", f"type {type(leaf).__name__}")
             raise InputError(

@@ -79,7 +79,7 @@ def test_an_unknown_name():
 
 def test_the_network_that_is_taken_where_none_is_given(monkeypatch):
     def uninitialised(model, dataset, seed):
-        return Classifier(model, {}, CLASSIFIER.normalisation, (8, 8, 1))
+        return Classifier(model, {"params": {}}, CLASSIFIER.normalisation, (8, 8, 1))
 
     monkeypatch.setattr(module, "fresh_classifier", uninitialised)
     network = network_or_convnet(TRAIN, None)

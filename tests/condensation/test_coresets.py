@@ -59,7 +59,7 @@ class UpperHalf(Classifier):
         return pixels[:, :4].reshape(len(pixels), -1).astype(np.float64) * 2
 
 
-UPPER_HALF = UpperHalf(Plain(), {}, channel_statistics(TRAIN.images), (8, 8, 1))
+UPPER_HALF = UpperHalf(Plain(), {"params": {}}, channel_statistics(TRAIN.images), (8, 8, 1))
 
 
 def rows_of(condensed, dataset):

@@ -233,8 +233,10 @@ def test_a_file_that_is_not_text(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe1\x00")
     with pytest.raises(InputError, match="UnicodeDecodeError"):
         parse_request(f"ids:{tmp_path / 'a.txt'}", _train(), seed=0)
-    with pytest.raises(InputError, match="There is no file"):
+    with pytest.raises(InputError, match="is no plain file"):
         parse_request(f"ids:{tmp_path}", _train(), seed=0)
+    with pytest.raises(InputError, match="There is no file"):
+        parse_request(f"ids:{tmp_path / 'b.txt'}", _train(), seed=0)
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,8 @@ def test_what_is_said_of_each_kind():
         and "still lie in the workspace" in batch
     )
     purged = certificate_sentences(CERTIFICATE | {"images_purged": True})
-    assert "The forgotten images have been purged from the workspace." in purged
+    ids = "under the ids that were forgotten"
+    assert f"The forgotten images have been purged from the workspace {ids}." in purged
     purge = CERTIFICATE | {"record": {"change": "purge", "images_removed": 7}}
     assert "7 forgotten images" in certificate_sentences(purge)[0]
     original = CERTIFICATE | {"record": {"change": "created"}}
