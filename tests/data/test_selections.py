@@ -55,7 +55,7 @@ def _measure(mask):
 
 
 def _epsilon(mask):
-    pytest.importorskip("jax_privacy", reason="needs the extra 'privacy'")
+    pytest.importorskip("jax_privacy", reason="needs the extra 'audit'")
     return epsilon_lower_bound(SCORES, mask)
 
 
