@@ -14,9 +14,10 @@ from rich.text import Text
 from dcmu_jax.applications.condensed_model_run import CondensedModelConfig, run_condensed_model
 from dcmu_jax.applications.condensed_model_settings import construction
 from dcmu_jax.errors import InputError
+from dcmu_jax.files import write_rows
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.reporting.comparison import renew_report
-from dcmu_jax.reporting.condensed_model import condensed_model_table, write_rows
+from dcmu_jax.reporting.condensed_model import condensed_model_table
 from dcmu_jax.reporting.condensed_section import condensed_section
 from dcmu_jax.reporting.html import write_report
 from dcmu_jax.reporting.progress import training_progress
@@ -115,7 +116,7 @@ def condensed_model(args: CondensedModelCommand, console: Console) -> None:
     out = _folder(args, run)
     hooks = Hooks(lambda name, epochs: training_progress(name, epochs, enabled=not args.quiet))
     rows = run_condensed_model(config, out, hooks)
-    write_rows(rows, out / "table.csv")
+    write_rows(out / "table.csv", rows)
     title = f"Forgetting {config.forget} from {config.dataset}"
     heading = f"Condensed model: {config.preset}, target {config.target}"
     section = save_section(

@@ -117,6 +117,12 @@ def check_fraction(name: str, value: float | int) -> None:
         )
 
 
+def check_percentage(name: str, value: float | int) -> None:
+    """Raise unless ``value`` lies in 0..100."""
+    if not (_is_number(value) and 0 <= value <= 100):
+        raise InputError(f"{name} = {value!r}", "a percentage, 0..100", f"Set {name} within 0..100")
+
+
 def check_at_least(name: str, value: float | int, least: float | int) -> None:
     """Raise unless ``value`` is finite and at least ``least``."""
     if not (_is_number(value) and value >= least):

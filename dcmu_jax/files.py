@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import logging
 import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -161,6 +162,25 @@ def write_text(path: FilePath, text: str) -> None:
     """
     with written_aside(path) as aside:
         aside.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def write_rows(
+    path: FilePath, rows: Iterable[Mapping[str, Any]], columns: Iterable[str] = ()
+) -> None:
+    """Write a CSV file of ``rows``; see ``written_aside`` and ``write_text``.
+
+    Its columns are those asked for, then all others that some row has. A field is empty where a
+    row has ``None`` or no such column.
+    """
+    rows = list(rows)
+    columns = list(dict.fromkeys([*columns, *(name for row in rows for name in row)]))
+    with (
+        written_aside(path) as aside,
+        aside.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+    ):
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def write_json(path: FilePath, value: Any) -> None:

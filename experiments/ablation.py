@@ -33,6 +33,7 @@ from typing import Any
 import tyro
 from matplotlib.figure import Figure
 
+from dcmu_jax.files import write_rows
 from dcmu_jax.models.partition import PARTS
 from dcmu_jax.pipeline.options import MethodOptions
 from dcmu_jax.pipeline.presets import PRESETS, preset
@@ -42,7 +43,7 @@ from dcmu_jax.unlearning.modular import ModularUnlearning
 from dcmu_jax.unlearning.schedule import Reset, Step
 from experiments.benchmarks.record import RESULTS, write_result
 from experiments.grid import AGAIN, Bench, Group, scored_cells
-from experiments.tables import mean_and_interval, without_folders, write_rows
+from experiments.tables import mean_and_interval, without_folders
 
 REQUESTS = {"online": "random:0.1", "online_classes": "class:7"}
 """Field of the schedule -> request; the tables forget another class."""

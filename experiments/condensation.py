@@ -33,6 +33,7 @@ from dcmu_jax.condensation.registry import CONDENSERS, condenser
 from dcmu_jax.condensation.siamese import SiameseAugmentation
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.sources import load
+from dcmu_jax.files import write_rows
 from dcmu_jax.models.catalogue import create
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 from dcmu_jax.training.examples import Examples
@@ -41,7 +42,7 @@ from dcmu_jax.training.loop import fit
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.training.timing import Stopwatch
 from experiments.benchmarks.record import RESULTS, write_result
-from experiments.tables import mean_and_interval, read_rows, without_folders, write_rows
+from experiments.tables import mean_and_interval, read_rows, without_folders
 
 PUBLISHED = {
     "dm": {1: 26.0, 10: 48.9, 50: 63.0},

@@ -32,7 +32,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from dcmu_jax.data.requests import request_for_ids
-from dcmu_jax.files import json_text
+from dcmu_jax.files import json_text, write_rows
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.options import NetworkOptions
@@ -44,7 +44,7 @@ from dcmu_jax.service import Workspace
 from dcmu_jax.service.work import accuracies
 from dcmu_jax.training.keys import named_seed
 from experiments.benchmarks.record import RESULTS, write_result
-from experiments.tables import mean_and_interval, without_folders, write_rows
+from experiments.tables import mean_and_interval, without_folders
 
 SERVICE, RETRAINED, AGAIN = "service", "retrain", "retrain_again"
 MEASURED = ("retained", "test")

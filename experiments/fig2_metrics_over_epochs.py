@@ -25,6 +25,7 @@ import numpy as np
 import tyro
 from matplotlib.figure import Figure
 
+from dcmu_jax.files import write_rows
 from dcmu_jax.metrics.overfitting import overfitting_metric
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.presets import PRESETS
@@ -34,7 +35,7 @@ from dcmu_jax.reporting.pareto import title
 from dcmu_jax.unlearning.task import Hooks
 from experiments.benchmarks.record import RESULTS, write_result
 from experiments.grid import Bench, Group
-from experiments.tables import mean_and_interval, without_folders, write_rows
+from experiments.tables import mean_and_interval, without_folders
 
 METRICS = {
     "unlearning_metric": "UM",

@@ -55,6 +55,7 @@ from dcmu_jax.applications.condensed_model_settings import (
 from dcmu_jax.condensation.distribution_matching import DistributionMatching
 from dcmu_jax.data.requests import parse_request
 from dcmu_jax.data.sources import load
+from dcmu_jax.files import write_rows
 from dcmu_jax.models.autoencoder import Architecture
 from dcmu_jax.reporting import style
 from dcmu_jax.reporting.condensed_conclusions import (
@@ -71,7 +72,7 @@ from dcmu_jax.unlearning.task import Training
 from experiments.benchmarks.record import RESULTS, write_result
 from experiments.beside import Step, run_beside
 from experiments.captions import write_captions
-from experiments.tables import mean_and_interval, without_folders, write_rows
+from experiments.tables import mean_and_interval, without_folders
 
 RECOMMENDED, PUBLISHED = "recommended", "published"
 """The condensed models; the latter of the paper's architecture, and its row with the target."""

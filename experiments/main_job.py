@@ -23,6 +23,7 @@ from pathlib import Path
 
 import tyro
 
+from dcmu_jax.files import write_rows
 from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.config_json import to_json
 from dcmu_jax.pipeline.run import Run
@@ -30,7 +31,7 @@ from dcmu_jax.pipeline.store import hash_of
 from dcmu_jax.reporting.comparison import compare
 from dcmu_jax.reporting.progress import training_progress
 from experiments.benchmarks.record import RESULTS, write_result
-from experiments.tables import mean_and_interval, read_rows, without_folders, write_rows
+from experiments.tables import mean_and_interval, read_rows, without_folders
 
 _AVERAGED = (
     "retain_accuracy",

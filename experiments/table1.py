@@ -33,6 +33,7 @@ import jax
 import numpy as np
 import tyro
 
+from dcmu_jax.files import write_rows
 from dcmu_jax.metrics.ranks import rank_methods
 from dcmu_jax.metrics.rbe import rbe
 from dcmu_jax.pipeline.presets import PRESETS
@@ -41,7 +42,7 @@ from dcmu_jax.unlearning.registry import METHODS
 from experiments.benchmarks.record import RESULTS, write_result
 from experiments.grid import AGAIN, Bench, Group, Settings, kind_of, scored_cells
 from experiments.table1_figures import draw
-from experiments.tables import mean_and_interval, without_folders, write_rows
+from experiments.tables import mean_and_interval, without_folders
 
 ROWS = (
     "original",

@@ -17,11 +17,11 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from dcmu_jax.files import write_rows
 from dcmu_jax.pipeline.presets import PRESETS
 from dcmu_jax.unlearning.registry import METHODS, build_method
 from experiments.benchmarks.record import RESULTS
 from experiments.table1 import SCALES
-from experiments.tables import write_rows
 
 NETWORKS = tuple(model for model, _ in SCALES["full"].networks)
 KINDS = {"random": "online", "class": "online_classes"}

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from scipy import stats
-
-from dcmu_jax.files import written_aside
 
 
 def mean_and_interval(values: Sequence[float]) -> dict[str, float]:
@@ -26,21 +24,11 @@ def mean_and_interval(values: Sequence[float]) -> dict[str, float]:
     return entry
 
 
-def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """A CSV file of ``rows``, empty where one lacks a column of another; whole or not at all."""
-    rows = list(rows)
-    columns = list(dict.fromkeys(name for row in rows for name in row))
-    with written_aside(path) as aside, aside.open("w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=columns)
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def read_rows(path: Path, words: Sequence[str]) -> list[dict[str, Any]]:
     """The rows of a CSV file; columns other than ``words`` as numbers, None where empty."""
     if not path.exists():
         return []
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return [
             {k: v if k in words else (float(v) if v else None) for k, v in row.items()}
             for row in csv.DictReader(file)

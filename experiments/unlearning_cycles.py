@@ -25,6 +25,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from dcmu_jax.data.requests import ForgetRequest
+from dcmu_jax.files import write_rows
 from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.scores import with_scores
 from dcmu_jax.pipeline import stages
@@ -35,7 +36,7 @@ from dcmu_jax.unlearning.registry import build_method
 from dcmu_jax.unlearning.task import Hooks, Method, UnlearningTask
 from experiments.benchmarks.record import RESULTS, write_result
 from experiments.grid import Bench, Group
-from experiments.tables import mean_and_interval, without_folders, write_rows
+from experiments.tables import mean_and_interval, without_folders
 
 METHODS = ("catastrophic_forgetting", "paper", "condensed", "recommended")
 

@@ -14,7 +14,7 @@ from jaxtyping import Float, Float64
 
 from dcmu_jax.attacks.checks import check_models, check_same_shape, two_kinds
 from dcmu_jax.data.numbers import as_numbers
-from dcmu_jax.errors import InputError, check_fraction, check_positive
+from dcmu_jax.errors import InputError, check_at_least, check_fraction, check_positive
 
 _BIN = 0.5
 _SLACK = 2.0  # of the two thresholds about the narrower sample, in logits
@@ -138,8 +138,14 @@ def challenge_score(
         retrained_test_accuracy: as the second, of the test set.
 
     Raises:
-        InputError: an accuracy of retraining that is not above 0.
+        InputError: a quality outside 0..1, an accuracy below 0, or one of retraining that is not
+            above 0.
     """
+    check_at_least("quality", quality, 0)
+    if quality > 1:
+        raise InputError(f"quality = {quality!r}", "0..1", "Give the mean of example_quality")
+    check_at_least("retain_accuracy", retain_accuracy, 0)
+    check_at_least("test_accuracy", test_accuracy, 0)
     check_positive("retrained_retain_accuracy", retrained_retain_accuracy)
     check_positive("retrained_test_accuracy", retrained_test_accuracy)
     utility = retain_accuracy / retrained_retain_accuracy * test_accuracy / retrained_test_accuracy

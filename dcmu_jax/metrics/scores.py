@@ -11,7 +11,7 @@ import scipy.special
 from jaxtyping import Float
 
 from dcmu_jax.data.numbers import as_numbers
-from dcmu_jax.errors import InputError, unknown_name
+from dcmu_jax.errors import InputError, check_percentage, unknown_name
 from dcmu_jax.metrics.measurement import Measurement
 
 ZRF_UNITS = ("bits", "nats", "authors")
@@ -60,9 +60,14 @@ def nomus(test_accuracy: float, mia: float) -> float:
         test_accuracy: %.
         mia: accuracy of the loss attack, %.
 
+    Raises:
+        InputError: a number outside 0..100.
+
     >>> nomus(100.0, 50.0), nomus(60.0, 75.0)
     (1.0, 0.55)
     """
+    check_percentage("test_accuracy", test_accuracy)
+    check_percentage("mia", mia)
     return 0.5 * test_accuracy / 100 + 0.5 * (1 - 2 * abs(mia / 100 - 0.5))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,6 @@ from rich.table import Table
 from rich.text import Text
 from scipy import stats
 
-from dcmu_jax.files import FilePath, written_aside
 from dcmu_jax.reporting import style
 
 TITLES = {
@@ -80,14 +78,6 @@ def row_texts(row: Mapping[str, Any]) -> list[str]:
     name = str(row["row"])
     shown = (_text(row[field]) for field in COLUMNS)
     return [str(row["target"]), TITLES.get(name, name), *shown]
-
-
-def write_rows(rows: Sequence[Mapping[str, Any]], path: FilePath) -> None:
-    """A CSV file of rows, the columns of the first; whole or not at all, None as empty."""
-    with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def _text(value: Any) -> str:

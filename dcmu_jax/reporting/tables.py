@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.files import FilePath, written_aside
+from dcmu_jax.files import FilePath, write_rows
 from dcmu_jax.metrics.measurement import METRICS, Measurement, Metric
 from dcmu_jax.reporting.cells import (
     ARROWS,
@@ -111,14 +111,9 @@ def write_csv(measurements: Sequence[Measurement], path: FilePath) -> None:
     """Write one row per method and one column per field of ``Measurement``.
 
     Numbers are written in full, so that ``read_csv`` gives back the same values; ``None`` is an
-    empty field. Written aside, then renamed.
+    empty field. See ``write_rows``.
     """
-    with written_aside(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(_FIELDS)
-        for measurement in measurements:
-            values = (getattr(measurement, name) for name in _FIELDS)
-            writer.writerow(["" if value is None else value for value in values])
+    write_rows(path, [{n: getattr(m, n) for n in _FIELDS} for m in measurements], _FIELDS)
 
 
 def read_csv(path: FilePath) -> list[Measurement]:

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from dcmu_jax.attacks import method_audit
 from dcmu_jax.attacks.audit import MEMBERSHIP, STATISTICS, audit_networks, audited_sets
 from dcmu_jax.attacks.method_audit import audit_method
 from dcmu_jax.attacks.population import Population
@@ -133,6 +134,18 @@ def test_a_method_that_does_nothing_is_told_from_oracles_and_retraining_is_not()
     assert nothing.klom["retain"] < 1.5 * nothing.klom_null["retain"].high
     assert nothing.quality < exact.quality / 2
     assert (exact.networks, exact.oracles) == (40, 60)
+
+
+def test_the_band_holds_99_of_100_draws(monkeypatch):
+    # F of the draws of oracles are 0, 1, .. 200; between them come those of the method.
+    qualities = iter(np.repeat(np.arange(201.0), 2))
+    monkeypatch.setattr(method_audit, "example_quality", lambda *_: np.array([next(qualities)]))
+    found = method_audit.audit_method(
+        _population(3, 2, member=True, kind="m"), _population(6, 0), FORGET_IDS, repeats=201
+    )
+    band = found.quality_null
+    assert (band.low, band.high, band.level) == (pytest.approx(1), pytest.approx(199), 0.99)
+    assert band.mean == pytest.approx(100) and band.std == pytest.approx(58.168, abs=1e-3)
 
 
 def test_a_method_needs_networks_enough():

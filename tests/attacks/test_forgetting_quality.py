@@ -151,6 +151,10 @@ def test_score_is_quality_times_utility():
         challenge_score(0.5, 90.0, 0.0, 72.0, 80.0)
     with pytest.raises(InputError, match=r"retrained_test_accuracy = 0\.0"):
         challenge_score(0.5, 90.0, 1.0, 72.0, 0.0)
+    with pytest.raises(InputError, match=r"quality = 1\.5"):
+        challenge_score(1.5, 90.0, 1.0, 72.0, 1.0)
+    with pytest.raises(InputError, match="test_accuracy = nan"):
+        challenge_score(0.5, 90.0, 1.0, float("nan"), 1.0)
 
 
 def test_refusals():

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dcmu_jax.files import write_rows
 from experiments import table1
 from experiments.benchmarks.record import RESULTS
 from experiments.fig2_metrics_over_epochs import METRICS, correlations, over_seeds
 from experiments.grid import AGAIN
-from experiments.tables import mean_and_interval, read_rows, write_rows
+from experiments.tables import mean_and_interval, read_rows
 
 EXPERIMENTS = Path(table1.__file__).parent
 
@@ -59,6 +60,11 @@ def test_rows_come_back_as_they_were_and_may_differ_in_columns(tmp_path):
     write_rows(tmp_path / "rows.csv", rows)
     found = read_rows(tmp_path / "rows.csv", words=("method",))
     assert found == [{"method": "a", "gap": 1 / 3, "zrf": None}, rows[1]]
+
+
+def test_a_name_that_is_no_unicode_is_escaped(tmp_path):
+    write_rows(tmp_path / "rows.csv", [{"dataset": "npz:caf\udce9.npz", "gap": None}])
+    assert (tmp_path / "rows.csv").read_text("utf-8") == "dataset,gap\nnpz:caf\\udce9.npz,\n"
 
 
 def _cells(gaps):

@@ -63,6 +63,12 @@ def test_nomus_as_published():
     assert nomus(100.0, 50.0) == 1
 
 
+@pytest.mark.parametrize("given", [(101.0, 50.0), (50.0, -1.0), (float("nan"), 50.0)])
+def test_nomus_takes_percentages(given):
+    with pytest.raises(InputError, match="a percentage"):
+        nomus(*given)
+
+
 def test_zero_retrain_forgetting_between_its_ends():
     logits = np.array([[0.0, 0.0], [1.0, -1.0]], np.float32)
     assert zero_retrain_forgetting(logits, logits) == pytest.approx(1)

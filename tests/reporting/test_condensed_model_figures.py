@@ -9,13 +9,13 @@ from rich.console import Console
 
 from dcmu_jax.applications.condensed_model_recipes import with_gaps
 from dcmu_jax.applications.condensed_model_settings import construction
+from dcmu_jax.files import write_rows
 from dcmu_jax.reporting.condensed_conclusions import comparison_conclusion, curve_conclusion
 from dcmu_jax.reporting.condensed_diagram import diagram
 from dcmu_jax.reporting.condensed_model import (
     comparison_figure,
     condensed_model_table,
     curve_figure,
-    write_rows,
 )
 
 
@@ -63,7 +63,7 @@ def test_the_table_shows_every_row_and_parameter_counts():
 
 
 def test_rows_read_back_from_csv(tmp_path):
-    write_rows(ROWS, tmp_path / "table.csv")
+    write_rows(tmp_path / "table.csv", ROWS)
     with (tmp_path / "table.csv").open(newline="") as file:
         found = list(csv.DictReader(file))
     assert [float(r["retain_accuracy"]) for r in found] == [90.0, 94.0, 70.0, 74.0, 72.0]

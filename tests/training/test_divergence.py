@@ -87,6 +87,20 @@ def test_a_population_says_which_network(network, train):
         )
 
 
+def test_a_last_step_that_ruins_a_network_of_a_population_is_found(network, train):
+    with pytest.raises(Diverged, match="parameters are not finite after the last epoch"):
+        fit_population(
+            stack([network, network]),
+            Examples.of(train.images, train.labels),
+            np.stack([np.arange(24), np.arange(24)]),
+            epochs=1,
+            keys=jnp.stack([named_key(n, "training") for n in range(2)]),
+            optimizer=dataclasses.replace(RUINOUS, learning_rate=3e38),
+            batch_size=24,
+            loss=lambda outputs, labels: 1e4 * _steep(outputs, labels),
+        )
+
+
 def test_a_network_that_is_no_number_is_not_saved(network, tmp_path):
     variables = jax.tree.map(lambda x: x.at[...].set(jnp.inf), network.variables)
     with pytest.raises(InputError, match="nothing was saved"):
