@@ -110,7 +110,7 @@ def _folder(args: CondensedModelCommand, run: Run | None) -> Path:
 
 
 def condensed_model(args: CondensedModelCommand, console: Console) -> None:
-    """Unlearn a condensed model, replace its final by a target, and compare how that trains."""
+    """Unlearn a condensed model, and compare how a target in its place trains."""
     config = args.config
     run = Run.open(args.run, devices=args.devices) if args.run else None
     out = _folder(args, run)

@@ -290,7 +290,7 @@ def _verify(args: _Workspace, console: Console) -> None:
 
 
 def _certificate(args: _Certificate, console: Console) -> None:
-    """Write what a version forgot, when, how and at what cost, as JSON and as a page."""
+    """Write what a version forgot, when, how and at what cost."""
     workspace = Workspace(args.directory)
     if args.audit:
         if args.version != workspace.status().version:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dcmu_jax import cli
+from dcmu_jax import cli_commands
 from dcmu_jax.cli import main
 from dcmu_jax.outlets import Interrupted, ended
 
@@ -71,13 +71,13 @@ def _interrupt(monkeypatch, arguments, kind, do=lambda args: None):
         do(args)
         raise Interrupted(signal.SIGINT)
 
-    monkeypatch.setitem(cli._COMMANDS, arguments[0], (handler, kind))
+    monkeypatch.setitem(cli_commands.COMMANDS, arguments[0], (handler, kind))
     return main(arguments)
 
 
 def test_the_command_that_goes_on(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    kinds = {name: kind for name, (_, kind) in cli._COMMANDS.items()}
+    kinds = {name: kind for name, (_, kind) in cli_commands.COMMANDS.items()}
 
     def made(args):
         args.out.mkdir(parents=True)

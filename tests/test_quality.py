@@ -67,6 +67,7 @@ LAYERS = (
     ("reporting",),
     ("cli_arguments",),
     ("cli_runs", "cli_service", "cli_condensed_model"),
+    ("cli_commands",),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

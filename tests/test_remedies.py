@@ -14,7 +14,7 @@ from test_cli import DATA, TINY, _dcmu
 
 import dcmu_jax
 from dcmu_jax.applications.condensed_model_run import CondensedModelConfig
-from dcmu_jax.cli import _COMMANDS
+from dcmu_jax.cli import COMMANDS
 from dcmu_jax.data.tfds_source import _absent
 from dcmu_jax.errors import InputError
 from dcmu_jax.pipeline.config import RunConfig, check_method_name
@@ -64,7 +64,7 @@ def options():
     found = {}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COLUMNS", "400")  # no option is broken over two lines
-        for command in _COMMANDS:
+        for command in COMMANDS:
             text = io.StringIO()
             with contextlib.redirect_stdout(text):
                 assert _dcmu(command, "--help") == 0
@@ -82,7 +82,7 @@ def test_options_exist(options):
 def test_commands_exist():
     said = [(file, m[1]) for file, m in _found(r"\bdcmu ([a-z][\w-]*)")]
     assert len(said) > 5
-    assert not [(file, word) for file, word in said if word not in _COMMANDS]
+    assert not [(file, word) for file, word in said if word not in COMMANDS]
 
 
 def test_an_option_said_with_its_command_is_one_of_it(options):

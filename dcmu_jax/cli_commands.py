@@ -1,0 +1,140 @@
+"""A command of `dcmu`: its words parsed, checked and carried out."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import errno
+import os
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from dcmu_jax.cli_arguments import check_digits, check_words, value_of
+from dcmu_jax.cli_condensed_model import (
+    CondensedModelCommand,
+    condensed_model,
+    condensed_model_defaults,
+    with_folder,
+)
+from dcmu_jax.cli_runs import RUN_COMMANDS, NewRun
+from dcmu_jax.cli_service import SERVICE_COMMANDS, ProcessCommand, process_defaults
+from dcmu_jax.errors import check_numbers, unknown_name
+from dcmu_jax.outlets import Interrupted
+from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.cost import CostWarning
+from dcmu_jax.pipeline.presets import PRESETS
+from dcmu_jax.service.shape import check_outside
+from dcmu_jax.training.devices import check_platform
+from dcmu_jax.training.processes import ended_together
+
+COMMANDS: dict[str, tuple[Callable[[Any, Console], None], type]] = {
+    **RUN_COMMANDS,
+    "condensed-model": (condensed_model, CondensedModelCommand),
+    **SERVICE_COMMANDS,
+}
+"""Name -> handler and its arguments."""
+
+
+def _parse(command: str, argv: Sequence[str]) -> Any:
+    handler, kind = COMMANDS[command]
+    options: dict[str, Any] = {}
+    if kind is NewRun:
+        chosen, model = value_of("preset", argv, "recommended"), value_of("model", argv, "mlp")
+        if chosen not in PRESETS:
+            raise unknown_name("preset", chosen, PRESETS)
+        given = value_of("devices", argv, "")  # what is no number, the parser refuses
+        options["default"] = NewRun(
+            config=RunConfig(preset=chosen, model=model),
+            now_devices=int(given) if given.isdecimal() else None,
+            words=tuple(argv),
+        )
+    if kind is ProcessCommand:
+        options["default"] = process_defaults(argv, value_of("preset", argv, "") or None)
+    if kind is CondensedModelCommand:
+        chosen = value_of("preset", argv, "recommended")
+        given = value_of("devices", argv, "")
+        devices = int(given) if given.isdecimal() else None
+        options["default"] = condensed_model_defaults(chosen, value_of("run", argv, ""), devices)
+    return tyro.cli(
+        kind,
+        prog=f"dcmu {command}",
+        description=handler.__doc__,
+        args=list(argv),
+        **options,
+    )
+
+
+def _named(args: Any) -> Any:
+    """Arguments whose directory is settled, so that an interrupted command can name it."""
+    if isinstance(args, CondensedModelCommand):
+        return with_folder(args)
+    new = isinstance(args, NewRun) and not (args.resume or args.start_or_resume)
+    if not new or args.out is not None:
+        return args
+    now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+    source, config = args.config.dataset.split(":")[0], args.config
+    return dataclasses.replace(
+        args, out=Path("runs") / f"{now}-{source}-{config.model}-{config.preset}"
+    )
+
+
+def _go_on(argv: Sequence[str], args: Any) -> list[str]:
+    """The arguments that go on with an interrupted command."""
+    words, out = list(argv), getattr(args, "out", None)
+    if argv[0] == "request" and args is not None and args.reference is None:
+        return ["status", str(args.directory)]  # says whether it was acknowledged
+    if argv[0] not in ("run", "train", "condensed-model") or out is None or not out.is_dir():
+        return words
+    if not value_of("out", argv, ""):
+        words += ["--out", str(out)]
+    if isinstance(args, NewRun) and not (args.resume or args.start_or_resume):
+        words.append("--resume")
+    return words
+
+
+class _Console(Console):
+    """A console that leaves it to ``main`` what to do when its reader has gone."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+def execute(argv: Sequence[str]) -> int:
+    """Carry out the command ``argv[0]``, one of ``COMMANDS``, with the words that follow it.
+
+    Returns:
+        The exit status, 0.
+
+    Raises:
+        InputError: bad input.
+        Interrupted: Ctrl-C or SIGTERM, with the command that goes on.
+        SystemExit: see ``cli.main``.
+    """
+    # A file or a pipe has no width; the tables need some 105 columns.
+    console = _Console() if sys.stdout.isatty() else _Console(width=120)
+    check_words(argv)
+    args = None
+    try:
+        args = _named(_parse(argv[0], argv[1:]))
+        check_digits(argv[1:], args)
+        if isinstance(getattr(args, "out", None), Path):
+            check_outside(args.out)
+        for field in dataclasses.fields(args):
+            value = getattr(args, field.name)
+            check_numbers(value, "" if dataclasses.is_dataclass(value) else field.name)
+        several = getattr(args, "several", None)
+        if several is None or not several.several:
+            check_platform()
+        with warnings.catch_warnings(), ended_together():
+            warnings.simplefilter("ignore", CostWarning)  # it is said beside the command's output
+            COMMANDS[argv[0]][0](args, console)
+    except Interrupted as stop:
+        stop.go_on = _go_on(argv, args)
+        raise
+    return 0
