@@ -63,6 +63,12 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, numbers.Real) and math.isfinite(value)
 
 
+def _shown(value: Any) -> str:
+    """A value for a message. Python refuses to write out a whole number of thousands of digits."""
+    long = isinstance(value, numbers.Integral) and int(value).bit_length() > 512
+    return f"a number of {int(value).bit_length()} bits" if long else repr(value)
+
+
 def check_numbers(value: Any, name: str = "") -> None:
     """Raise unless every number in settings is finite, and every whole one fits 64 bits.
 
@@ -86,7 +92,7 @@ def check_numbers(value: Any, name: str = "") -> None:
     for key, inner in inside.items():
         check_numbers(inner, f"{name}.{key}".lstrip("."))
     if isinstance(value, numbers.Real) and not _is_number(value):
-        whole = isinstance(value, numbers.Integral)  # too long to be written out, perhaps
+        whole = isinstance(value, numbers.Integral)
         shown = f"a number of {int(value).bit_length()} bits" if whole else repr(value)
         raise InputError(
             f"{name} = {shown}",
@@ -113,20 +119,26 @@ def check_fraction(name: str, value: float | int) -> None:
     """Raise unless ``value`` lies strictly between 0 and 1."""
     if not (_is_number(value) and 0 < value < 1):
         raise InputError(
-            f"{name} = {value!r}", "a number strictly between 0 and 1", f"Set {name} within (0, 1)"
+            f"{name} = {_shown(value)}",
+            "a number strictly between 0 and 1",
+            f"Set {name} within (0, 1)",
         )
 
 
 def check_percentage(name: str, value: float | int) -> None:
     """Raise unless ``value`` lies in 0..100."""
     if not (_is_number(value) and 0 <= value <= 100):
-        raise InputError(f"{name} = {value!r}", "a percentage, 0..100", f"Set {name} within 0..100")
+        raise InputError(
+            f"{name} = {_shown(value)}", "a percentage, 0..100", f"Set {name} within 0..100"
+        )
 
 
 def check_at_least(name: str, value: float | int, least: float | int) -> None:
     """Raise unless ``value`` is finite and at least ``least``."""
     if not (_is_number(value) and value >= least):
-        raise InputError(f"{name} = {value!r}", f"{least} or more", f"Raise {name} to {least}")
+        raise InputError(
+            f"{name} = {_shown(value)}", f"{least} or more", f"Raise {name} to {least}"
+        )
 
 
 def check_seed(name: str, value: Any) -> int:
@@ -142,7 +154,7 @@ def check_seed(name: str, value: Any) -> int:
     if not 0 <= seed < SEEDS:
         meant = 0 if isinstance(value, bool) else _whole(value)
         raise InputError(
-            f"{name} = {value!r}",
+            f"{name} = {_shown(value)}",
             "a whole number from 0 to 2**63 - 1",
             f"Set {name} to one of these, such as {meant if 0 <= meant < SEEDS else 0}",
         )
@@ -161,4 +173,4 @@ def _whole(value: Any) -> int:
 def check_positive(name: str, value: float | int) -> None:
     """Raise unless ``value`` is finite and above zero."""
     if not (_is_number(value) and value > 0):
-        raise InputError(f"{name} = {value!r}", "a number above 0", f"Set {name} above 0")
+        raise InputError(f"{name} = {_shown(value)}", "a number above 0", f"Set {name} above 0")

@@ -27,6 +27,17 @@ FilePath: TypeAlias = str | os.PathLike[str]
 """What names a file or a folder: text, a ``Path``, or anything else that is a path."""
 
 
+def expanded(path: FilePath) -> Path:
+    """A path whose ``~`` is a home; as it stands where there is no such home, or none is known.
+
+    >>> expanded("~nobody of that name/x").name
+    'x'
+    """
+    with contextlib.suppress(RuntimeError, ValueError):
+        return Path(path).expanduser()
+    return Path(path)
+
+
 def aside_of(path: Path) -> Path:
     """Where this thread writes a file or fills a folder that will be ``path``."""
     return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")

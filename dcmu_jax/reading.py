@@ -25,6 +25,16 @@ import pydantic
 from dcmu_jax.errors import InputError
 
 Stream = IO[bytes] | io.BufferedIOBase
+_OF_WHAT_LIES_THERE = (
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EINVAL,
+    errno.ENXIO,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+)
+"""What the system says of a path, and not of permissions, open files, the disk or memory."""
 LARGEST_JSON = 2**28
 """Bytes of the largest JSON file that is read: far beyond any that is written."""
 DEFLATE = 1100
@@ -63,6 +73,57 @@ def read_bytes(path: str | os.PathLike[str], what: str, remedy: str) -> bytes:
         return file.read(LARGEST_JSON)
 
 
+class Unreadable(InputError):
+    """What cannot be read for want of permission, memory or a disk that works.
+
+    Nothing says that it is damaged, so nobody may be told to remove it.
+    """
+
+
+def unreadable(path: str | os.PathLike[str], error: BaseException | None) -> Unreadable | None:
+    """What to raise for a file that was not read; None where that may be for what lies there.
+
+    Args:
+        path: of the file, as it is shown.
+        error: what was raised; what it was raised from counts as well.
+    """
+    while error is not None:
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            why = (str(error).strip() or "no more").splitlines()[0][:160]
+            return Unreadable(
+                f"{path} cannot be read: memory is exhausted ({why})",
+                "memory that holds it",
+                "Free some, or read it where there is more. Nothing says that it is damaged",
+            )
+        if isinstance(error, OSError) and (error.errno or errno.EINVAL) not in _OF_WHAT_LIES_THERE:
+            return Unreadable(
+                f"{path} cannot be read ({error.strerror})",
+                "a file that may be read, on a disk that works",
+                "Mend its permissions, the limit of open files (ulimit -n) or the disk, and run "
+                "it again. Nothing says that it is damaged",
+            )
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def is_there(path: str | os.PathLike[str]) -> bool:
+    """Whether something lies at ``path``; no name that no file can have is there.
+
+    Raises:
+        InputError: one may not look.
+    """
+    try:
+        os.stat(path)
+    except ValueError:  # NUL, or half of a surrogate pair
+        return False
+    except OSError as error:
+        hindered = unreadable(repr(str(path)), error)
+        if hindered is not None:
+            raise hindered from error
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def _refused(path: str | os.PathLike[str], what: str, remedy: str) -> Iterator[None]:
     """Turn whatever is raised within into an ``InputError``.
@@ -75,6 +136,9 @@ def _refused(path: str | os.PathLike[str], what: str, remedy: str) -> Iterator[N
     except InputError:
         raise
     except Exception as error:
+        hindered = unreadable(path, error)
+        if hindered is not None:
+            raise hindered from error
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
         why = getattr(error, "strerror", None) or str(error).strip() or type(error).__name__
         raise InputError(
@@ -204,6 +268,9 @@ def _stored(file: Stream) -> dict[str, np.ndarray]:
     with Archive(file) as archive:
         if any(member.compress_type != zipfile.ZIP_STORED for member in archive.members.values()):
             raise ValueError("arrays are compressed")
+        end = file.seek(0, os.SEEK_END)
+        if any(member.file_size > end for member in archive.members.values()):
+            raise ValueError("arrays are larger than the archive")
         return {name: archive.read(name) for name in archive.members}
 
 

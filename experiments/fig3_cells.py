@@ -114,6 +114,11 @@ class Options:
     out: Path = Path("runs/fig3")
 
 
+def _again(folder: Path) -> str:
+    """What to do about a cell of which a file is damaged."""
+    return f"Delete the folder {str(folder)!r} and run again"
+
+
 class Cells:
     """Populations by seed and defence, measured if they are not there yet."""
 
@@ -186,7 +191,7 @@ class Cells:
             }
             found.save(folder / "population.npz")
             write_json(folder / "about.json", about)
-        return Population.load(folder / "population.npz")
+        return Population.load(folder / "population.npz", _again(folder))
 
     def about(self, seed: int, name: str) -> dict[str, Any]:
         """What a finished cell says of itself."""
@@ -216,9 +221,9 @@ class Cells:
     def network(self, name: str) -> Classifier:
         """The first network of the first seed of a defence among ``INVERTED``."""
         self.population(0, name)
-        return load_classifier(
-            self._folder(0, name) / "first", self.model, one_of(self._like(1), 0)
-        )
+        folder = self._folder(0, name)
+        like = one_of(self._like(1), 0)
+        return load_classifier(folder / "first", self.model, like, _again(folder))
 
     def _originals(self, seed: int) -> tuple[Classifier, float]:
         path = self._folder(seed, "original") / "all"
@@ -226,10 +231,10 @@ class Cells:
             fitted = self._trained(seed, "original", None)[0]
             save_classifier(path, fitted.classifiers)
             write_json(path.with_suffix(".json"), fitted.run_s / len(self.members(seed)))
-        networks = load_classifier(path, self.model, self._like(len(self.members(seed))))
-        return networks, read_json(
-            path.with_suffix(".json"), "a measured cell", "Delete it and run again"
-        )
+        done = path.with_suffix(".json")
+        like = self._like(len(self.members(seed)))
+        networks = load_classifier(path, self.model, like, f"Delete {str(done)!r} and run again")
+        return networks, read_json(done, "a measured cell", "Delete it and run again")
 
     def _recipe(self, name: str, strength: float | None) -> tuple[Recipe, dict[str, Any]]:
         o, about = self.options, {}

@@ -40,7 +40,7 @@ from dcmu_jax.metrics.membership import control_losses_for, loss_attack
 from dcmu_jax.models.autoencoder import condensed_network
 from dcmu_jax.models.catalogue import create
 from dcmu_jax.models.partition import PARTS, count_parameters
-from dcmu_jax.reading import read_json_as
+from dcmu_jax.reading import is_there, read_json_as
 from dcmu_jax.training.checkpoints import load_classifier, save_classifier
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 from dcmu_jax.training.environment import arithmetic
@@ -142,12 +142,13 @@ class CondensedModelBench:
             seed=named_seed(self.seed, "remembrance"),
         )
 
-    def _load(self, path: Path) -> Classifier:
+    def _load(self, folder: Path) -> Classifier:
         splits = self.splits
         model = condensed_network(
             self.construction.architecture, splits.image_shape, splits.num_classes
         )
-        return load_classifier(path, model, fresh_classifier(model, splits.train, 0))
+        like = fresh_classifier(model, splits.train, 0)
+        return load_classifier(folder / "network", model, like, _again(folder))
 
     def prepared(self) -> Prepared:
         """The condensed model before any request, made if it is not there yet."""
@@ -169,9 +170,9 @@ class CondensedModelBench:
                 cost = {"offline_s": made.offline_s, "compile_s": made.compile_s}
                 write_json(folder / "cost.json", cost)
             else:
-                bank = CondensedBank.load(folder / "bank.npz")
+                bank = CondensedBank.load(folder / "bank.npz", _again(folder))
                 bank.check(self.splits.train)
-                network = self._load(folder / "network")
+                network = self._load(folder)
                 seconds = cost["offline_s"], cost["compile_s"]
                 self._prepared = Prepared(bank, network, remembrance, *seconds)
         return self._prepared
@@ -200,7 +201,7 @@ class CondensedModelBench:
                 write_json(folder / "cost.json", cost)
                 self._unlearned = result.classifier, cost
             else:
-                self._unlearned = self._load(folder / "network"), cost
+                self._unlearned = self._load(folder), cost
         return self._unlearned
 
     def few_images(self, kind: Images, per_class: int) -> tuple[np.ndarray, np.ndarray, float]:
@@ -216,12 +217,13 @@ class CondensedModelBench:
             return samples.images, samples.labels, 0.0
         path = self.folder / "images" / f"{kind}-{per_class}.npz"
         cost = _read(path.with_suffix(".json"), _Seconds)
-        if cost is None:
+        if cost is None or not is_there(path):
             found, seconds = self._condense(kind, per_class)
             found.save(path)
             write_json(path.with_suffix(".json"), {"seconds": seconds})
         else:
-            found, seconds = CondensedImages.load(path), cost["seconds"]
+            again = f"Delete {str(path)!r} and run again"
+            found, seconds = CondensedImages.load(path, again), cost["seconds"]
         return found.images, found.labels, seconds
 
     def _condense(self, kind: Images, per_class: int) -> tuple[CondensedImages, float]:
@@ -391,9 +393,14 @@ _Online = dataclasses.make_dataclass("_Online", [("request_s", float), ("reducti
 _Seconds = dataclasses.make_dataclass("_Seconds", [("seconds", float)])
 
 
+def _again(folder: Path) -> str:
+    """What to do about a part of a condensed model of which a file is damaged."""
+    return f"Delete the folder {str(folder)!r} and run again"
+
+
 def _read(path: Path, kind: Any) -> dict[str, Any] | None:
     """What a JSON file with the fields of ``kind`` holds; ``None`` where there is none."""
-    if not path.exists():
+    if not is_there(path):
         return None
     found = read_json_as(kind, path, "a part of a condensed model", "Delete it and run again")
     return found if isinstance(found, dict) else dataclasses.asdict(found)

@@ -214,7 +214,8 @@ def _reared(
         high = min(low + rearing.group, count)
         read = rearing.inspect is None or (path and path.with_suffix(".json").exists())
         if path and path.exists() and read:
-            groups.append(Population.load(path))
+            remedy = f"Delete {str(path)!r} and run again: these models are trained anew"
+            groups.append(Population.load(path, remedy))
         else:
             numbers = np.arange(low, high)
             groups.append(_train_group(rearing, kind, numbers, member, forgotten, methods or {}))
@@ -265,7 +266,8 @@ def _claim(rearing: Rearing, kind: str, member, forgotten, methods) -> None:
     rearing.folder.mkdir(parents=True, exist_ok=True)
     path = rearing.folder / f"{kind}.json"
     if path.exists():
-        what, remedy = "the description of a population", "Name another folder, or delete this one"
+        what = "the description of a population"
+        remedy = f"Name another folder, or delete {str(rearing.folder)!r}"
         found = read_json_as(dict[str, Any], path, what, remedy)
         found.setdefault("arithmetic", identity["arithmetic"])  # of before it was recorded
         if found != identity:

@@ -134,13 +134,17 @@ class Population:
         write_archive(path, {**vars(self), "kinds": np.array(self.kinds, dtype=np.str_)})
 
     @classmethod
-    def load(cls, path: FilePath) -> Population:
+    def load(cls, path: FilePath, remedy: str = _REMEDY) -> Population:
         """Read what ``save`` wrote. Nothing is unpickled.
+
+        Args:
+            path: of the file.
+            remedy: what an error says to do.
 
         Raises:
             InputError: no such file, or not such an archive.
         """
-        found = read_archive(path, "a population", _REMEDY)
+        found = read_archive(path, "a population", remedy)
         wanted = {**_MODELS_BY_EXAMPLES, **_EXAMPLES}
         for name, kind in {**wanted, "kinds": "U", "data_fingerprint": "U"}.items():
             array = found.get(name)
@@ -149,11 +153,14 @@ class Population:
                 raise InputError(
                     f"{path} has {'no' if array is None else 'a strange'} array {name!r}",
                     "the arrays of a population",
-                    _REMEDY,
+                    remedy,
                 )
         kinds = tuple(str(kind) for kind in found["kinds"].ravel())
         arrays = {name: found[name] for name in wanted}
-        return cls(kinds=kinds, data_fingerprint=str(found["data_fingerprint"]), **arrays)
+        try:
+            return cls(kinds=kinds, data_fingerprint=str(found["data_fingerprint"]), **arrays)
+        except InputError as error:  # arrays that do not go together
+            raise InputError(f"{path}: {error.given}", error.allowed, remedy) from error
 
 
 def joined(populations: Sequence[Population]) -> Population:

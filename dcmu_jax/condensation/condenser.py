@@ -44,13 +44,17 @@ class CondensedImages:
         write_archive(path, {"images": self.images, "labels": self.labels})
 
     @classmethod
-    def load(cls, path: str | Path) -> CondensedImages:
+    def load(cls, path: str | Path, remedy: str = "Condense again") -> CondensedImages:
         """Read what ``save`` wrote. Nothing is unpickled.
+
+        Args:
+            path: of the file.
+            remedy: what an error says to do.
 
         Raises:
             InputError: no such file, or not such an archive.
         """
-        what, remedy = "a set of condensed images", "Condense again"
+        what = "a set of condensed images"
         found = read_archive(path, what, remedy)
         images, labels = (found.get(name, np.zeros(())) for name in ("images", "labels"))
         kinds = images.dtype.kind + labels.dtype.kind
@@ -61,7 +65,10 @@ class CondensedImages:
                 "a file written by save",
                 remedy,
             )
-        return cls(images, labels)
+        try:
+            return cls(images, labels)
+        except Diverged as error:
+            raise InputError(f"{path}: {error.given}", "a file written by save", remedy) from error
 
 
 class Condenser(Protocol):

@@ -10,7 +10,8 @@ import numpy as np
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.npz import OPTIONAL, REQUIRED, damaged, missing, of_objects, splits_of
 from dcmu_jax.errors import InputError
-from dcmu_jax.reading import opened
+from dcmu_jax.files import expanded
+from dcmu_jax.reading import is_there, opened
 
 _WANTED = "a folder with x_train.npy, y_train.npy and perhaps x_test.npy, y_test.npy, ids.npy"
 
@@ -31,9 +32,9 @@ def load_npy(folder: str | os.PathLike[str], *, test_fraction: float = 0.2) -> S
         InputError: there is no such folder, a file is missing, damaged or of Python objects,
             images are not uint8, or an array breaks a rule of ``splits_from_arrays``.
     """
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     try:
-        if not folder.exists():
+        if not is_there(folder):
             raise InputError(f"There is no folder {folder}", _WANTED, "Check the path")
         if not folder.is_dir():
             raise InputError(f"{folder} is a file", _WANTED, "Give the path of the folder itself")

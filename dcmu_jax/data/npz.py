@@ -14,7 +14,8 @@ import numpy as np
 from dcmu_jax.data.arrays import splits_from_arrays
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.errors import InputError
-from dcmu_jax.reading import Archive, NoArray, opened
+from dcmu_jax.files import expanded
+from dcmu_jax.reading import Archive, NoArray, is_there, opened, unreadable
 
 _WANTED = "an .npz archive with x_train, y_train and, if there is a test set, x_test, y_test"
 _HOW_TO_WRITE = "Write one with np.savez(path, x_train=..., y_train=...)"
@@ -37,7 +38,7 @@ def load_npz(path: str | os.PathLike[str], *, test_fraction: float = 0.2) -> Spl
         InputError: there is no such file, it is not an archive, an array is missing, damaged or
             of Python objects, or breaks a rule of ``splits_from_arrays``.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     return splits_of(_read(path), path.stem, test_fraction)
 
 
@@ -80,13 +81,13 @@ def _read(path: Path) -> dict[str, np.ndarray]:
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[IO[bytes]]:
     """The file, if there is a plain one."""
+    if not is_there(path):
+        raise InputError(f"There is no file {path}", _WANTED, "Check the path")
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder", _WANTED, "Give the path of the archive itself")
         with opened(path) as file:
             yield file
-    except FileNotFoundError as error:
-        raise InputError(f"There is no file {path}", _WANTED, "Check the path") from error
     except OSError as error:
         raise InputError(
             f"{path} cannot be read ({error.strerror})", _WANTED, "Check it and its permissions"
@@ -120,8 +121,8 @@ def of_objects(path: Path, name: str) -> InputError:
 
 
 def damaged(path: Path, what: str, error: Exception, wanted: str) -> InputError:
-    """The error for a file that cannot be read as ``what`` it is."""
-    return InputError(
+    """The error for a file that cannot be read as ``what`` it is, or not at all."""
+    return unreadable(path, error) or InputError(
         f"{path} is a damaged or truncated {what} ({type(error).__name__}: {error})",
         wanted,
         "Write or copy it again",

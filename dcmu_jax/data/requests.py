@@ -19,7 +19,8 @@ from jaxtyping import Array
 from dcmu_jax.data.dataset import Dataset, check_dataset
 from dcmu_jax.data.selections import BOOLEAN, as_mask, check_no_mask
 from dcmu_jax.errors import InputError, check_fraction, check_seed, unknown_name
-from dcmu_jax.reading import parse_json, read_bytes, read_npy
+from dcmu_jax.files import expanded
+from dcmu_jax.reading import Unreadable, is_there, parse_json, read_bytes, read_npy
 
 KINDS = ("random:FRACTION", "class:NUMBER", "ids:FILE", "ids:NUMBER,...")
 """The terms of a request, as they are shown to users; ``+`` joins them."""
@@ -208,15 +209,11 @@ def read_ids(path: str) -> np.ndarray:
     """The integers in a text, ``.json`` or ``.npy`` file, int64, in their order.
 
     Raises:
-        InputError: no such file, or something other than integers in it.
+        InputError: no such file, one that may not be read, or something other than integers in it.
     """
-    file: Path | None = None
-    # A name too long, or the home of nobody, is no file either.
-    with contextlib.suppress(OSError, RuntimeError):
-        named = Path(path).expanduser()
-        file = named if path and named.is_file() else None
-    if file is None:
-        there = len(path) < 4096 and os.path.exists(os.path.expanduser(path))
+    named = expanded(path)
+    there = bool(path) and is_there(named)
+    if not (there and named.is_file()):
         raise InputError(
             f"{path[:200]!r} is no plain file"
             if there
@@ -224,17 +221,19 @@ def read_ids(path: str) -> np.ndarray:
             "a text, .json or .npy file",
             "Write the ids to a file" if there else "Check the path",
         )
-    about = (file, "a file of ids", "Write the ids alone")
+    about = (named, "a file of ids", "Write the ids alone")
     try:
-        if file.suffix == ".npy":
+        if named.suffix == ".npy":
             return read_npy(*about)
         data = read_bytes(*about).removeprefix(codecs.BOM_UTF8)
-        values = parse_json(data, *about) if file.suffix == ".json" else _split(data.decode())
+        values = parse_json(data, *about) if named.suffix == ".json" else _split(data.decode())
+    except Unreadable:
+        raise
     except (InputError, UnicodeDecodeError) as error:
-        raise _not_integers(str(file), type(error.__cause__ or error).__name__) from error
+        raise _not_integers(str(named), type(error.__cause__ or error).__name__) from error
     if not isinstance(values, list):
-        raise _not_integers(str(file), type(values).__name__)
-    return np.array(_integers(values, str(file)), np.int64)
+        raise _not_integers(str(named), type(values).__name__)
+    return np.array(_integers(values, str(named)), np.int64)
 
 
 def _split(text: str) -> list[int | str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 
@@ -50,9 +51,11 @@ def parse_options(text: str) -> SyntheticOptions:
         name, equals, value = (piece.strip() for piece in part.partition("="))
         if name not in known:
             raise unknown_name("option of synthetic", name, known)
-        if not (equals and value.isascii() and value.isdigit()):
+        if not (equals and re.fullmatch("[0-9]{1,19}", value)):  # more do not fit 64 bits
             raise InputError(
-                f"Option {part!r} of synthetic", f"{name}=a whole number", f"Write {name}=10, say"
+                f"Option {part[:80]!r} of synthetic",
+                f"{name}=a whole number within 64 bits",
+                f"Write {name}=10, say",
             )
         options[name] = int(value)
     return SyntheticOptions(**options)

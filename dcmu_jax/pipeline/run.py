@@ -42,6 +42,7 @@ from dcmu_jax.pipeline.store import (
     is_there,
     keep_request,
     making,
+    moved,
     request_folder,
 )
 from dcmu_jax.pipeline.trajectory import TrajectoryRecorder
@@ -314,9 +315,9 @@ class Run:
 
         return Hooks(progress, observe) if observe else Hooks(progress)
 
-    def _load(self, path: Path) -> Classifier:
+    def _load(self, path: Path, remedy: str = "") -> Classifier:
         like = fresh_classifier(self.model, self.splits.train, 0)
-        return load_classifier(path, self.model, like)
+        return load_classifier(path, self.model, like, remedy)
 
     def _original_stage(self) -> Stage:
         made_of = facts.of_original(self.config, self.model, self.data)
@@ -336,7 +337,7 @@ class Run:
     def _found_or_trained(self) -> Classifier:
         stage = self._original_stage()
         if stage.there:
-            return self._load(stage.path)
+            return self._load(stage.path, moved(stage.path))
         checkpoint = FitCheckpoint(
             self.directory / f"{stage.path.name}.unfinished",
             every=max(1, self.config.training.epochs // 6),
@@ -414,7 +415,9 @@ class Run:
         note = PREPARED.read(stage.path / "cost.json")
         bank = load_bank(stage.path, note, self.splits.train)
         remembrance = stages.remembrance_of(self.config, name, self.splits)
-        network = self._load(stage.path / "network") if note.trained else original
+        network = original
+        if note.trained:
+            network = self._load(stage.path / "network", moved(stage.path))
         return Prepared(bank, network, remembrance, note.offline_s, note.compile_s)
 
     def request_directory(self, request: RequestLike) -> Path:
@@ -444,7 +447,7 @@ class Run:
         stage = find_stage(asked, name, made_of)
         if stage.there:
             note = SERVED.read(stage.path / "result.json")
-            network = self._load(stage.path / "network")
+            network = self._load(stage.path / "network", moved(stage.path))
             return Served(note.unlearned(network), note.trajectory, stage.path)
         dear = cost_warning(self.config, self.splits, request, name=name)
         if dear and is_writer():

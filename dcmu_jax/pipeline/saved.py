@@ -11,7 +11,7 @@ import pydantic
 
 from dcmu_jax.metrics.measurement import Trajectory
 from dcmu_jax.models.behaviour import Behaviour
-from dcmu_jax.reading import parse_as, read_bytes
+from dcmu_jax.reading import is_there, parse_as, read_bytes
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import from_writer
 from dcmu_jax.unlearning.task import Unlearned
@@ -104,7 +104,7 @@ class Note(Generic[T]):
 
     def read_if_there(self, path: Path) -> T | None:
         """As ``read``; None where process 0 finds no file."""
-        return self.read(path) if from_writer(lambda: b"1" if path.exists() else b"") else None
+        return self.read(path) if from_writer(lambda: b"1" if is_there(path) else b"") else None
 
 
 _AGAIN = "Move the folder '{folder}' out of the run and run the stage again"

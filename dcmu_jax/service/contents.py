@@ -226,7 +226,8 @@ def read_manifest(directory: Path, history: History, version: int) -> Manifest:
 def read_network(directory: Path, fixed: Fixed, version: int, name: str = NETWORK) -> Classifier:
     """A network of a version; its files are not checked against the manifest here."""
     like = fresh_classifier(fixed.model, fixed.test, 0)
-    return load_classifier(version_folder(directory, version) / name, fixed.model, like)
+    path = version_folder(directory, version) / name
+    return load_classifier(path, fixed.model, like, _REMEDY)
 
 
 def current_network(directory: Path, fixed: Fixed, history: History) -> Classifier:

@@ -26,6 +26,7 @@ from dcmu_jax.models.behaviour import (
     without_addresses,
 )
 from dcmu_jax.models.partition import PARTS, check_kind
+from dcmu_jax.reading import is_there, opened, unreadable
 from dcmu_jax.training.devices import arrays_from_writer, from_writer, is_writer
 from dcmu_jax.training.divergence import all_finite
 
@@ -135,16 +136,21 @@ def save_classifier(path: FilePath, classifier: Classifier) -> None:
     _write(Path(path), items, about)
 
 
-def load_classifier(path: FilePath, model: nn.Module | Any, like: Classifier) -> Classifier:
+def load_classifier(
+    path: FilePath, model: nn.Module | Any, like: Classifier, remedy: str = ""
+) -> Classifier:
     """Load a network saved by ``save_classifier``.
 
     Args:
         path: the checkpoint's directory.
         model: the module that it was saved from.
         like: any network of that module, for the structure (``fresh_classifier``).
+        remedy: what to do where it is missing, damaged or of something else, where the caller
+            knows.
 
     Raises:
-        InputError: no checkpoint there, one of another model, or one whose contents changed.
+        InputError: no checkpoint there, one of another model, one whose contents changed, or one
+            that may not be read.
     """
     check_kind(model)
 
@@ -157,18 +163,19 @@ def load_classifier(path: FilePath, model: nn.Module | Any, like: Classifier) ->
         return variables, classifier.normalisation
 
     variables, normalisation = arrays_from_writer(
-        lambda: arrays(_load_classifier(Path(path), model, like)), arrays(like)
+        lambda: arrays(_load_classifier(Path(path), model, like, remedy)), arrays(like)
     )
     return dataclasses.replace(like, model=model, variables=variables, normalisation=normalisation)
 
 
-def _load_classifier(path: Path, model: nn.Module, like: Classifier) -> Classifier:
+def _load_classifier(path: Path, model: nn.Module, like: Classifier, remedy: str) -> Classifier:
     """As ``load_classifier``, in the process that reads."""
-    if not path.is_dir():
+    otherwise = f"or {remedy[0].lower()}{remedy[1:]}" if remedy else "or train again"
+    if not (is_there(path) and path.is_dir()):
         raise InputError(
             f"No checkpoint at {str(path)!r}",
             "a directory written by save_classifier",
-            "Check the path, or train first",
+            remedy or "Check the path, or train first",
         )
     items = {part: _part_item(like.variables, part) for part in PARTS}
     items["normalisation"] = {k: np.asarray(v) for k, v in like.normalisation._asdict().items()}
@@ -179,12 +186,12 @@ def _load_classifier(path: Path, model: nn.Module, like: Classifier) -> Classifi
         # Those of earlier versions say nothing of it.
         behaviour = BEHAVIOUR.validate_python(about.get("behaviour"))
     except Exception as error:
-        raise _damaged(path, error) from error
+        raise _damaged(path, error, remedy or _SAVE_AGAIN) from error
     if saved_model != model_text(model) or shapes != _describe(items):
         raise InputError(
             f"The checkpoint {str(path)!r} is of another model",
             "a checkpoint of the model that is asked for",
-            f"Saved from {' '.join(saved_model.split())[:160]!r}; take that model, or train again",
+            f"Saved from {' '.join(saved_model.split())[:160]!r}; take that model, {otherwise}",
         )
     other = differing(behaviour, behaviour_of(model, like.image_shape))
     if other:
@@ -192,12 +199,12 @@ def _load_classifier(path: Path, model: nn.Module, like: Classifier) -> Classifi
             f"The checkpoint {str(path)!r} is of a module that computes something else "
             f"({', '.join(other)})",
             "the module that it was saved from; this one has the same settings and parameters",
-            "Take that module, or train again",
+            f"Take that module, {otherwise}",
         )
     try:
         restored = _read(path, items)
     except Exception as error:
-        raise _damaged(path, error) from error
+        raise _damaged(path, error, remedy or _SAVE_AGAIN) from error
     variables = {
         "params": {part: restored[part]["params"] for part in PARTS},
         "batch_stats": {
@@ -211,20 +218,42 @@ def _load_classifier(path: Path, model: nn.Module, like: Classifier) -> Classifi
         normalisation=type(like.normalisation)(**restored["normalisation"]),
     )
     if loaded.fingerprint() != fingerprint:
-        raise _damaged(path, ValueError(_OTHER_CONTENTS))
+        raise _damaged(path, ValueError(_OTHER_CONTENTS), remedy or _SAVE_AGAIN)
     return loaded
 
 
 _OTHER_CONTENTS = "its contents do not match its fingerprint"
+_SAVE_AGAIN = "Train again and save the network in its place, or take a copy of it"
+_BEGIN_AGAIN = "Delete it, and the training begins anew"
 
 
-def _damaged(path: Path, error: Exception) -> InputError:
+def _damaged(path: Path, error: Exception, remedy: str) -> InputError:
+    """The error for a checkpoint that was not read, if nothing but its contents is to blame."""
+    shown = f"The checkpoint {str(path)!r}"
+    hindered = unreadable(shown, error) or unreadable(shown, _refused_file(path))
+    if hindered is not None:
+        return hindered
     why = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
     return InputError(
-        f"The checkpoint {str(path)!r} cannot be read ({why})",
-        "a complete checkpoint as it was written",
-        "Delete it and run the stage again",
+        f"{shown} cannot be read ({why})", "a complete checkpoint as it was written", remedy
     )
+
+
+def _refused_file(path: Path) -> Exception | None:
+    """What the system says of the first file that it does not read: the libraries often do not."""
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    try:
+        for folder, _, names in os.walk(path, onerror=stop):
+            for name in names:
+                with opened(os.path.join(folder, name)) as file:
+                    while file.read(2**24):
+                        pass
+    except (OSError, MemoryError) as error:
+        return error
+    return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -288,7 +317,7 @@ class FitCheckpoint:
             about = _read_about(self.path)
             about["identity"]
         except Exception as error:
-            raise _damaged(self.path, error) from error
+            raise _damaged(self.path, error, _BEGIN_AGAIN) from error
         return about
 
     def _begun(self) -> dict[str, Any] | None:
@@ -314,7 +343,7 @@ class FitCheckpoint:
             if _fingerprint(rest, items) != about.get("fingerprint"):
                 raise ValueError(_OTHER_CONTENTS)
         except Exception as error:
-            raise _damaged(self.path, error) from error
+            raise _damaged(self.path, error, _BEGIN_AGAIN) from error
         saved = items["state"]
         return type(state)(
             params=saved["params"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -81,9 +82,9 @@ class ProcessOptions:
     def address(self) -> tuple[str, int]:
         """Host and port of the coordinator."""
         host, _, port = (self.coordinator or "").rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+        if not host or not re.fullmatch("[0-9]{1,5}", port) or not 0 < int(port) < 2**16:
             raise InputError(
-                f"coordinator = {self.coordinator!r}",
+                f"coordinator = {(self.coordinator or '')[:80]!r}",
                 "HOST:PORT with a port of 1..65535",
                 "Name the host of process 0 and a free port there, such as 10.0.0.1:9876",
             )
