@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import dcmu_jax
 from dcmu_jax.errors import unknown_name
-from dcmu_jax.outlets import ended, quiet_imports
+from dcmu_jax.outlets import WayOn, ended, quiet_imports
 
 COMMANDS = {
     "run": "Train a model, prepare, forget, and compare with retraining: the whole main job.",
@@ -42,7 +42,7 @@ def _usage() -> str:
     )
 
 
-def _command(argv: Sequence[str]) -> int:
+def _command(argv: Sequence[str], way_on: WayOn) -> int:
     if not argv or argv[0] in ("-h", "--help"):
         print(_usage())
         return 0 if argv else 2
@@ -53,7 +53,7 @@ def _command(argv: Sequence[str]) -> int:
         raise unknown_name("command", argv[0], COMMANDS)
     with quiet_imports():  # which take seconds
         from dcmu_jax import cli_commands
-    return cli_commands.execute(argv)
+    return cli_commands.execute(argv, way_on)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -67,7 +67,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         SystemExit: 0 after ``dcmu COMMAND --help``, 2 for arguments that the parser refuses.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    return ended(lambda: _command(argv), argv)
+    way_on = WayOn(argv)
+    return ended(lambda: _command(argv, way_on), way_on)
 
 
 if __name__ == "__main__":

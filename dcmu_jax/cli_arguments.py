@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -20,6 +21,12 @@ def value_of(flag: str, argv: Sequence[str], default: str) -> str:
         elif argument.startswith(f"--{flag}="):
             value = argument.split("=", 1)[1]
     return value
+
+
+def number_of(flag: str, argv: Sequence[str]) -> int | None:
+    """The whole number given as ``--flag``; None for anything else, which the parser refuses."""
+    given = value_of(flag, argv, "")
+    return int(given) if re.fullmatch("[0-9]{1,19}", given) else None
 
 
 def check_words(argv: Sequence[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
-import errno
+import functools
 import os
 import sys
 import warnings
@@ -15,17 +15,18 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from dcmu_jax.cli_arguments import check_digits, check_words, value_of
+from dcmu_jax.cli_arguments import check_digits, check_words, number_of, value_of
 from dcmu_jax.cli_condensed_model import (
     CondensedModelCommand,
     condensed_model,
     condensed_model_defaults,
     with_folder,
 )
+from dcmu_jax.cli_output import Output
 from dcmu_jax.cli_runs import RUN_COMMANDS, NewRun
 from dcmu_jax.cli_service import SERVICE_COMMANDS, ProcessCommand, process_defaults
 from dcmu_jax.errors import check_numbers, unknown_name
-from dcmu_jax.outlets import Interrupted
+from dcmu_jax.outlets import OutputFailed, WayOn, interrupted
 from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.cost import CostWarning
 from dcmu_jax.pipeline.presets import PRESETS
@@ -48,18 +49,16 @@ def _parse(command: str, argv: Sequence[str]) -> Any:
         chosen, model = value_of("preset", argv, "recommended"), value_of("model", argv, "mlp")
         if chosen not in PRESETS:
             raise unknown_name("preset", chosen, PRESETS)
-        given = value_of("devices", argv, "")  # what is no number, the parser refuses
         options["default"] = NewRun(
             config=RunConfig(preset=chosen, model=model),
-            now_devices=int(given) if given.isdecimal() else None,
+            now_devices=number_of("devices", argv),
             words=tuple(argv),
         )
     if kind is ProcessCommand:
         options["default"] = process_defaults(argv, value_of("preset", argv, "") or None)
     if kind is CondensedModelCommand:
         chosen = value_of("preset", argv, "recommended")
-        given = value_of("devices", argv, "")
-        devices = int(given) if given.isdecimal() else None
+        devices = number_of("devices", argv)
         options["default"] = condensed_model_defaults(chosen, value_of("run", argv, ""), devices)
     return tyro.cli(
         kind,
@@ -84,12 +83,19 @@ def _named(args: Any) -> Any:
     )
 
 
-def _go_on(argv: Sequence[str], args: Any) -> list[str]:
-    """The arguments that go on with an interrupted command."""
+def _go_on(argv: Sequence[str], args: Any, there: bool) -> list[str]:
+    """The arguments that go on with a command that stopped.
+
+    Args:
+        argv: its own.
+        args: what the parser made of them.
+        there: whether its directory was there before it.
+    """
     words, out = list(argv), getattr(args, "out", None)
-    if argv[0] == "request" and args is not None and args.reference is None:
+    if argv[0] == "request" and args.reference is None:
         return ["status", str(args.directory)]  # says whether it was acknowledged
-    if argv[0] not in ("run", "train", "condensed-model") or out is None or not out.is_dir():
+    made = out is not None and not there and os.path.isdir(out)
+    if argv[0] not in ("run", "train", "condensed-model") or not made:
         return words
     if not value_of("out", argv, ""):
         words += ["--out", str(out)]
@@ -98,43 +104,41 @@ def _go_on(argv: Sequence[str], args: Any) -> list[str]:
     return words
 
 
-class _Console(Console):
-    """A console that leaves it to ``main`` what to do when its reader has gone."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-
-
-def execute(argv: Sequence[str]) -> int:
+def execute(argv: Sequence[str], way_on: WayOn) -> int:
     """Carry out the command ``argv[0]``, one of ``COMMANDS``, with the words that follow it.
+
+    Args:
+        argv: the command and its arguments.
+        way_on: is told how to go on with it.
 
     Returns:
         The exit status, 0.
 
     Raises:
         InputError: bad input.
-        Interrupted: Ctrl-C or SIGTERM, with the command that goes on.
+        Interrupted: Ctrl-C or SIGTERM.
+        OutputFailed: the work is done, and was not told of.
         SystemExit: see ``cli.main``.
     """
     # A file or a pipe has no width; the tables need some 105 columns.
-    console = _Console() if sys.stdout.isatty() else _Console(width=120)
+    console = Output() if sys.stdout.isatty() else Output(width=120)
     check_words(argv)
-    args = None
-    try:
-        args = _named(_parse(argv[0], argv[1:]))
-        check_digits(argv[1:], args)
-        if isinstance(getattr(args, "out", None), Path):
-            check_outside(args.out)
-        for field in dataclasses.fields(args):
-            value = getattr(args, field.name)
-            check_numbers(value, "" if dataclasses.is_dataclass(value) else field.name)
-        several = getattr(args, "several", None)
-        if several is None or not several.several:
-            check_platform()
-        with warnings.catch_warnings(), ended_together():
-            warnings.simplefilter("ignore", CostWarning)  # it is said beside the command's output
-            COMMANDS[argv[0]][0](args, console)
-    except Interrupted as stop:
-        stop.go_on = _go_on(argv, args)
-        raise
+    args = _named(_parse(argv[0], argv[1:]))
+    out = getattr(args, "out", None)
+    there = out is not None and os.path.isdir(out)
+    way_on.find, way_on.begun = functools.partial(_go_on, argv, args, there), True
+    check_digits(argv[1:], args)
+    if isinstance(getattr(args, "out", None), Path):
+        check_outside(args.out)
+    for field in dataclasses.fields(args):
+        value = getattr(args, field.name)
+        check_numbers(value, "" if dataclasses.is_dataclass(value) else field.name)
+    several = getattr(args, "several", None)
+    if several is None or not several.several:
+        check_platform()
+    with warnings.catch_warnings(), ended_together(lambda: interrupted(way_on.find())):
+        warnings.simplefilter("ignore", CostWarning)  # it is said beside the command's output
+        COMMANDS[argv[0]][0](args, console)
+    if console.failure is not None:
+        raise OutputFailed(console.failure)
     return 0

@@ -92,7 +92,7 @@ def check_numbers(value: Any, name: str = "") -> None:
     for key, inner in inside.items():
         check_numbers(inner, f"{name}.{key}".lstrip("."))
     if isinstance(value, numbers.Real) and not _is_number(value):
-        whole = isinstance(value, numbers.Integral)
+        whole = isinstance(value, numbers.Integral)  # too long to be written out, perhaps
         shown = f"a number of {int(value).bit_length()} bits" if whole else repr(value)
         raise InputError(
             f"{name} = {shown}",

@@ -13,7 +13,7 @@ import sys
 import threading
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from dcmu_jax.errors import InputError
 
@@ -52,18 +52,59 @@ class Interrupted(KeyboardInterrupt):
 
     Attributes:
         status: the exit status that says which.
-        go_on: arguments of the command that goes on; none where it is the same.
     """
 
     def __init__(self, signum: int):
         self.status = 128 + signum
-        self.go_on: list[str] = []
         super().__init__(signal.Signals(signum).name)
 
 
+class OutputFailed(Exception):
+    """A command did all its work, but stdout did not take what it printed.
+
+    Attributes:
+        error: why.
+    """
+
+    def __init__(self, error: OSError):
+        self.error = error
+        super().__init__(str(error))
+
+
+class WayOn:
+    """The command that goes on with one that stopped: the same one, until it is known better.
+
+    Attributes:
+        argv: the arguments of the command.
+        find: gives those of the one that goes on.
+        begun: whether the command does its work, where an output that fails raises nothing
+            (``cli_output``).
+    """
+
+    def __init__(self, argv: Sequence[str]):
+        self.argv = list(argv)
+        self.find: Callable[[], list[str]] = lambda: self.argv
+        self.begun = False
+
+    def __str__(self) -> str:
+        return shlex.join(["dcmu", *self.find()])
+
+    def is_another(self) -> bool:
+        """Whether the same work goes on by other arguments than it was begun with."""
+        found = self.find()
+        return found != self.argv and found[:1] == self.argv[:1]
+
+
 def interrupted(words: Sequence[str]) -> str:
-    """What is said of an interrupted command, with the command that goes on."""
+    """What is said of an interrupted command, with the arguments of the one that goes on."""
     return f"Interrupted; go on with {shlex.join(['dcmu', *words])}"
+
+
+def _leave(number: int, words: Sequence[str]) -> NoReturn:
+    """End the process at once, with what is said of an interrupted command."""
+    with contextlib.suppress(OSError):
+        os.write(2, (interrupted(words) + "\n").encode(errors="replace"))
+    os._exit(128 + number)
 
 
 @contextlib.contextmanager
@@ -92,9 +133,7 @@ def quiet_imports() -> Iterator[None]:
     """
 
     def leave(number: int, frame: object) -> None:
-        with contextlib.suppress(OSError):
-            os.write(2, (interrupted(sys.argv[1:]) + "\n").encode(errors="replace"))
-        os._exit(128 + number)
+        _leave(number, sys.argv[1:])
 
     if _is_the_command():
         with _handled(leave):
@@ -104,11 +143,11 @@ def quiet_imports() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible(way_on: WayOn) -> Iterator[None]:
     """Raise ``Interrupted`` when a signal comes within the block; a second one leaves at once."""
 
     def leave(number: int, frame: object) -> None:
-        os._exit(128 + number)
+        _leave(number, way_on.find())
 
     def stop(number: int, frame: object) -> None:
         for each in _SIGNALS:
@@ -135,7 +174,9 @@ codecs.register_error("dcmu", _plain)
 
 
 def _prepare_streams() -> None:
-    """Have streams that were closed swallow what is said, and the others say what they can.
+    """Have closed streams stay out of the way of files, and the others say what they can.
+
+    A closed stdout takes nothing, and that is told of as of a full disk; a closed stderr swallows.
 
     An unbuffered stdout (PYTHONUNBUFFERED) gets a buffer of lines: what could not be written would
     be lost there, and a second try would not tell.
@@ -148,7 +189,9 @@ def _prepare_streams() -> None:
         try:
             os.fstat(number)
         except OSError:  # or the next file that is opened would get what is printed
-            os.open(os.devnull, os.O_RDWR)
+            os.open(os.devnull, os.O_RDONLY if number == 1 else os.O_RDWR)
+            if name == "stdout" and sys.stdout is None:
+                sys.stdout = open(1, "w", closefd=False)
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "r+" if name == "stdin" else "w"))
     for stream in (sys.stdout, sys.stderr):
@@ -184,18 +227,24 @@ def _swallow(stream: Any) -> None:
         os.close(null)
 
 
-def _ended_output(error: OSError) -> int:
-    """The exit status for a stdout that failed: quiet for a reader that has gone, else said."""
+def _ended_output(error: OSError, status: int = 0) -> int:
+    """The exit status for a stdout that failed: quiet for a reader that has gone, else said.
+
+    Args:
+        error: why it failed.
+        status: of the command, if that failed as well.
+    """
     if isinstance(error, BrokenPipeError) or error.errno == errno.EPIPE:
-        return PIPE_CLOSED
+        return status or PIPE_CLOSED
+    done = "" if status else " What the command did is done all the same."
     _say(
-        f"dcmu: The output cannot be written ({error.strerror}). What the command did is done all "
-        "the same. Give it somewhere with room"
+        f"dcmu: The output cannot be written ({error.strerror}).{done} "
+        "Send it to a file on a disk with room, or to a pipe"
     )
-    return 1
+    return status or 1
 
 
-def _failure(error: Exception) -> InputError | None:
+def _failure(error: Exception, way_on: WayOn) -> InputError | None:
     """What a failure of the machine is said as; None for one of the program."""
     first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
@@ -209,17 +258,17 @@ def _failure(error: Exception) -> InputError | None:
         return InputError(
             f"{error.filename or 'The output, or a file,'} cannot be used ({error.strerror})",
             "files and folders that can be read and written, on a disk with room",
-            "Mend that, and give the same command again",
+            f"Mend that, and go on with {way_on}",
         )
     return None
 
 
-def ended(work: Callable[[], int], argv: Sequence[str]) -> int:
+def ended(work: Callable[[], int], argv: Sequence[str] | WayOn) -> int:
     """Do the work of a command, and say how it ended if it did not end well.
 
     Args:
         work: gives the exit status.
-        argv: the arguments of the command.
+        argv: the arguments of the command, or how to go on with it.
 
     Returns:
         The exit status; see ``cli.main``.
@@ -227,18 +276,23 @@ def ended(work: Callable[[], int], argv: Sequence[str]) -> int:
     Raises:
         SystemExit: of the parser, after ``--help`` or arguments that it refused.
     """
+    way_on = argv if isinstance(argv, WayOn) else WayOn(argv)
     _prepare_streams()
     status, by_parser = 0, None
     try:
-        with interruptible():
+        with interruptible(way_on):
             status = work()
     except SystemExit as stop:  # the parser has said why; what it printed may not have come out
         by_parser = stop
     except InputError as error:
-        _say(f"dcmu: {error}")
+        then = isinstance(error.__cause__, OSError) and way_on.is_another()
+        _say(f"dcmu: {error}. Go on with {way_on}" if then else f"dcmu: {error}")
         status = 2
+    except OutputFailed as failed:
+        _failed_output()
+        return _ended_output(failed.error)
     except Interrupted as stop:
-        _say(interrupted(stop.go_on or argv))
+        _say(interrupted(way_on.find()))
         status = stop.status
         if _is_the_command():
             # Work goes on in threads of the compiler and of checkpoints, which can bring the
@@ -247,16 +301,16 @@ def ended(work: Callable[[], int], argv: Sequence[str]) -> int:
             os._exit(status)
     except Exception as error:
         broken = _failed_output()
-        if broken is not None or isinstance(error, BrokenPipeError):
+        if not way_on.begun and (broken is not None or isinstance(error, BrokenPipeError)):
             return _ended_output(broken or BrokenPipeError())
-        said = _failure(error)
+        said = _failure(error, way_on)
         if said is None:
             raise
         _say(f"dcmu: {said}")
         status = 2 if isinstance(error, OSError) else 1
     broken = _failed_output()
     if broken is not None:
-        return _ended_output(broken)
+        return _ended_output(broken, status)
     if by_parser is not None:
         raise by_parser
     return status

@@ -65,7 +65,7 @@ LAYERS = (
     ("applications", "pipeline"),
     ("service",),
     ("reporting",),
-    ("cli_arguments",),
+    ("cli_arguments", "cli_output"),
     ("cli_runs", "cli_service", "cli_condensed_model"),
     ("cli_commands",),
     ("cli",),

@@ -172,7 +172,7 @@ def making(stage: Stage, **made_with: Any) -> Iterator[Path]:
         raise InputError(
             f"{str(stage.path)!r} cannot be written ({error.strerror or error})",
             "a folder that can be written to, with room",
-            "Make room and run the same command again: what was finished is found",
+            "Make room and run the stage again: what was finished is found",
         ) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)

@@ -29,7 +29,7 @@ from dcmu_jax.service.gate import (
     told,
     too_much,
 )
-from dcmu_jax.service.given import check_call, check_kind, check_points
+from dcmu_jax.service.given import check_kind, check_points, listener
 from dcmu_jax.service.history import Batch, replay
 from dcmu_jax.service.ledger import Begun, Left, Refused, now, read_ledger
 from dcmu_jax.service.opened import Opened
@@ -58,7 +58,7 @@ def process(
         (BatchSettings, type(None)),
         "None, or BatchSettings, such as service.gate.settings_of(workspace.fixed.config, PRESET)",
     )
-    check_call("notify", notify)
+    notify = listener(notify)
     if accept_accuracy_loss is not None:
         check_points("accept_accuracy_loss", accept_accuracy_loss)
     given = settings is not None or accept_accuracy_loss is not None

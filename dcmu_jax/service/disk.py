@@ -126,10 +126,7 @@ class Disk:
     def save_network(self, path: Path, classifier: Classifier) -> None:
         """A checkpoint of a network (``save_classifier``)."""
         self.step("save", path)
-        try:
-            save_classifier(path, classifier)
-        except ValueError as error:  # what the layers below Orbax make of a full disk
-            raise OSError(None, str(error).splitlines()[0][:160], str(path)) from error
+        save_classifier(path, classifier)
 
 
 def aside_of(path: Path) -> Path:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import numbers
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +29,22 @@ def check_kind(name: str, value: Any, kind: type | tuple[type, ...], allowed: st
         raise InputError(f"{name} = {value!r}", allowed, f"Give {name} one of these")
 
 
-def check_call(name: str, value: Any) -> None:
-    """Raise ``InputError`` unless ``value`` can be called."""
-    if not callable(value):
-        raise InputError(f"{name} = {value!r}", "a function", f"Leave {name} out, or give print")
+def listener(notify: Any) -> Callable[..., None]:
+    """``notify`` for use while a workspace is worked on: its own ``OSError`` is not the disk's.
+
+    Raises:
+        InputError: it cannot be called.
+    """
+    if not callable(notify):
+        raise InputError(f"notify = {notify!r}", "a function", "Leave notify out, or give print")
+
+    def tell(*said: Any) -> None:
+        try:
+            notify(*said)
+        except OSError as error:
+            logging.getLogger("dcmu_jax").warning("notify failed (%s) at: %s", error, said)
+
+    return tell
 
 
 def folder_of(value: Any) -> Path:

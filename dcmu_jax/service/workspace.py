@@ -19,11 +19,11 @@ from dcmu_jax.service.creating import create
 from dcmu_jax.service.disk import Disk
 from dcmu_jax.service.gate import BatchSettings
 from dcmu_jax.service.given import (
-    check_call,
     check_kind,
     check_oracles,
     check_points,
     folder_of,
+    listener,
 )
 from dcmu_jax.service.history import History, replay
 from dcmu_jax.service.ledger import MAX_ACCURACY_LOSS, Audited, Limited, now, sha256
@@ -227,7 +227,7 @@ class Workspace:
             InputError: see ``auditing.audit_version``.
         """
         check_oracles(oracles)
-        check_call("notify", notify)
+        notify = listener(notify)
         with self._opened.working():
             history = self.history()
             number = history.current.version

@@ -45,10 +45,13 @@ def _write(path: Path, items: dict[str, Any], about: dict[str, Any]) -> None:
                 args=ocp.args.Composite(**arguments, about=ocp.args.JsonSave(about)),
                 force=True,
             )
-    except BaseException:  # an interruption, too
+    except BaseException as error:  # an interruption, too
         for aside in path.absolute().parent.iterdir():
             if aside.name.startswith(f"{path.name}.orbax-checkpoint-tmp"):
                 shutil.rmtree(aside, ignore_errors=True)
+        if isinstance(error, ValueError):  # what the layers below Orbax make of a full disk
+            why = (str(error).strip() or "no room").splitlines()[0][:160]
+            raise OSError(None, why, str(path)) from error
         raise
 
 
@@ -114,6 +117,7 @@ def save_classifier(path: FilePath, classifier: Classifier) -> None:
 
     Raises:
         InputError: a parameter, a statistic or the normalisation is not finite.
+        OSError: it cannot be written.
     """
     if not all_finite((classifier.variables, classifier.normalisation)):
         raise InputError(

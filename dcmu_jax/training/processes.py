@@ -8,12 +8,13 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 import jax
 
 from dcmu_jax.errors import InputError, check_at_least
+from dcmu_jax.training.devices import check_platform
 from dcmu_jax.training.meeting import leave_the_lost, meet, watch
 
 LOOPBACK = ("localhost", "127.0.0.1")
@@ -100,7 +101,8 @@ def start(options: ProcessOptions) -> None:
 
     Raises:
         InputError: options that do not go together; a coordinator that cannot be reached, a port
-            that is taken, processes that did not come in time, came twice or count differently.
+            that is taken, processes that did not come in time, came twice or count differently; no
+            device of the platform that JAX was told to use.
     """
     if not options.several:
         return
@@ -117,6 +119,7 @@ def start(options: ProcessOptions) -> None:
                 "a job step of SLURM, Open MPI or Cloud TPU",
                 "Start it there, or name --coordinator, --processes and --process",
             ) from error
+        check_platform()
         return
     assert options.processes is not None and options.process is not None
     host, port = options.address()
@@ -133,25 +136,30 @@ def start(options: ProcessOptions) -> None:
         coordinator_bind_address=f"{host}:{port}" if local else None,
     )
     watch(peers, f"process {options.process} of {options.processes}")
+    check_platform()
 
 
 @contextlib.contextmanager
-def ended_together() -> Iterator[None]:
+def ended_together(way_on: Callable[[], str] = lambda: "") -> Iterator[None]:
     """End this process, if it is one of several, with whatever error the block raises.
 
     Input errors pass: every process has raised them. Any other leaves the process at once, without
     waiting for the rest of the run, which would wait for it; theirs then fail likewise.
+
+    Args:
+        way_on: gives a line that is said after an interruption.
     """
     try:
         yield
     except InputError:
         raise
     except BaseException as error:
-        if not jax.distributed.is_initialized() or jax.process_count() == 1:
+        if not _is_of_several():
             raise
         here = f"process {jax.process_index()} of {jax.process_count()}"
         if isinstance(error, KeyboardInterrupt):
-            print(f"dcmu: {here} was interrupted; the others end as well", file=sys.stderr)
+            said = f"dcmu: {here} was interrupted; the others end as well"
+            print(said, way_on(), sep="\n", file=sys.stderr, flush=True)
             os._exit(getattr(error, "status", 130))
         if _peer_is_gone(error):
             leave_the_lost(here, str(error).splitlines()[0][:120])
@@ -159,6 +167,14 @@ def ended_together() -> Iterator[None]:
         print(f"dcmu: {here} failed; the others end as well", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(1)
+
+
+def _is_of_several() -> bool:
+    """Whether this process has joined others; JAX may have failed before it knows of any device."""
+    try:
+        return jax.distributed.is_initialized() and jax.process_count() > 1
+    except RuntimeError:
+        return False
 
 
 def _peer_is_gone(error: BaseException) -> bool:

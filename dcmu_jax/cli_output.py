@@ -1,0 +1,30 @@
+"""Where a command prints: a stdout that fails stops no work, and is told of at the end."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+from rich.console import Console
+
+
+class Output(Console):
+    """A console that goes on in silence once it cannot print.
+
+    Attributes:
+        failure: why it cannot; None while it can.
+    """
+
+    failure: OSError | None = None
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As ``Console.print``."""
+        try:
+            super().print(*objects, **options)
+        except OSError as error:
+            self.failure, self.quiet = error, True
+
+    def on_broken_pipe(self) -> None:
+        """Raise, where ``Console`` would end the process."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
