@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from service.conftest import copied, fresh, ids, purged, served, toy_run  # noqa: F401
 from service.toy import ids_text
+from test_outlets import takes_nothing
 
 from dcmu_jax.cli import main
 from dcmu_jax.cli_service import process_defaults
@@ -150,12 +151,13 @@ def test_a_certificate_is_written_as_a_whole_or_not_at_all(served, tmp_path, cap
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize("how", ["full", "closed"])
 def test_a_request_whose_answer_cannot_be_written_is_said_to_be_on_record(
-    copied, fresh, ids, monkeypatch, capsys  # noqa: F811
+    copied, fresh, ids, monkeypatch, capsys, how  # noqa: F811
 ):  # fmt: skip
     w = copied(fresh)
-    with open("/dev/full", "w") as full:
-        monkeypatch.setattr(sys, "stdout", full)
+    with takes_nothing(how) as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
         assert _dcmu("request", w, ids_text(ids[:3])) == 1
         monkeypatch.undo()
     said = capsys.readouterr().err

@@ -8,7 +8,9 @@ from dcmu_jax.errors import (
     InputError,
     check_at_least,
     check_fraction,
+    check_percentage,
     check_positive,
+    check_seed,
     unknown_name,
 )
 
@@ -46,3 +48,16 @@ def test_positive(value):
     with pytest.raises(InputError, match=r"r = .*above 0"):
         check_positive("r", value)
     check_positive("r", 1e-9)
+
+
+def test_numbers_that_python_refuses_to_write_out():
+    for check in (
+        lambda value: check_seed("seed", value),
+        lambda value: check_at_least("n", value, 1),
+        lambda value: check_positive("n", value),
+        lambda value: check_fraction("n", value),
+        lambda value: check_percentage("n", value),
+    ):
+        for value in (10**5000, -(10**5000)):
+            with pytest.raises(InputError, match="a number of 16610 bits"):
+                check(value)

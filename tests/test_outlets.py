@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 
 from dcmu_jax import cli_commands
 from dcmu_jax.cli import main
+from dcmu_jax.errors import InputError
 from dcmu_jax.outlets import Interrupted, ended
 
 DATA = "synthetic:classes=3,per_class=24,size=8,channels=1"
@@ -64,6 +66,26 @@ def test_ctrl_c_while_training_and_the_way_on(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
     left = {path.name for path in out.iterdir()} - {"original.unfinished"}
     assert left == {"config.json", "data.json", "environment.json", "metrics.jsonl", "run.lock"}
+
+
+def test_a_second_signal_and_the_way_on():
+    code = """
+import os, signal, sys, time
+from dcmu_jax.outlets import WayOn, ended
+way_on = WayOn(["train", "--out", "r"])
+def work():
+    way_on.find = lambda: [*way_on.argv, "--resume"]
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(9)
+    finally:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(9)
+sys.exit(ended(work, way_on))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 143
+    assert done.stderr == "Interrupted; go on with dcmu train --out r --resume\n"
 
 
 def _interrupt(monkeypatch, arguments, kind, do=lambda args: None):
@@ -162,6 +184,88 @@ def test_a_reader_that_has_gone(monkeypatch, capsys, arguments):
     assert capsys.readouterr().err == ""
 
 
+def _does(monkeypatch, command, do):
+    kind = cli_commands.COMMANDS[command][1]
+    monkeypatch.setitem(cli_commands.COMMANDS, command, (do, kind))
+
+
+def takes_nothing(how):
+    """A stream that fails, as the shell gives it."""
+    if how == "full":
+        return open("/dev/full", "w")
+    if how == "closed":  # see ``outlets``
+        return open(os.open(os.devnull, os.O_RDONLY), "w")
+    reading, writing = os.pipe()
+    os.close(reading)
+    return open(writing, "w")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+@pytest.mark.parametrize(
+    ("how", "status", "why"),
+    [("full", 1, "No space left"), ("closed", 1, "Bad file descriptor"), ("gone", 141, "")],
+)
+def test_a_failed_output_stops_no_work(monkeypatch, capsys, how, status, why):
+    done = []
+
+    def work(args, console):
+        console.print("begun")
+        done.append(args)
+        console.print("done")
+
+    _does(monkeypatch, "status", work)
+    with takes_nothing(how) as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert main(["status", "w"]) == status
+        monkeypatch.undo()
+    said = capsys.readouterr().err
+    assert len(done) == 1 and why in said
+    assert ("What the command did is done all the same" in said) == (status == 1)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_failure_beside_a_failed_output_is_not_taken_for_done(monkeypatch, capsys):
+    def work(args, console):
+        console.print("begun")
+        raise OSError(28, "No space left on device", "metrics.jsonl")
+
+    _does(monkeypatch, "status", work)
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stdout", full)
+        assert main(["status", "w"]) == 2
+        monkeypatch.undo()
+    said = capsys.readouterr().err
+    assert "metrics.jsonl cannot be used" in said and "done all the same" not in said
+
+
+@pytest.mark.skipif(os.name != "posix", reason="closes stdout in a shell")
+def test_a_closed_output_is_told_of():
+    command = f"exec {shlex.join([*COMMAND, '--version'])} >&-"
+    done = subprocess.run(command, shell=True, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("dcmu: The output cannot be written (Bad file descriptor)")
+
+
+@pytest.mark.parametrize("failure", ["raised", "told"])
+def test_a_full_disk_and_the_way_on(monkeypatch, capsys, tmp_path, failure):
+    full = OSError(28, "No space left on device", "a file")
+
+    def work(args, console):
+        args.out.mkdir()
+        if failure == "raised":
+            raise full
+        raise InputError("It is full", "room", "Make room") from full
+
+    _does(monkeypatch, "train", work)
+    words = ["train", "--out", str(tmp_path / "run"), "--quiet"]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert said.endswith(f"o on with dcmu {shlex.join([*words, '--resume'])}\n"), said
+    _does(monkeypatch, "train", lambda args, console: (_ for _ in ()).throw(full))
+    assert main(words) == 2  # what was there before is no run of this command
+    assert "--resume" not in capsys.readouterr().err.splitlines()[-1]
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1", "utf-8"])
 def test_terminals_that_know_few_characters(monkeypatch, encoding):
     text = "loss 1 → 2 … ±3 ↓ ε “é” ┏━┓│ \udcff\n"
@@ -195,13 +299,22 @@ def test_terminals_that_know_few_characters(monkeypatch, encoding):
         ["train", "--data.mean", "nan", "--data.std", "1"],
         ["train", "--seed", "9" * 400],
         ["defend", "nowhere", "--share", "inf"],
+        ["train", "--dataset", "synthetic:classes=" + "9" * 5000],
+        ["train", "--coordinator", "h:" + "9" * 5000, "--processes", "2", "--process", "0"],
+        ["train", "--dataset", "npz:~nobody of this name/x.npz"],
+        ["train", "--dataset", "npy:~nobody of this name/x"],
+        ["train", "--devices", "9" * 5000],
+        ["condensed-model", "--devices", "9" * 5000],
     ],
     ids=lambda arguments: arguments[-1][:12] + arguments[1][-8:],
 )
 def test_names_and_numbers_beyond_bounds(arguments, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    assert main(arguments) == 2
-    assert capsys.readouterr().err.startswith("dcmu: ")
+    try:
+        assert main(arguments) == 2
+        assert capsys.readouterr().err.startswith("dcmu: ")
+    except SystemExit as stop:  # of the parser
+        assert stop.code == 2 and "--devices" in arguments
     assert not list(tmp_path.iterdir())
 
 

@@ -346,3 +346,30 @@ def test_threads_that_write_one_file(tmp_path):
     found = read_json(tmp_path / "x.json", *ABOUT)
     assert len(found) == 1000 and len(set(found)) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), MemoryError()])
+def test_what_the_machine_does_not_read_is_not_called_damaged(tmp_path, monkeypatch, error):
+    def refuse(_):
+        raise error
+
+    for name in ("bank", "images", "population", "ids npy", "ids json", "ids text", "data note",
+                 "prepared", "identity", "served", "section"):  # fmt: skip
+        file, write, read = KINDS[name]
+        (tmp_path / name).mkdir()
+        write(tmp_path / name / file)
+        read(tmp_path / name / file)
+        with monkeypatch.context() as patch:
+            patch.setattr("dcmu_jax.reading.opened", refuse)
+            with pytest.raises(InputError, match="Nothing says that it is damaged"):
+                read(tmp_path / name / file)
+
+
+def test_an_archive_that_is_cut_off_is_no_want_of_memory(tmp_path):
+    whole = _zip(("a.npy", _npy(HEADER.format("|u1", "(3,)"), b"\0" * 3)))
+    size = len(_npy(HEADER.format("|u1", "(3,)"), b"\0" * 3)).to_bytes(4, "little")
+    lying = whole.replace(size, (2**31).to_bytes(4, "little"))
+    assert lying != whole
+    (tmp_path / "a.npz").write_bytes(lying)
+    with pytest.raises(InputError, match=r"larger than the archive.*Make it again"):
+        read_archive(tmp_path / "a.npz", *ABOUT)

@@ -1,7 +1,10 @@
 """The condensed model: the swap is real, the phases train what they say, rows are kept."""
 
 import dataclasses
+import gc
 import json
+import re
+import shutil
 from typing import ClassVar
 
 import jax
@@ -314,6 +317,47 @@ def test_every_row_is_measured_and_kept(measured, monkeypatch):
     found = [kept.row(name, recipe(name, **WANTED)) for name in NAMES]
     assert json.loads(json.dumps(with_gaps(found))) == json.loads(json.dumps(rows))
     assert same_bits(kept.unlearned()[0].variables, bench.unlearned()[0].variables)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of Orbax
+@pytest.mark.parametrize("part", ["prepared/network", "prepared/bank.npz", "unlearned/network"])
+def test_the_remedy_of_a_damaged_part(bench, tmp_path, monkeypatch, part):
+    shutil.copytree(bench.folder, tmp_path / "copy")
+    path = tmp_path / "copy" / part
+    for file in [path] if path.is_file() else list((path / "final").rglob("*")):
+        if file.is_file():
+            file.write_bytes(file.read_bytes()[:3])
+
+    def work():
+        copy = again(bench, folder=tmp_path / "copy")
+        return copy.prepared(), copy.unlearned()
+
+    with pytest.raises(InputError) as caught:
+        work()
+    assert caught.value.remedy == f"Delete the folder {str(path.parent)!r} and run again"
+    shutil.rmtree(path.parent)
+    made = bench.prepared()
+    monkeypatch.setattr(condensed_model_bench, "prepare", lambda *_, **__: made)
+    work()
+    gc.collect()
+
+
+def test_the_remedy_of_damaged_images(bench, tmp_path, monkeypatch):
+    shutil.copytree(bench.folder, tmp_path / "copy")
+    copy = again(bench, folder=tmp_path / "copy")
+    file = sorted((tmp_path / "copy" / "images").glob("*.npz"))[0]
+    kind, per_class = file.stem.rsplit("-", 1)
+    before = CondensedImages.load(file)
+    nan = np.full_like(before.images, np.nan)
+    for damage in (b"", b"no archive", None):
+        file.write_bytes(damage) if damage is not None else np.savez(
+            file, images=nan, labels=before.labels
+        )
+        with pytest.raises(InputError, match=re.escape(f"Delete {str(file)!r} and run again")):
+            copy.few_images(kind, int(per_class))
+    file.unlink()
+    monkeypatch.setattr(CondensedModelBench, "_condense", lambda *_: (before, 1.0))
+    np.testing.assert_array_equal(copy.few_images(kind, int(per_class))[0], before.images)
 
 
 def test_the_row_of_the_model_holds_the_target_on_the_unlearned_parts(bench):

@@ -1,6 +1,7 @@
 """Populations: what is stored, that it comes back, and that it is what single training gives."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -90,6 +91,22 @@ def test_an_interrupted_population_goes_on(tmp_path, oracles):
         oracle_population(kept, FORGET[:2], 3)
     with pytest.raises(InputError, match="differs in seed"):
         oracle_population(dataclasses.replace(kept, seed=1), FORGET, 3)
+
+
+@pytest.mark.parametrize("how", ["cut", "other arrays"])
+def test_the_remedy_of_a_damaged_group(tmp_path, oracles, how):
+    kept = dataclasses.replace(REARING, folder=tmp_path)
+    oracle_population(kept, FORGET, 3)
+    file = tmp_path / "oracle-00002.npz"
+    if how == "cut":
+        file.write_bytes(file.read_bytes()[:300])
+    else:  # readable, and of examples that do not go together
+        arrays = {**vars(oracles), "kinds": np.array(oracles.kinds), "ids": oracles.ids[1:]}
+        np.savez(file, **arrays)
+    with pytest.raises(InputError, match=rf"Delete '{re.escape(str(file))}' and run again"):
+        oracle_population(kept, FORGET, 3)
+    file.unlink()
+    np.testing.assert_array_equal(oracle_population(kept, FORGET, 3).margins, oracles.margins)
 
 
 def test_saved_and_loaded(tmp_path, oracles):

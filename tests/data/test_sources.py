@@ -97,6 +97,13 @@ def test_synthetic_classes_are_easy_to_tell_apart(channels, seed):
         ("synthetic:per_class=0", r"per_class = 0\. Allowed: 1 or more"),
         ("synthetic:size=7", r"size = 7\. Allowed: 8 or more"),
         ("synthetic:channels=2", r"channels = 2\. Allowed: 1 or 3"),
+        ("synthetic:classes=" + "9" * 5000, r"Option 'classes=9{72}' of synthetic"),
+        ("npz:~nobody of this name/x.npz", r"There is no file ~nobody of this name/x\.npz"),
+        ("npy:~nobody of this name/x", r"There is no folder ~nobody of this name/x"),
+        ("npz:a\0b", "There is no file"),
+        ("npy:a\0b", "There is no folder"),
+        ("npz:" + "x" * 300, "There is no file"),
+        ("npy:" + "x" * 300, "There is no folder"),
     ],
 )
 def test_bad_source(source, message):

@@ -1,16 +1,20 @@
 """Stages are found by what they were made of: nothing stale is reused, and nothing is lost."""
 
 import dataclasses
+import gc
 import json
 import os
 import re
+import shlex
 import shutil
 
 import numpy as np
 import pytest
 from pipeline.test_run import CONFIG
+from test_cli import TINY
 from toys import Plain, fresh, same_bits, toy_splits
 
+from dcmu_jax.cli import main
 from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.data.requests import request_for_ids
 from dcmu_jax.errors import InputError
@@ -378,3 +382,59 @@ def test_the_remedy_of_a_bank_that_cannot_be_read(directory, how):
         run.unlearn(run.request(SMALL.forget))
     file.parent.rename(directory.parent / "moved out")
     run.unlearn(run.request(SMALL.forget))
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of Orbax
+@pytest.mark.parametrize("how", ["cut", "gone"])
+@pytest.mark.parametrize("network", ["original", "prepared/*/network", "requests/*/*/network"])
+def test_the_remedy_of_a_network_that_cannot_be_read(directory, network, how):
+    """Whatever it says to move takes identity.json with it, so that the stage is made again."""
+    path = sorted(directory.glob(network))[0]
+    stage = path if network == "original" else path.parent
+    if how == "cut":
+        for file in (path / "final").rglob("*"):
+            if file.is_file():
+                file.write_bytes(file.read_bytes()[:3])
+    else:
+        shutil.rmtree(path / "final" if network == "original" else path)
+
+    def work():
+        run = _open(directory)
+        return [run.unlearn(run.request(SMALL.forget), name) for name in (None, "retrain")]
+
+    remedy = f"Move the folder {str(stage)!r} out of the run and run the stage again"
+    with pytest.raises(InputError, match=re.escape(remedy)):
+        work()
+    stage.rename(directory.parent / "moved out")
+    assert len(work()) == 2
+    gc.collect()
+
+
+def test_a_disk_without_room_and_the_way_on(tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    words = ["train", "--dataset", SMALL.dataset, *TINY, "--out", str(tmp_path / "run")]
+    with monkeypatch.context() as patch:
+        patch.setattr("dcmu_jax.pipeline.store.write_json", full)
+        assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "No space left on device" in said and "Make room" in said
+    assert main(shlex.split(said.partition("Go on with dcmu ")[2])) == 0
+    assert (tmp_path / "run" / "original" / IDENTITY).is_file()
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "a/" * 3000])
+def test_a_name_that_no_folder_has(name):
+    with pytest.raises(InputError, match="is no run directory"):
+        Run.open(name)
+
+
+def test_a_folder_that_nobody_may_look_into(tmp_path, monkeypatch):
+    def refuse(path, **_):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dcmu_jax.reading.os.stat", refuse)
+        with pytest.raises(InputError, match=r"Permission denied.*Mend its permissions"):
+            Run.open(tmp_path / "run")

@@ -73,3 +73,15 @@ def test_other_kinds_are_refused_before_a_workspace_is_made(toy_run, tmp_path):
     with pytest.raises(InputError, match="run = "):
         Workspace.create(str(toy_run.directory), tmp_path / "w")
     assert not (tmp_path / "w").exists()
+
+
+def test_a_listener_that_fails_is_no_fault_of_the_disk(copied, fresh, ids, monkeypatch, caplog):
+    monkeypatch.setattr("dcmu_jax.service.batching.cost_warning", lambda *_: "It is dear")
+    workspace = Workspace(copied(fresh))
+    workspace.request(ids_text(ids[:3]))
+
+    def gone(said):
+        raise BrokenPipeError(32, "Broken pipe")
+
+    assert workspace.process(notify=gone) == [1]
+    assert "Broken pipe" in caplog.text and "It is dear" in caplog.text

@@ -1,5 +1,6 @@
 """Networks on disk: the three parts apart, and nothing else taken for one."""
 
+import errno
 import gc
 import json
 import os
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from toys import Noisy, Plain, fresh, same_bits, toy_splits
 
 from dcmu_jax.errors import InputError
+from dcmu_jax.reading import Unreadable
+from dcmu_jax.training import checkpoints
 from dcmu_jax.training.checkpoints import load_classifier, save_classifier
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.loop import fit
@@ -111,9 +114,73 @@ def test_damaged(tmp_path, networks, part, damage):
     for file in sorted((tmp_path / "network" / part).rglob("*")):
         if file.is_file():
             file.unlink() if damage == "gone" else file.write_bytes(b"damaged")
-    with pytest.raises(InputError, match=r"cannot be read.*Delete it and run the stage again"):
+    with pytest.raises(InputError, match=r"cannot be read.*save the network in its place"):
         load_classifier(tmp_path / "network", Noisy(), networks["noisy"])
+    with pytest.raises(InputError, match=r"cannot be read.*Do this and that"):
+        load_classifier(tmp_path / "network", Noisy(), networks["noisy"], "Do this and that")
+    save_classifier(tmp_path / "network", networks["noisy"])
+    load_classifier(tmp_path / "network", Noisy(), networks["noisy"])
     gc.collect()
+
+
+def _caused(error, cause):
+    error.__cause__ = cause
+    return error
+
+
+MACHINE = {
+    "permission": PermissionError(errno.EACCES, "Permission denied"),
+    "open files": OSError(errno.EMFILE, "Too many open files"),
+    "disk": _caused(ValueError("a library says"), OSError(errno.EIO, "Input/output error")),
+    "memory": MemoryError(),
+    "device": RuntimeError("RESOURCE_EXHAUSTED: 9 GiB"),
+}
+
+
+@pytest.mark.parametrize("step", ["_read_about", "_read"])
+@pytest.mark.parametrize("kind", MACHINE)
+def test_what_the_machine_does_not_read_is_not_called_damaged(
+    tmp_path, networks, monkeypatch, kind, step
+):
+    save_classifier(tmp_path / "network", networks["noisy"])
+
+    def refuse(*_):
+        raise MACHINE[kind]
+
+    monkeypatch.setattr(checkpoints, step, refuse)
+    with pytest.raises(Unreadable, match="Nothing says that it is damaged") as caught:
+        load_classifier(tmp_path / "network", Noisy(), networks["noisy"], "Delete it")
+    assert "Delete" not in str(caught.value)
+
+
+def test_a_library_that_does_not_say_why(tmp_path, networks, monkeypatch):
+    """Where it names no cause, the files are asked."""
+    save_classifier(tmp_path / "network", networks["noisy"])
+
+    def refuse(*_):
+        raise ValueError("not read")
+
+    def opened(path):
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(checkpoints, "_read", refuse)
+    with pytest.raises(InputError, match="Delete it"):
+        load_classifier(tmp_path / "network", Noisy(), networks["noisy"], "Delete it")
+    monkeypatch.setattr(checkpoints, "opened", opened)
+    with pytest.raises(Unreadable, match="Input/output error"):
+        load_classifier(tmp_path / "network", Noisy(), networks["noisy"], "Delete it")
+
+
+def test_a_full_disk(tmp_path, networks, monkeypatch):
+    """Of which the layers below Orbax make a ``ValueError``."""
+
+    def full(*_, **__):
+        raise ValueError("no space\nin many lines")
+
+    monkeypatch.setattr(checkpoints.ocp.Checkpointer, "save", full)
+    with pytest.raises(OSError, match="no space") as caught:
+        save_classifier(tmp_path / "network", networks["noisy"])
+    assert caught.value.filename == str(tmp_path / "network")
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ from dcmu_jax.training import loop, meeting
 from dcmu_jax.training.devices import at_home, device_mesh, gathered, local_mesh, placed, turn
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.optimizers import Optimizer
-from dcmu_jax.training.processes import ProcessOptions
+from dcmu_jax.training.processes import ProcessOptions, ended_together
 from experiments.benchmarks.devices import collectives, free_port, programs
 
 TRAIN = toy_splits().train
@@ -282,3 +282,42 @@ def test_two_processes_one_of_which_dies_and_both_come_again(tmp_path):
     np.testing.assert_allclose(first["final_loss"], bank.final_loss, rtol=1e-3, atol=1e-6)
     alone = one_of_two.population(one, None)
     np.testing.assert_allclose(first["population"], alone, rtol=10 * ROUNDING)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "nonsense"])
+def test_a_platform_without_a_device(tmp_path, platform):
+    joining = ["--coordinator", f"127.0.0.1:{free_port()}", "--processes", "1", "--process", "0"]
+    done = subprocess.run(
+        [sys.executable, "-m", "dcmu_jax.cli", "train", "--out", str(tmp_path / "run"), *joining],
+        env={**os.environ, "JAX_PLATFORMS": platform},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert f"JAX finds no device of JAX_PLATFORMS='{platform}'" in done.stderr
+
+
+def test_an_interrupted_process_names_the_way_on(monkeypatch, capsys):
+    def leave(status):
+        raise SystemExit(status)
+
+    monkeypatch.setattr("jax.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    monkeypatch.setattr(os, "_exit", leave)
+    with pytest.raises(SystemExit) as caught, ended_together(lambda: "Go on with this"):
+        raise KeyboardInterrupt
+    assert caught.value.code == 130
+    assert capsys.readouterr().err == (
+        "dcmu: process 0 of 2 was interrupted; the others end as well\nGo on with this\n"
+    )
+
+
+def test_a_process_that_jax_gives_no_device_fails_once(monkeypatch):
+    def none():
+        raise RuntimeError("no device")
+
+    monkeypatch.setattr("jax.distributed.is_initialized", lambda: True)
+    monkeypatch.setattr("jax.process_count", none)
+    with pytest.raises(KeyError), ended_together():
+        raise KeyError

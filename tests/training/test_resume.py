@@ -8,6 +8,7 @@ import pytest
 from toys import Noisy, Plain, examples_of, fresh, same_bits, toy_splits
 
 from dcmu_jax.errors import InputError
+from dcmu_jax.training import checkpoints
 from dcmu_jax.training.checkpoints import FitCheckpoint
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import fit
@@ -106,9 +107,24 @@ def test_a_damaged_one_is_refused(tmp_path):
     for file in (tmp_path / "unfinished").rglob("*"):
         if file.is_file():
             file.write_bytes(b"damaged")
-    with pytest.raises(InputError, match=r"cannot be read.*Delete it and run the stage again"):
+    with pytest.raises(InputError, match=r"cannot be read.*Delete it, and the training begins"):
         _fit(tmp_path)
+    shutil.rmtree(tmp_path / "unfinished")
+    assert len(_fit(tmp_path).losses) == EPOCHS
     gc.collect()
+
+
+@pytest.mark.parametrize("step", ["_read_about", "_read"])
+def test_one_that_the_machine_does_not_read_is_not_called_damaged(tmp_path, monkeypatch, step):
+    with pytest.raises(Interrupted):
+        _fit(tmp_path, stop_at=2)
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(checkpoints, step, refuse)
+    with pytest.raises(InputError, match="Nothing says that it is damaged"):
+        _fit(tmp_path)
 
 
 @pytest.mark.parametrize("changed", ["history", "seconds", "state"])
