@@ -16,6 +16,7 @@ from rich.text import Text
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import write_json
+from dcmu_jax.outlets import OutputFailed
 from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.config_json import from_json
 from dcmu_jax.pipeline.run import Run
@@ -219,11 +220,11 @@ def _request(args: _Request, console: Console) -> None:
     try:
         _say(console, answer.sentence())
         console.file.flush()
-    except OSError:  # it may not be asked for again, if nobody hears of it
+    except OSError as error:  # it may not be asked for again, if nobody hears of it
         said = f"The request is on record, but the answer cannot be written: {answer.sentence()}"
         with contextlib.suppress(OSError):
             print(said, file=sys.stderr, flush=True)
-        raise
+        raise OutputFailed(error) from error
 
 
 def _process(args: ProcessCommand, console: Console) -> None:
