@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from dcmu_jax.errors import InputError
@@ -102,4 +103,4 @@ def all_finite(tree: Any) -> bool:
     On the host: nothing is compiled.
     """
     arrays = (np.asarray(leaf) for leaf in jax.tree.leaves(tree))
-    return all(bool(np.isfinite(a).all()) for a in arrays if np.issubdtype(a.dtype, np.inexact))
+    return all(bool(np.isfinite(a).all()) for a in arrays if jnp.issubdtype(a.dtype, jnp.inexact))

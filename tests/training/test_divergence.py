@@ -136,6 +136,8 @@ def test_all_finite():
     assert all_finite({"a": np.ones(3), "b": np.arange(3)})
     assert not all_finite({"a": np.array([1.0, np.nan])})
     assert not all_finite([jnp.array(jnp.inf)])
+    assert all_finite(jnp.ones(2, jnp.bfloat16))
+    assert not all_finite(jnp.array([1.0, jnp.nan], jnp.bfloat16))
 
 
 def _no_constants(path):
