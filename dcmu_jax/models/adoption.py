@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.errors import InvalidRngError
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.models.behaviour import (
@@ -19,8 +21,11 @@ from dcmu_jax.models.behaviour import (
     is_called_alike,
     is_ours,
     logits_of,
+    still_statistics,
 )
+from dcmu_jax.models.layers import Dropout
 from dcmu_jax.models.partition import (
+    FLAGS,
     PARTS,
     check_image_shape,
     check_kind,
@@ -30,8 +35,8 @@ from dcmu_jax.models.partition import (
 )
 from dcmu_jax.prng import key_of
 
-_SWITCHED = {nn.BatchNorm: "use_running_average", nn.Dropout: "deterministic"}
-"""Layer of Flax -> its flag, which is False in training."""
+_FIELDS = ("use_running_average", "deterministic")
+"""Fields by which a layer is switched, where its call does not say."""
 
 
 @functools.lru_cache(maxsize=256)
@@ -78,10 +83,11 @@ def check_module(
         InputError: anything but an instance of a hashable Linen module in three parts; a module
             that fails on such images, in evaluation or in training mode; parts that share
             parameters; outputs that are not one logit for each class, are probabilities, or come
-            out of a ReLU; outputs of an image that depend on the others of its batch; BatchNorm or
-            dropout that is not switched between training and evaluation; a method ``features``
-            that gives no row for each image; a ``__call__`` that computes something else than the
-            three parts in turn.
+            out of a ReLU; outputs of an image that depend on the others of its batch; a layer
+            that is not switched between training and evaluation (BatchNorm, dropout, attention with
+            dropout), or draws in evaluation mode; statistics that training does not change; a
+            method ``features`` that gives no row for each image; a ``__call__`` that computes
+            something else than the three parts in turn.
     """
     check_kind(model)
     _checked(model, check_image_shape(image_shape), num_classes, more)
@@ -98,7 +104,7 @@ def _tried(what: str, call: Callable[[], Any]) -> Any:
             f"{what} ({_in_a_line(error)})",
             "a module whose parts run one after another, dropout being all that is random",
             "Mend the part that fails: the traceback of its own error comes first; parts with "
-            "dropout or BatchNorm take the argument train",
+            "dropout or BatchNorm take the argument train, and draw only where it is True",
         ) from error
 
 
@@ -147,18 +153,48 @@ def _check_parts_alone(model: nn.Module, variables: Any, x: Any) -> None:
             ) from error
 
 
+def _draws_nothing(layer: nn.Module) -> bool:
+    """Whether every rate of dropout that a layer has among its fields is 0."""
+    rates = [
+        value
+        for name, value in vars(layer).items()
+        if ("rate" in name or "drop" in name)
+        and isinstance(value, int | float)
+        and not isinstance(value, bool)
+    ]
+    return bool(rates) and not any(rates)
+
+
+def _is_training(context: Any, args: Any, kwargs: Any) -> bool | None:
+    """The mode that a layer is called in; None for one that computes the same in both."""
+    layer = context.module
+    fields = {name: vars(layer)[name] for name in _FIELDS if name in vars(layer)}
+    if not fields and not isinstance(layer, Dropout):
+        return None
+    if "use_running_average" not in fields and _draws_nothing(layer):
+        return None
+    call = inspect.signature(context.orig_method).bind(*args, **kwargs)
+    call.apply_defaults()
+    for place in (call.arguments, fields):
+        said = [
+            bool(place[flag]) == value
+            for flag, value in FLAGS.items()
+            if isinstance(place.get(flag), bool | np.bool_)
+        ]
+        if said:
+            return all(said)
+    return None
+
+
 def _outputs(model: nn.Module, variables: Any, x: Any, train: bool) -> Any:
     """Shape of the outputs; raises where a layer is in the other mode."""
-    wrong: list[str] = []
+    wrong: dict[str, None] = {}
 
     def watch(following, args, kwargs, context):
-        flag = next((f for kind, f in _SWITCHED.items() if isinstance(context.module, kind)), None)
-        if flag is not None and context.method_name == "__call__":
-            given = kwargs.get(flag, args[1] if len(args) > 1 else None)
-            value = getattr(context.module, flag) if given is None else given
-            idle = flag == "deterministic" and not context.module.rate
-            if isinstance(value, bool | np.bool_) and value == train and not idle:
-                wrong.append("/".join(context.module.path))
+        if context.method_name == "__call__":
+            mode = _is_training(context, args, kwargs)
+            if mode is not None and mode != train:
+                wrong["/".join(context.module.path)] = None
         return following(*args, **kwargs)
 
     def run(variables, x, key):
@@ -167,12 +203,18 @@ def _outputs(model: nn.Module, variables: Any, x: Any, train: bool) -> Any:
                 variables,
                 x,
                 method=lambda module, x: run_parts(module, x, train=train),
-                rngs={"dropout": key},
+                # As in a run: nothing may draw in evaluation.
+                rngs={"dropout": key} if train else {},
                 mutable=["batch_stats"],
             )
 
-    out, updated = jax.eval_shape(run, variables, x, key_of(0))
-    stuck = []
+    out, stuck = None, []
+    try:
+        out, updated = jax.eval_shape(run, variables, x, key_of(0))
+    except InvalidRngError:
+        if not wrong:
+            raise
+        updated = {}
     if train:
         bound = model.bind(variables)
         stuck = [p for p in updated.get("batch_stats", {}) if not mode_of(getattr(bound, p), True)]
@@ -184,8 +226,8 @@ def _outputs(model: nn.Module, variables: Any, x: Any, train: bool) -> Any:
             + ("" if wrong else ": it keeps statistics and takes no argument train"),
             "layers that the argument train of their part switches",
             "Write the part as __call__(self, x, train=False), and give "
-            "use_running_average=not train to BatchNorm, deterministic=not train to dropout; "
-            "nn.Sequential passes neither on",
+            "use_running_average=not train to BatchNorm, deterministic=not train to dropout and "
+            "attention, train to the Dropout of dcmu_jax; nn.Sequential passes none of them on",
         )
     return out
 
@@ -207,6 +249,14 @@ def _check_computed(model: nn.Module, name: str, image_shape: tuple[int, int, in
             f"{name}, whose outputs are never below 0, whatever its parameters are",
             "logits, which may be of any size and sign",
             "Leave out the sigmoid or ReLU at the end of the part 'final'",
+        )
+    still = still_statistics(model, image_shape)
+    if still:
+        raise InputError(
+            f"{name}, whose statistics of {', '.join(still)} stay as they are while it is trained",
+            "statistics that a step of training changes",
+            "Change them where the argument train of their part is True (update_stats=train for "
+            "SpectralNorm); numbers that shall never change belong into the code of the module",
         )
     dependent = differing_alone(model, image_shape)
     if dependent:
@@ -253,7 +303,7 @@ def _check_outputs(name: str, out: Any, num_classes: int) -> None:
 
 
 def check_variables(model: Any, variables: Any, image_shape: tuple[int, int, int]) -> None:
-    """Raise unless variables are of the names and shapes that a module has on such images.
+    """Raise unless variables are of the names, shapes and types that a module has on such images.
 
     Args:
         model: that ``check_module`` accepts.
@@ -261,11 +311,11 @@ def check_variables(model: Any, variables: Any, image_shape: tuple[int, int, int
         image_shape: ``(height, width, channels)``.
 
     Raises:
-        InputError: naming the first array that is missing, unknown, or of another shape.
+        InputError: naming the first array that is missing, unknown, or of another shape or type.
     """
     shape = check_image_shape(image_shape)
     like = jax.eval_shape(lambda key: initialise(model, key, shape), key_of(0))
-    wanted, given = _shapes(like), _shapes({kind: variables.get(kind, {}) for kind in like})
+    wanted, given = _leaves(like), _leaves({kind: variables.get(kind, {}) for kind in like})
     name = type(model).__name__
     for path in sorted(wanted.keys() - given.keys()) or sorted(given.keys() - wanted.keys()):
         lacks = path in wanted
@@ -273,23 +323,33 @@ def check_variables(model: Any, variables: Any, image_shape: tuple[int, int, int
             f"Variables {'without' if lacks else 'with'} {path}, which {name} "
             f"{'has' if lacks else 'has not'}",
             f"arrays named {', '.join(sorted(wanted)[:8])}{', ...' if len(wanted) > 8 else ''}",
-            f"Add {path}, of shape {wanted[path]}" if lacks else f"Leave {path} out",
+            f"Add {path}, of shape {wanted[path].shape}" if lacks else f"Leave {path} out",
         )
     for path, found in given.items():
-        if found != wanted[path]:
-            turned = len(found) == 2 and found[::-1] == wanted[path]
+        if found.shape != wanted[path].shape:
+            turned = len(found.shape) == 2 and found.shape[::-1] == wanted[path].shape
             raise InputError(
-                f"{path} of shape {found} for the module {name}",
-                f"shape {wanted[path]}",
+                f"{path} of shape {found.shape} for the module {name}",
+                f"shape {wanted[path].shape}",
                 "Transpose it: kernel.T, as PyTorch keeps (out, in)"
                 if turned
                 else "Bring the variables of a module with these settings, on images of this shape",
             )
+    for path, found in given.items():
+        if found.dtype != wanted[path].dtype:
+            raise InputError(
+                f"{path} of {found.dtype} for the module {name}",
+                f"{wanted[path].dtype}, as the module makes it",
+                f"Give np.asarray(array, {str(wanted[path].dtype)!r}) for each such array",
+            )
 
 
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+def _leaves(tree: Any) -> dict[str, Any]:
+    """Arrays, or what describes them, by path."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return {
-        "/".join(str(getattr(key, "key", key)) for key in path): np.shape(leaf)
+        "/".join(str(getattr(key, "key", key)) for key in path): leaf
+        if hasattr(leaf, "dtype")
+        else np.asarray(leaf)
         for path, leaf in leaves
     }

@@ -12,7 +12,7 @@ import functools
 import hashlib
 import math
 import re
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -23,8 +23,22 @@ from dcmu_jax.models.layers import Dropout
 from dcmu_jax.models.partition import PARTS, apply_features, initialise, mode_of, run_parts
 from dcmu_jax.prng import key_of
 
-Behaviour = dict[str, list[float]]
-"""Name of an output -> its size (root mean square), then some of its numbers."""
+_ALWAYS = (*PARTS, "features", "coarse")
+"""Names in every behaviour; ``training`` is another where a module does not draw by itself."""
+
+
+def _complete(found: dict[str, list[float]]) -> dict[str, list[float]]:
+    """A behaviour out of a file; refused where it says too little to tell modules apart."""
+    lacking = [name for name in dict.fromkeys((*_ALWAYS, *found)) if not found.get(name)]
+    if lacking:
+        raise ValueError(f"it has no numbers of {', '.join(lacking)}")
+    return found
+
+
+Behaviour = Annotated[dict[str, list[float]], pydantic.AfterValidator(_complete)]
+"""Name of an output -> its size (root mean square), then some of its numbers.
+
+Under ``coarse`` stands 1.0 where a module computes in 16 bits, else 0.0."""
 
 BEHAVIOUR = pydantic.TypeAdapter(Behaviour | None)
 """What reads it from a file."""
@@ -68,7 +82,7 @@ def fixed_variables(model: nn.Module | Any, image_shape: tuple[int, int, int]) -
     def numbers(path: Any, leaf: Any) -> np.ndarray:
         drawn = _around_zero(jax.tree_util.keystr(path), leaf)
         # A scale or a variance is above 0.
-        return (drawn if leaf.ndim > 1 else 1 + drawn / 2).astype(leaf.dtype)
+        return np.asarray(drawn if leaf.ndim > 1 else 1 + drawn / 2, leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(numbers, like)
 
@@ -122,24 +136,54 @@ def _outputs(model: Any, variables: Any, x: Any, key: Any) -> dict[str, Any]:
     return found
 
 
+class _Computed(NamedTuple):
+    """What a module computes for the fixed images.
+
+    Attributes:
+        outputs: by name.
+        coarse: whether in 16 bits.
+        still: layers whose statistics a step of training leaves as they are.
+    """
+
+    outputs: dict[str, Any]
+    coarse: bool
+    still: tuple[str, ...]
+
+
 @functools.lru_cache(maxsize=256)
-def _computed(model: nn.Module, image_shape: tuple[int, int, int]) -> tuple[Any, bool]:
-    """Outputs by name, and whether they are coarse."""
+def _computed(model: nn.Module, image_shape: tuple[int, int, int]) -> _Computed:
     variables, x = fixed_variables(model, image_shape), fixed_images(image_shape)
     run = functools.partial(_outputs, model)
     with exactly():
         program = jax.jit(run)
         one, other = (jax.device_get(program(variables, x, key_of(seed))) for seed in (0, 1))
         coarse = re.search(r"\bb?f16\[", str(jax.make_jaxpr(run)(variables, x, key_of(0))))
+    still = _still(variables["batch_stats"], one["training"][1].get("batch_stats", {}))
     pairs = zip(jax.tree.leaves(one["training"]), jax.tree.leaves(other["training"]), strict=True)
     if not all(np.array_equal(a, b, equal_nan=True) for a, b in pairs):
         del one["training"]  # it draws by itself
-    return one, bool(coarse)
+    return _Computed(one, bool(coarse), still)
+
+
+def _still(before: Any, after: Any) -> tuple[str, ...]:
+    """Layers of whose statistics none is another after a step."""
+    found = dict(jax.tree_util.tree_flatten_with_path(after)[0])
+    moved: dict[str, bool] = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(before)[0]:
+        layer = "/".join(str(getattr(key, "key", key)) for key in path[:-1])
+        same = path not in found or np.array_equal(leaf, found[path], equal_nan=True)
+        moved[layer] = moved.get(layer, False) or not same
+    return tuple(layer for layer, has in moved.items() if not has)
+
+
+def still_statistics(model: Any, image_shape: tuple[int, int, int]) -> tuple[str, ...]:
+    """Layers whose statistics a step of training leaves as they are, however it is called."""
+    return _computed(model, image_shape).still
 
 
 def logits_of(model: Any, image_shape: tuple[int, int, int]) -> Any:
     """What ``final`` gives for the fixed images."""
-    return _computed(model, image_shape)[0]["final"]
+    return _computed(model, image_shape).outputs["final"]
 
 
 def _of_one(model: Any) -> Any:
@@ -156,7 +200,7 @@ def _of_one(model: Any) -> Any:
 def differing_alone(model: Any, image_shape: tuple[int, int, int]) -> list[str]:
     """Which of outputs and features of an image are not the same when it comes by itself."""
     variables, x = fixed_variables(model, image_shape), fixed_images(image_shape)
-    found, coarse = _computed(model, image_shape)
+    found, coarse, _ = _computed(model, image_shape)
     together = {"outputs": found["final"], "features": found["features"]}
     with exactly():
         run = _of_one(model)
@@ -205,7 +249,7 @@ def is_called_alike(model: Any, image_shape: tuple[int, int, int]) -> bool:
     flags = mode_of(model, False)
     with exactly():
         whole = jax.device_get(jax.jit(lambda v, x: model.apply(v, x, **flags))(variables, x))
-    outputs, coarse = _computed(model, image_shape)
+    outputs, coarse, _ = _computed(model, image_shape)
     return same_outputs(outputs["final"], whole, _COARSE if coarse else _TOLERANCE)
 
 
@@ -229,7 +273,7 @@ def behaviour_of(model: nn.Module | Any, image_shape: tuple[int, int, int]) -> B
     """
     if is_ours(model):
         return None
-    outputs, coarse = _computed(model, tuple(image_shape))
+    outputs, coarse, _ = _computed(model, tuple(image_shape))
     return {name: _some(tree) for name, tree in outputs.items()} | {"coarse": [float(coarse)]}
 
 
@@ -250,14 +294,15 @@ def differing(one: Behaviour | None, other: Behaviour | None) -> list[str]:
     """Names of outputs in which two modules differ; none where one of them is not known."""
     if one is None or other is None:
         return []
-    coarse = any(found.get("coarse", [0.0])[0] for found in (one, other))
+    coarse = any(found["coarse"][0] for found in (one, other))
     tolerance = _COARSE if coarse else _TOLERANCE
     return [
         name
-        for name in one
+        for name in {**one, **other}
         if name != "coarse"
         and (
-            name not in other
+            name not in one
+            or name not in other
             or not same_outputs(np.asarray(one[name]), np.asarray(other[name]), tolerance)
         )
     ]

@@ -22,7 +22,7 @@ import optax
 from jaxtyping import Array
 
 from dcmu_jax.errors import InputError, as_names, unknown_name
-from dcmu_jax.prng import Key, typed_key
+from dcmu_jax.prng import Key, key_of, typed_key
 
 Part = Literal["beginning", "intermediate", "final"]
 PARTS: tuple[Part, ...] = ("beginning", "intermediate", "final")
@@ -40,7 +40,7 @@ def check_parts(parts: Collection[str]) -> frozenset[str]:
     return frozenset(parts)
 
 
-_FLAGS = {
+FLAGS = {
     "train": True,
     "training": True,
     "is_training": True,
@@ -53,7 +53,7 @@ _FLAGS = {
 def mode_of(part: nn.Module, train: bool) -> dict[str, bool]:
     """The arguments that put ``part`` into training or evaluation mode; empty if it takes none."""
     taken = inspect.signature(type(part).__call__).parameters
-    return {name: train == value for name, value in _FLAGS.items() if name in taken}
+    return {name: train == value for name, value in FLAGS.items() if name in taken}
 
 
 def _run_part(part: nn.Module, x: Any, train: bool) -> Any:
@@ -258,6 +258,15 @@ def initialise(
         "params": {name: params.get(name, {}) for name in PARTS},
         "batch_stats": dict(variables.get("batch_stats", {})),
     }
+
+
+@functools.lru_cache(maxsize=256)
+def count_outputs(model: nn.Module | Any, image_shape: tuple[int, int, int]) -> int:
+    """How many logits ``model`` gives for an image; traced once for a model and a shape."""
+    x = jax.ShapeDtypeStruct((1, *image_shape), jax.numpy.float32)
+    like = jax.eval_shape(lambda key: initialise(model, key, image_shape), key_of(0))
+    out: Any = jax.eval_shape(lambda v, x: apply_parts(model, v, x)[0], like, x)
+    return (out[0] if isinstance(out, tuple) else out).shape[-1]
 
 
 def partition(

@@ -97,7 +97,7 @@ def check_adopted(network: Any, model: nn.Module, splits: Splits) -> None:
         splits: its data.
 
     Raises:
-        InputError: no ``Classifier``, one of other images, or variables of other shapes.
+        InputError: no ``Classifier``, one of other images, or variables of other shapes or types.
     """
     if not isinstance(network, Classifier):
         raise InputError(

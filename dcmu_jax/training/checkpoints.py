@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+import pydantic
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import FilePath
@@ -237,7 +238,8 @@ def _damaged(path: Path, error: Exception, remedy: str) -> InputError:
     hindered = unreadable(shown, error) or unreadable(shown, _refused_file(path))
     if hindered is not None:
         return hindered
-    why = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+    said = error.errors()[0]["msg"] if isinstance(error, pydantic.ValidationError) else str(error)
+    why = (said.strip() or type(error).__name__).splitlines()[0][:160]
     return InputError(
         f"{shown} cannot be read ({why})", "a complete checkpoint as it was written", remedy
     )

@@ -13,6 +13,7 @@ from toys import Noisy, Plain, fresh, toy_splits
 from dcmu_jax.errors import InputError
 from dcmu_jax.models.adoption import check_module
 from dcmu_jax.models.behaviour import behaviour_of, differing, fixed_numbers, model_text
+from dcmu_jax.pipeline.saved import DATA
 from dcmu_jax.training.checkpoints import load_classifier, save_classifier
 
 SPLITS = toy_splits()
@@ -136,6 +137,36 @@ def test_a_network_that_an_earlier_version_saved_is_found(tmp_path):
     file.write_text(json.dumps(about))
     again = load_classifier(tmp_path / "saved", Plain(), fresh(Plain(), SPLITS.train))
     assert again.fingerprint() == network.fingerprint()
+
+
+def _without(name):
+    return lambda found: found.pop(name)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [dict.clear, _without("features"), lambda found: found.update(coarse=[], final=[1.0])],
+    ids=["nothing", "no features", "an empty list"],
+)
+def test_a_file_that_tells_too_little_of_a_module_is_damaged(tmp_path, change):
+    network = fresh(Plain(), SPLITS.train)
+    save_classifier(tmp_path / "saved", network)
+    file = tmp_path / "saved" / "about" / "metadata"
+    about = json.loads(file.read_text())
+    change(about["behaviour"])
+    file.write_text(json.dumps(about))
+    note = {"fingerprint": "x", "behaviour": about["behaviour"]}
+    (tmp_path / "data.json").write_text(json.dumps(note))
+    with pytest.raises(InputError, match=r"cannot be read \(.*it has no numbers of "):
+        load_classifier(tmp_path / "saved", Plain(), network)
+    with pytest.raises(InputError, match=r"behaviour.*it has no numbers of "):
+        DATA.read(tmp_path / "data.json")
+
+
+def test_what_one_module_has_and_the_other_lacks_is_a_difference():
+    found = behaviour_of(Plain(), SHAPE)
+    less = {name: numbers for name, numbers in found.items() if name != "training"}
+    assert differing(found, less) == differing(less, found) == ["training"]
 
 
 def _parts(self, x):
