@@ -13,6 +13,7 @@ import optax
 from jaxtyping import Array, Float, Int, Num
 
 from dcmu_jax.errors import InputError
+from dcmu_jax.models.partition import count_outputs
 
 
 class Examples(NamedTuple):
@@ -91,4 +92,24 @@ def check_examples(examples: Examples) -> None:
     if counts[0] == 0:
         raise InputError(
             "No examples to train on", "at least one", "Check what is left to train on"
+        )
+
+
+def check_labels(labels: Any, weights: Any, loss: Loss, network: Any) -> None:
+    """Raise where the loss takes labels for numbers of outputs and the network lacks one of them.
+
+    The loss would be no number, or that of another output: compiled programs check no index. What
+    other losses do with labels is theirs. At weight 0 a label may be -1, say.
+    """
+    labels, weights = np.asarray(labels), np.asarray(weights)
+    of_outputs = loss is cross_entropy or isinstance(loss, LabelSmoothing)
+    if not of_outputs or labels.shape != weights.shape:
+        return
+    count = count_outputs(network.model, network.image_shape)
+    wrong = labels[(labels >= count) | (labels < -count) | ((labels < 0) & (weights != 0))]
+    if len(wrong):
+        raise InputError(
+            f"Examples of class {int(wrong[0])} for a network of {count} outputs",
+            f"labels 0..{count - 1}",
+            "Leave those examples out, or take a network of as many outputs as there are classes",
         )

@@ -26,7 +26,13 @@ from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import at_home, check_same_arrays, placed
 from dcmu_jax.training.divergence import check_loss, check_parameters
 from dcmu_jax.training.epoch import EpochSettings, TrainState, batch_step, compiled_epoch
-from dcmu_jax.training.examples import Examples, Loss, check_examples, cross_entropy
+from dcmu_jax.training.examples import (
+    Examples,
+    Loss,
+    check_examples,
+    check_labels,
+    cross_entropy,
+)
 from dcmu_jax.training.flops import program_flops, spend
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.training.private import PrivateGradient
@@ -163,11 +169,12 @@ def fit(
 
     Raises:
         Diverged: the loss of an epoch, or a parameter at the end, is not finite.
-        InputError: no examples, or arrays of unequal length; a part that is not one, a part below
-            ``start`` among those that train; augmentation of what is not pixels; an ``opt_state``
-            to go on from with a schedule, which is laid out for one call; a batch that does not
-            divide over the mesh; a rule with a mesh, or for a network or weights it cannot serve,
-            or for examples that have to be streamed; room for less than three batches.
+        InputError: no examples, arrays of unequal length, labels that are no output; a part that
+            is not one, a part below ``start`` among those that train; augmentation of what is not
+            pixels; an ``opt_state`` to go on from with a schedule, which is laid out for one call;
+            a batch that does not divide over the mesh; a rule with a mesh, or for a
+            network or weights it cannot serve, or for examples that have to be streamed; room for
+            less than three batches.
 
     >>> from dcmu_jax.data import load
     >>> from dcmu_jax.models import create
@@ -188,6 +195,7 @@ def fit(
     trainable = check_parts(parts)
     check_parts((start,))
     check_examples(examples)
+    check_labels(examples.labels, examples.weights, loss, classifier)
     typed = typed_key(key)
     n = len(examples.labels)
     below = trainable & set(PARTS[: PARTS.index(start)])

@@ -29,7 +29,13 @@ from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import check_same_arrays, gathered, placed
 from dcmu_jax.training.divergence import check_loss, check_parameters
 from dcmu_jax.training.epoch import EpochSettings, TrainState, train_epoch
-from dcmu_jax.training.examples import Examples, Loss, check_examples, cross_entropy
+from dcmu_jax.training.examples import (
+    Examples,
+    Loss,
+    check_examples,
+    check_labels,
+    cross_entropy,
+)
 from dcmu_jax.training.loop import Progress
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.training.private import PrivateGradient
@@ -203,8 +209,8 @@ def fit_population(
 
     Raises:
         Diverged: the loss of an epoch, or a parameter at the end, is not finite.
-        InputError: rows or keys that do not fit the networks or the examples, a mesh that does
-            not divide the networks.
+        InputError: rows or keys that do not fit the networks or the examples, labels that are no
+            output, a mesh that does not divide the networks.
     """
     models = size_of(classifiers)
     check_examples(examples)
@@ -224,6 +230,8 @@ def fit_population(
         raise InputError(
             f"Rows {rows.min()}..{rows.max()} of {count} examples", f"0..{count - 1}", "Check them"
         )
+    labels, weights = (np.asarray(array)[rows] for array in (examples.labels, examples.weights))
+    check_labels(labels, weights, loss, classifiers)
     if rule is not None:
         rule.check(examples.weights, classifiers.variables.get("batch_stats", {}))
     _check_mesh(models, mesh)
