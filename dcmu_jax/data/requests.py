@@ -166,7 +166,7 @@ def as_request(asked: RequestLike, train: Dataset, seed: int = 0) -> ForgetReque
         return asked
     if isinstance(asked, str):
         return parse_request(asked, train, seed)
-    single = not isinstance(asked, Iterable) or isinstance(asked, bytes | Mapping)
+    single = not isinstance(asked, Iterable) or isinstance(asked, bytes | bytearray | Mapping)
     if single or getattr(asked, "ndim", 1) == 0:
         raise _no_request(asked)
     if not hasattr(asked, "dtype"):
@@ -181,17 +181,35 @@ def as_request(asked: RequestLike, train: Dataset, seed: int = 0) -> ForgetReque
     return request_for_ids(cast(Any, asked), train)
 
 
+def texts_meant(given: Any) -> list[str]:
+    """The texts that a number, a path or bytes may have been meant for, of a form that is read.
+
+    >>> texts_meant(3.0), texts_meant(0.1), texts_meant(-1), texts_meant(b"class:2")
+    (['class:3', 'ids:3'], ['random:0.1'], [], ['class:2'])
+    """
+    if getattr(given, "ndim", None) == 0 and hasattr(given, "item"):
+        given = given.item()
+    if isinstance(given, os.PathLike):
+        return [f"ids:{os.fsdecode(given)}"]
+    if isinstance(given, bytes | bytearray):
+        with contextlib.suppress(UnicodeDecodeError):
+            text = given.decode()
+            return [text] if text.partition(":")[0].strip() in _NAMES else []
+    if not isinstance(given, numbers.Real) or isinstance(given, bool):
+        return []
+    number = int(given) if isinstance(given, numbers.Integral) else float(given)
+    if isinstance(number, int) or number.is_integer():
+        whole = int(number)
+        most = {"class": 10**9, "ids": 10**18}
+        return [f"{kind}:{whole}" for kind in most if 0 <= whole < most[kind]]
+    short = f"{number:g}"
+    return [f"random:{short if float(short) < 1 else repr(number)}"] if 0 < number < 1 else []
+
+
 def _no_request(asked: Any) -> InputError:
     """For a single thing that is neither a text nor a request: what was meant, as it is typed."""
-    remedy = "Say what must go"
-    if isinstance(asked, numbers.Integral) and not isinstance(asked, bool):
-        remedy = f"Give [{asked}] for the sample of that id, or 'class:{asked}' for that class"
-    elif isinstance(asked, numbers.Real) and 0 < float(asked) < 1:
-        remedy = f"Give {f'random:{float(asked):g}'!r}"
-    elif isinstance(asked, os.PathLike):
-        remedy = f"Give {f'ids:{os.fspath(asked)}'!r}"
-    elif isinstance(asked, bytes):
-        remedy = f"Give {asked.decode(errors='replace')!r}, a text"
+    texts = texts_meant(asked)
+    remedy = f"Give {' or '.join(map(repr, texts))}" if texts else "Say what must go"
     allowed = f"a text ({_ALLOWED}), ids, a mask, or a request"
     return InputError(f"A forget request given as {asked!r}", allowed, remedy)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import numbers
 import os
 from collections.abc import Iterable, Iterator, Mapping, Set
@@ -12,6 +13,7 @@ import flax.linen as nn
 import numpy as np
 
 from dcmu_jax.data.dataset import Dataset, Splits
+from dcmu_jax.data.requests import texts_meant
 from dcmu_jax.errors import InputError
 from dcmu_jax.pipeline.options import MethodOptions
 from dcmu_jax.pipeline.presets import PRESETS
@@ -93,22 +95,30 @@ def _check_model(given: Any) -> None:
 def _check_forget(given: Any) -> None:
     if isinstance(given, str) or given is None:
         return
-    allowed = "a text such as 'random:0.1', 'class:2' or 'ids:3,17'"
-    if isinstance(given, numbers.Real) and not isinstance(given, bool):
-        whole = isinstance(given, numbers.Integral)
-        remedy = f"Give {f'class:{given}'!r} or {f'ids:{given}'!r}" if whole else ""
-        raise InputError(f"forget = {given!r}", allowed, remedy or f"Give {f'random:{given:g}'!r}")
-    if isinstance(given, Iterable) or hasattr(given, "__array__"):
+    plain = isinstance(given, numbers.Real | bytes | bytearray | os.PathLike)
+    texts = texts_meant(given) or ([] if plain else _listed(given))
+    if texts:
+        remedy = f"Give {' or '.join(map(repr, texts))}"
+    elif isinstance(given, Iterable) and not plain:
+        remedy = "Write the ids to a file and give 'ids:FILE'; Run.request takes arrays and masks"
+    else:
+        remedy = "Say in such a text what must go"
+    raise InputError(
+        f"forget = {given!r}" if plain else f"forget given as a {type(given).__name__}",
+        "a text such as 'random:0.1', 'class:2' or 'ids:3,17'",
+        remedy,
+    )
+
+
+def _listed(given: Any) -> list[str]:
+    """A few different ids as one text; none for anything else."""
+    values = np.empty(0)
+    with contextlib.suppress(ValueError, TypeError, OverflowError):  # what is ragged, say
         values = np.asarray(given if hasattr(given, "dtype") else list(given))
-        listed = values.dtype.kind in "iu" and values.ndim == 1 and 0 < len(values) <= _SHOWN
-        text = f"ids:{','.join(map(str, values.tolist()))}" if listed else ""
-        raise InputError(
-            f"forget given as a {type(given).__name__}",
-            allowed,
-            f"Give {text!r}"
-            if text
-            else "Write the ids to a file and give 'ids:FILE'; Run.request takes arrays and masks",
-        )
+    few = values.dtype.kind in "iu" and values.ndim == 1 and 0 < len(values) <= _SHOWN
+    ids = values.tolist() if few and not isinstance(given, Mapping) else []
+    good = len(set(ids)) == len(ids) and all(0 <= each < 10**18 for each in ids)
+    return [f"ids:{','.join(map(str, ids))}"] if ids and good else []
 
 
 def check_splits(given: Any) -> None:

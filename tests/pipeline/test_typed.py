@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import jaxtyping
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 from toys import Plain, toy_splits
 
-from dcmu_jax.data.requests import as_request
+from dcmu_jax.data.dataset import Dataset
+from dcmu_jax.data.requests import as_request, parse_request
 from dcmu_jax.errors import InputError
 from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.config_json import from_json, to_json
@@ -178,12 +180,12 @@ GIVEN = {
 
 
 ASKED = {
-    "an id": (5000, r"given as 5000.*Give \[5000\].*'class:5000'"),
-    "an id of NumPy": (np.int64(3), r"Give \[3\]"),
+    "an id": (5000, r"given as 5000.*Give 'class:5000' or 'ids:5000'"),
+    "an id of NumPy": (np.int64(3), r"Give 'class:3' or 'ids:3'"),
     "None": (None, r"given as None.*Say what must go"),
     "a share": (0.1, r"Give 'random:0\.1'"),
     "a path": (Path("gone.txt"), r"Give 'ids:gone\.txt'"),
-    "bytes": (b"class:1", r"Give 'class:1', a text"),
+    "bytes": (b"class:1", r"Give 'class:1'"),
     "a dictionary": ({"class": 1}, r"given as \{'class': 1\}"),
 }
 
@@ -193,6 +195,55 @@ def test_what_is_no_request(kind):
     asked, message = ASKED[kind]
     with pytest.raises(InputError, match=message):
         as_request(asked, SPLITS.train)
+
+
+OFFERED = [
+    (2, ["class:2", "ids:2"]),
+    (2.0, ["class:2", "ids:2"]),
+    (np.array(2), ["class:2", "ids:2"]),
+    (10**12, ["ids:1000000000000"]),
+    (10**20, []),
+    (-1, []),
+    (np.float32(0.1), ["random:0.1"]),
+    (0.99999999, ["random:0.99999999"]),
+    (1.5, []),
+    (float("nan"), []),
+    (float("inf"), []),
+    (True, []),
+    (b"class:2", ["class:2"]),
+    (bytearray(b"class:2"), ["class:2"]),
+    (b"\xff", []),
+    (Path("few.txt"), ["ids:few.txt"]),
+    ([2, 1], ["ids:2,1"]),
+    ([2, 2], []),
+    ([-1], []),
+    ([[1, 2], [3]], []),
+    ([2**63, -1], []),
+    ({2: True}, []),
+    (["class:2"], []),
+]
+
+
+@pytest.mark.parametrize(("given", "texts"), OFFERED, ids=lambda case: repr(case)[:30])
+def test_what_is_offered_in_place_of_a_request_is_read(given, texts, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("few.txt").write_text("1,2")
+    labels, ids = np.arange(3, dtype=np.int32), np.array([1, 2, 10**12])
+    train = Dataset(SPLITS.train.images[:3], labels, ids, 3)
+    with pytest.raises(InputError) as caught:
+        RunConfig(forget=given)
+    said = [caught.value]
+    if not isinstance(given, list):
+        with pytest.raises(InputError) as caught:
+            as_request(given, train)
+        said.append(caught.value)
+    for error in said:
+        assert error.remedy
+        found = re.findall(r"'(\w+:[^']*)'", error.remedy)
+        assert [text for text in found if text != "ids:FILE"] == texts
+    for text in texts:
+        data = SPLITS.train if text.startswith("random") else train
+        assert RunConfig(forget=text).forget == text and len(parse_request(text, data, 0))
 
 
 SAID = {

@@ -55,7 +55,7 @@ WRONG = {
     "request of splits": (lambda: parse_request("class:1", SPLITS, 0), "Splits.*splits.train"),
     "request of images": (lambda: parse_request([1], TRAIN.images, 0), "ndarray"),
     "no request": (lambda: parse_request(None, TRAIN, 0), "given as None"),
-    "a request in bytes": (lambda: parse_request(b"class:1", TRAIN, 0), "'class:1', a text"),
+    "a request in bytes": (lambda: parse_request(b"class:1", TRAIN, 0), "Give 'class:1'"),
     "an unknown id": (lambda: parse_request([5000], TRAIN, 0), "Unknown id"),
     "no source": (lambda: load(None), "given as None.*'digits'"),
     "a number for a source": (lambda: load(3), "given as 3"),
