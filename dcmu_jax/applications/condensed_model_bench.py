@@ -7,14 +7,24 @@ not measured again.
 
 from __future__ import annotations
 
-import dataclasses
+import functools
 import hashlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from dcmu_jax.applications.condensed_model import attach, prepare, train_few
+from dcmu_jax.applications.condensed_model_files import (
+    Offline,
+    Online,
+    Row,
+    Seconds,
+    read_part,
+    run_again,
+)
 from dcmu_jax.applications.condensed_model_recipes import (
     CONDENSED,
     SMALL,
@@ -35,12 +45,13 @@ from dcmu_jax.data.remembrance import (
 from dcmu_jax.data.requests import RequestLike, as_request
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import FilePath, write_json
+from dcmu_jax.locks import locked_again
 from dcmu_jax.metrics.accuracy import accuracies
 from dcmu_jax.metrics.membership import control_losses_for, loss_attack
 from dcmu_jax.models.autoencoder import condensed_network
 from dcmu_jax.models.catalogue import create
 from dcmu_jax.models.partition import PARTS, count_parameters
-from dcmu_jax.reading import is_there, read_json_as
+from dcmu_jax.reading import is_there
 from dcmu_jax.training.checkpoints import load_classifier, save_classifier
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 from dcmu_jax.training.environment import arithmetic
@@ -48,6 +59,19 @@ from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_seed
 from dcmu_jax.training.timing import Stopwatch
 from dcmu_jax.unlearning.task import Hooks, Prepared, UnlearningTask
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _one_at_a_time(method: F) -> F:
+    """A method of the bench that holds its folder (``working``)."""
+
+    @functools.wraps(method)
+    def alone(bench: CondensedModelBench, *args: Any, **kwargs: Any) -> Any:
+        with bench.working():
+            return method(bench, *args, **kwargs)
+
+    return cast(F, alone)
 
 
 class CondensedModelBench:
@@ -116,23 +140,32 @@ class CondensedModelBench:
             "arithmetic": arithmetic(),
         }
         path = self.folder / "identity.json"
-        found = _read(path, dict[str, Any])
-        if found is None:
-            try:
-                write_json(path, identity)
-            except OSError as error:
-                raise InputError(
-                    f"The folder {str(self.folder)!r} cannot be made ({error.strerror})",
-                    "a folder that can be written to",
-                    "Choose another one",
-                ) from error
-        elif identity | found != identity:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self.working():
+                found = read_part(path, dict[str, Any])
+                if found is None:
+                    write_json(path, identity)
+        except OSError as error:
+            raise InputError(
+                f"The folder {str(self.folder)!r} cannot be made ({error.strerror})",
+                "a folder that can be written to",
+                "Choose another one",
+            ) from error
+        if found is not None and identity | found != identity:
             differs = ", ".join(k for k in identity if (identity | found)[k] != identity[k])
             raise InputError(
                 f"{str(self.folder)!r} holds a condensed model with another {differs}",
                 "a folder of its own for each",
                 "Name another one with --out, or give the settings it was made with",
             )
+
+    def working(self) -> AbstractContextManager[None]:
+        """Hold the folder: another process or thread that would work there waits.
+
+        What it waited for it finds done, and does not do again.
+        """
+        return locked_again(self.folder / "condensed-model.lock")
 
     def _remembrance(self, per_class: int) -> Dataset:
         return remembrance_samples(
@@ -148,14 +181,15 @@ class CondensedModelBench:
             self.construction.architecture, splits.image_shape, splits.num_classes
         )
         like = fresh_classifier(model, splits.train, 0)
-        return load_classifier(folder / "network", model, like, _again(folder))
+        return load_classifier(folder / "network", model, like, run_again(folder))
 
+    @_one_at_a_time
     def prepared(self) -> Prepared:
         """The condensed model before any request, made if it is not there yet."""
         if self._prepared is None:
             folder = self.folder / "prepared"
             remembrance = self._remembrance(self.construction.per_class)
-            cost = _read(folder / "cost.json", _Offline)
+            cost = read_part(folder / "cost.json", Offline)
             if cost is None:
                 self._prepared = prepare(
                     self.construction,
@@ -170,18 +204,19 @@ class CondensedModelBench:
                 cost = {"offline_s": made.offline_s, "compile_s": made.compile_s}
                 write_json(folder / "cost.json", cost)
             else:
-                bank = CondensedBank.load(folder / "bank.npz", _again(folder))
+                bank = CondensedBank.load(folder / "bank.npz", run_again(folder))
                 bank.check(self.splits.train)
                 network = self._load(folder)
                 seconds = cost["offline_s"], cost["compile_s"]
                 self._prepared = Prepared(bank, network, remembrance, *seconds)
         return self._prepared
 
+    @_one_at_a_time
     def unlearned(self) -> tuple[Classifier, dict[str, float]]:
         """The condensed model after the request, and what that cost; made if not there yet."""
         if self._unlearned is None:
             folder = self.folder / "unlearned"
-            cost = _read(folder / "cost.json", _Online)
+            cost = read_part(folder / "cost.json", Online)
             if cost is None:
                 prepared = self.prepared()
                 labels = self.splits.train.labels[self.forget]
@@ -204,6 +239,7 @@ class CondensedModelBench:
                 self._unlearned = self._load(folder), cost
         return self._unlearned
 
+    @_one_at_a_time
     def few_images(self, kind: Images, per_class: int) -> tuple[np.ndarray, np.ndarray, float]:
         """Pixels, labels, and the seconds that the request cost until they were there."""
         if kind in ("remembrance", "retained"):
@@ -216,7 +252,7 @@ class CondensedModelBench:
             )
             return samples.images, samples.labels, 0.0
         path = self.folder / "images" / f"{kind}-{per_class}.npz"
-        cost = _read(path.with_suffix(".json"), _Seconds)
+        cost = read_part(path.with_suffix(".json"), Seconds)
         if cost is None or not is_there(path):
             found, seconds = self._condense(kind, per_class)
             found.save(path)
@@ -291,6 +327,7 @@ class CondensedModelBench:
         cost = _cost(fitted.classifier, parts, request_s + seconds, fitted.run_s, len(images))
         return fitted.classifier, cost
 
+    @_one_at_a_time
     def row(self, name: str, recipe: Recipe) -> dict[str, Any]:
         """One row, measured if it is not there yet.
 
@@ -304,7 +341,7 @@ class CondensedModelBench:
         of_recipe = hashlib.sha256(repr(recipe).encode()).hexdigest()[:16]
         for each in (slug, f"{slug}-{of_recipe}"):
             path = self.folder / "rows" / f"{each}.json"
-            found = _read(path, _Row)
+            found = read_part(path, Row)
             if found is None:
                 break
             if found["recipe"] == repr(recipe):
@@ -360,47 +397,3 @@ def _cost(
         "trained_parameters": sum(counts[part] for part in parts) if images else 0,
         "trained_images": images,
     }
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Row:
-    """A row as it is written."""
-
-    row: str
-    target: str
-    width: float
-    images: str
-    through: str
-    per_class: int
-    request: str
-    seed: int
-    retain_accuracy: float
-    forget_accuracy: float
-    test_accuracy: float
-    mia: float | None
-    offline_s: float
-    request_s: float
-    train_s: float
-    update_s: float
-    parameters: int
-    trained_parameters: int
-    trained_images: int
-    recipe: str
-
-
-_Offline = dataclasses.make_dataclass("_Offline", [("offline_s", float), ("compile_s", float)])
-_Online = dataclasses.make_dataclass("_Online", [("request_s", float), ("reduction", float)])
-_Seconds = dataclasses.make_dataclass("_Seconds", [("seconds", float)])
-
-
-def _again(folder: Path) -> str:
-    """What to do about a part of a condensed model of which a file is damaged."""
-    return f"Delete the folder {str(folder)!r} and run again"
-
-
-def _read(path: Path, kind: Any) -> dict[str, Any] | None:
-    """What a JSON file with the fields of ``kind`` holds; ``None`` where there is none."""
-    if not is_there(path):
-        return None
-    found = read_json_as(kind, path, "a part of a condensed model", "Delete it and run again")
-    return found if isinstance(found, dict) else dataclasses.asdict(found)

@@ -121,4 +121,5 @@ def run_condensed_model(
         largest=config.per_class,
         hooks=hooks,
     )
-    return with_gaps([bench.row(name, each) for name, each in recipes.items()])
+    with bench.working():
+        return with_gaps([bench.row(name, each) for name, each in recipes.items()])
