@@ -247,7 +247,9 @@ def _ended_output(error: OSError, status: int = 0) -> int:
 def _failure(error: Exception, way_on: WayOn) -> InputError | None:
     """What a failure of the machine is said as; None for one of the program."""
     first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+    # A full disk that TensorStore tells of has the mark of the device's memory, too.
+    device = "RESOURCE_EXHAUSTED" in str(error) and not isinstance(error, OSError)
+    if isinstance(error, MemoryError) or device:
         return InputError(
             f"Memory is exhausted ({first})",
             "work that fits",

@@ -13,6 +13,7 @@ import io
 import json
 import math
 import os
+import re
 import stat
 import zipfile
 from collections.abc import Iterator
@@ -80,6 +81,14 @@ class Unreadable(InputError):
     """
 
 
+def system_error(error: BaseException) -> OSError | None:
+    """What the system said. TensorStore tells of it in its text alone."""
+    if isinstance(error, OSError) and error.errno:
+        return error
+    found = re.search("os_error_code='([0-9]{1,4})'", str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else None
+
+
 def unreadable(path: str | os.PathLike[str], error: BaseException | None) -> Unreadable | None:
     """What to raise for a file that was not read; None where that may be for what lies there.
 
@@ -88,19 +97,21 @@ def unreadable(path: str | os.PathLike[str], error: BaseException | None) -> Unr
         error: what was raised; what it was raised from counts as well.
     """
     while error is not None:
-        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        system = system_error(error)
+        if system is not None and system.errno not in _OF_WHAT_LIES_THERE:
+            return Unreadable(
+                f"{path} cannot be read ({system.strerror})",
+                "a file that may be read, on a disk that works",
+                "Mend its permissions, the limit of open files (ulimit -n) or the disk, and run "
+                "it again. Nothing says that it is damaged",
+            )
+        exhausted = system is None and "RESOURCE_EXHAUSTED" in str(error)
+        if exhausted or isinstance(error, MemoryError):
             why = (str(error).strip() or "no more").splitlines()[0][:160]
             return Unreadable(
                 f"{path} cannot be read: memory is exhausted ({why})",
                 "memory that holds it",
                 "Free some, or read it where there is more. Nothing says that it is damaged",
-            )
-        if isinstance(error, OSError) and (error.errno or errno.EINVAL) not in _OF_WHAT_LIES_THERE:
-            return Unreadable(
-                f"{path} cannot be read ({error.strerror})",
-                "a file that may be read, on a disk that works",
-                "Mend its permissions, the limit of open files (ulimit -n) or the disk, and run "
-                "it again. Nothing says that it is damaged",
             )
         error = error.__cause__ or error.__context__
     return None

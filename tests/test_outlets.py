@@ -139,6 +139,14 @@ def test_exhausted_memory(failure, capsys):
     assert said.startswith("dcmu: Memory is exhausted") and "--training.batch-size" in said
 
 
+def test_a_full_disk_is_not_called_memory(capsys):
+    def work():
+        raise OSError(None, "RESOURCE_EXHAUSTED: no room", "network")
+
+    assert ended(work, ["run"]) == 2
+    assert "network cannot be used (RESOURCE_EXHAUSTED: no room)" in capsys.readouterr().err
+
+
 def test_other_failures_keep_their_trace():
     def work():
         raise KeyError("a fault of the program")

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +30,7 @@ from dcmu_jax.models.behaviour import (
     without_addresses,
 )
 from dcmu_jax.models.partition import PARTS, check_kind
-from dcmu_jax.reading import is_there, opened, unreadable
+from dcmu_jax.reading import is_there, opened, system_error, unreadable
 from dcmu_jax.training.devices import arrays_from_writer, from_writer, is_writer
 from dcmu_jax.training.divergence import all_finite
 
@@ -51,6 +54,9 @@ def _write(path: Path, items: dict[str, Any], about: dict[str, Any]) -> None:
             if aside.name.startswith(f"{path.name}.orbax-checkpoint-tmp"):
                 shutil.rmtree(aside, ignore_errors=True)
         if isinstance(error, ValueError):  # what the layers below Orbax make of a full disk
+            system = system_error(error)
+            if system is not None:
+                raise OSError(system.errno, system.strerror, str(path)) from error
             why = (str(error).strip() or "no room").splitlines()[0][:160]
             raise OSError(None, why, str(path)) from error
         raise
@@ -61,15 +67,26 @@ def _plain(tree: Any) -> Any:
     return tree if jax.process_count() == 1 else jax.tree.map(np.asarray, tree)
 
 
-def _checkpointer() -> ocp.Checkpointer:
-    """Orbax as process 0 uses it: the others neither write nor read, and are not waited for."""
+@contextlib.contextmanager
+def _checkpointer() -> Iterator[ocp.Checkpointer]:
+    """Orbax as process 0 uses it: the others neither write nor read, and are not waited for.
+
+    What fails is raised; what Orbax's threads log of it meanwhile, with their stacks, is not shown.
+    """
     alone = ocp.options.MultiprocessingOptions(
         primary_host=0, active_processes={0}, barrier_sync_key_prefix="writer"
     )
     handler = ocp.CompositeCheckpointHandler(
         composite_options=ocp.CompositeOptions(multiprocessing_options=alone)
     )
-    return ocp.Checkpointer(handler, multiprocessing_options=alone)
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.CRITICAL + 1)
+    try:
+        with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
+            yield checkpointer
+    finally:
+        log.setLevel(level)
 
 
 def _read_about(path: Path) -> dict[str, Any]:

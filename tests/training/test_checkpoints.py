@@ -134,6 +134,7 @@ MACHINE = {
     "disk": _caused(ValueError("a library says"), OSError(errno.EIO, "Input/output error")),
     "memory": MemoryError(),
     "device": RuntimeError("RESOURCE_EXHAUSTED: 9 GiB"),
+    "TensorStore": ValueError("RESOURCE_EXHAUSTED: [os_error_code='24'] and a long text"),
 }
 
 
@@ -151,6 +152,7 @@ def test_what_the_machine_does_not_read_is_not_called_damaged(
     with pytest.raises(Unreadable, match="Nothing says that it is damaged") as caught:
         load_classifier(tmp_path / "network", Noisy(), networks["noisy"], "Delete it")
     assert "Delete" not in str(caught.value)
+    assert ("memory is exhausted" in str(caught.value)) == (kind in ("memory", "device"))
 
 
 def test_a_library_that_does_not_say_why(tmp_path, networks, monkeypatch):
@@ -171,16 +173,20 @@ def test_a_library_that_does_not_say_why(tmp_path, networks, monkeypatch):
         load_classifier(tmp_path / "network", Noisy(), networks["noisy"], "Delete it")
 
 
-def test_a_full_disk(tmp_path, networks, monkeypatch):
+@pytest.mark.parametrize(
+    ("told", "number"),
+    [("No space left\nin many lines", None), ("RESOURCE_EXHAUSTED: [os_error_code='28']", 28)],
+)
+def test_a_full_disk(tmp_path, networks, monkeypatch, told, number):
     """Of which the layers below Orbax make a ``ValueError``."""
 
     def full(*_, **__):
-        raise ValueError("no space\nin many lines")
+        raise ValueError(told)
 
     monkeypatch.setattr(checkpoints.ocp.Checkpointer, "save", full)
-    with pytest.raises(OSError, match="no space") as caught:
+    with pytest.raises(OSError, match="No space left") as caught:
         save_classifier(tmp_path / "network", networks["noisy"])
-    assert caught.value.filename == str(tmp_path / "network")
+    assert (caught.value.filename, caught.value.errno) == (str(tmp_path / "network"), number)
 
 
 @pytest.fixture(scope="module")
