@@ -1,7 +1,7 @@
 """The one generator of random numbers: keys from seeds, and keys that callers bring.
 
-The implementation is named wherever a key is made, so that ``JAX_DEFAULT_PRNG_IMPL`` changes
-nothing.
+The implementation is named wherever a key is made, and its words are the seed's: neither
+``JAX_DEFAULT_PRNG_IMPL`` nor ``JAX_RANDOM_SEED_OFFSET`` changes anything.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _WORD = 32
 
 
 def key_of(seed: int) -> Array:
-    """The typed key of a seed: each of 0..2**63 - 1 has another one.
+    """The typed key of a seed: its two words, so that each of 0..2**63 - 1 has another one.
 
     >>> bool((jax.random.key_data(key_of(5)) == np.array([0, 5])).all())
     True
@@ -34,11 +34,9 @@ def key_of(seed: int) -> Array:
     Raises:
         InputError: any other seed.
     """
-    seed = check_seed("seed", seed)
-    low, high = np.uint32(seed % 2**_WORD), seed >> _WORD
-    key = jax.random.key(low, impl=IMPLEMENTATION)
-    # Seeds of one word give what they always gave.
-    return jax.random.fold_in(key, np.uint32(high)) if high else key
+    high, low = divmod(check_seed("seed", seed), 2**_WORD)
+    # JAX_RANDOM_SEED_OFFSET is added to what JAX makes a key of, not to a key's words.
+    return jax.random.wrap_key_data(np.array([high, low], np.uint32), impl=IMPLEMENTATION)
 
 
 def typed_key(key: Any, shape: tuple[int, ...] = ()) -> Array:

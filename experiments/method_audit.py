@@ -199,7 +199,8 @@ def main() -> None:
         else serving(options, method, splits, request)
         for method in options.methods
     }
-    population = unlearned_population(rearing, request.ids, options.originals, methods)
+    told = {method: hash_of(plain({method: made})) for method, made in made_of.items()}
+    population = unlearned_population(rearing, request.ids, options.originals, methods, told)
     audits, figures = [], {}
     for kind in ("original", *options.methods):
         networks = population.of(kind)

@@ -156,7 +156,7 @@ def test_the_seeds_of_a_run(name, tmp_path):
 
 def test_no_other_key_is_made():
     """Of a generator that is not named, the environment decides."""
-    made = re.compile(r"random\.(key|PRNGKey)\((?!\)|low, impl=)|random\.key[,)]")
+    made = re.compile(r"random\.(key|PRNGKey)\((?!\))|random\.key[,)]")
     for file in [*ROOT.rglob("*.py"), *(ROOT.parent / "experiments").rglob("*.py")]:
         found = [
             line
@@ -245,17 +245,19 @@ def digest():
 
 @pytest.mark.parametrize("implementation", ["rbg", "unsafe_rbg"])
 def test_the_generator_of_the_environment_changes_nothing(implementation):
-    code = "import jax, test_prng; print(jax.config.jax_default_prng_impl, test_prng.digest())"
+    options = "jax.config.jax_default_prng_impl, jax.config.jax_random_seed_offset"
+    code = f"import jax, test_prng; print({options}, test_prng.digest())"
     told = []
-    for chosen in ("threefry2x32", implementation):
+    for chosen, offset in (("threefry2x32", "0"), (implementation, "1")):
         path = os.pathsep.join([str(Path(__file__).parent), str(ROOT.parent)])
         env = {**os.environ, "JAX_DEFAULT_PRNG_IMPL": chosen, "PYTHONPATH": path}
+        env["JAX_RANDOM_SEED_OFFSET"] = offset
         done = subprocess.run(
             [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
         )
         told.append(done.stdout.split())
-    assert [line[0] for line in told] == ["threefry2x32", implementation]
-    assert told[0][1] == told[1][1]
+    assert [line[:2] for line in told] == [["threefry2x32", "0"], [implementation, "1"]]
+    assert told[0][2] == told[1][2]
 
 
 CONFIG = RunConfig(dataset="synthetic:classes=2,per_class=12,size=8,channels=1")

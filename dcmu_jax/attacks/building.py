@@ -42,9 +42,11 @@ class Together:
 
     Attributes:
         serve: makes unlearned networks of stacked originals and the seeds of their unlearning.
+        settings: what it does beside its name, by which a folder knows its networks again.
     """
 
     serve: Callable[[Classifier, Sequence[int]], Classifier]
+    settings: str = ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,7 +146,11 @@ def oracle_population(rearing: Rearing, forget_ids: Ids, count: int) -> Populati
 
 
 def unlearned_population(
-    rearing: Rearing, forget_ids: Ids, count: int, methods: Mapping[str, Serve | Together]
+    rearing: Rearing,
+    forget_ids: Ids,
+    count: int,
+    methods: Mapping[str, Serve | Together],
+    settings: Mapping[str, str] | None = None,
 ) -> Population:
     """Originals on all of the training set, and what each method makes of each of them.
 
@@ -157,13 +163,18 @@ def unlearned_population(
         forget_ids: what must be forgotten.
         count: originals; there are as many models of the kind ``original`` and of each method.
         methods: name -> how an original is made to forget, by a seed that is not the original's.
+        settings: name -> what a method does, such as the ``repr`` of its values: by this a folder
+            knows its networks again. Needed where there is one; ``Together`` brings its own.
+
+    Raises:
+        InputError: a folder, and a method whose settings are not told.
     """
     check_at_least("count", count, 1)
     train = rearing.splits.train
     member = np.ones((count, len(train)), bool)
     forgotten = np.zeros_like(member)
     forgotten[:, train.positions(forget_ids)] = True
-    return _reared(rearing, "original", member, forgotten, methods)
+    return _reared(rearing, "original", member, forgotten, methods, settings)
 
 
 def measured(
@@ -201,11 +212,12 @@ def _reared(
     member: np.ndarray,
     forgotten: np.ndarray,
     methods: Mapping[str, Serve | Together] | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Population:
     check_at_least("group", rearing.group, 1)
     count = len(member)
     if rearing.folder is not None:
-        _claim(rearing, kind, member, forgotten, methods)
+        _claim(rearing, kind, member, forgotten, _told(methods or {}, settings or {}))
     elif rearing.inspect is not None:
         raise InputError("inspect without a folder", "a folder for what is read", "Name a folder")
     groups = []
@@ -246,7 +258,21 @@ def readings(rearing: Rearing, kind: str, count: int) -> list[dict[str, float]]:
     return found
 
 
-def _claim(rearing: Rearing, kind: str, member, forgotten, methods) -> None:
+def _told(methods: Mapping[str, Serve | Together], settings: Mapping[str, str]) -> dict[str, str]:
+    """The settings of each method; raise where nobody told them."""
+    known = {name: made.settings for name, made in methods.items() if isinstance(made, Together)}
+    known |= settings
+    for name in methods:
+        if not known.get(name):
+            raise InputError(
+                f"A folder for what {name!r} makes, whose settings are not told",
+                "settings of each method, by which the folder knows its networks again",
+                f"Give settings={{{name!r}: repr(...)}} of the values it works with, or no folder",
+            )
+    return {name: known[name] for name in sorted(methods)}
+
+
+def _claim(rearing: Rearing, kind: str, member, forgotten, methods: dict[str, str]) -> None:
     """Note what the folder holds groups of, or raise if it holds those of something else."""
     assert rearing.folder is not None
     digest = hashlib.sha256(np.packbits(member).tobytes() + np.packbits(forgotten).tobytes())
@@ -257,8 +283,10 @@ def _claim(rearing: Rearing, kind: str, member, forgotten, methods) -> None:
         "group": rearing.group,
         "normalisation": repr(rearing.normalisation),
         "data": rearing.splits.train.fingerprint(),
+        "test": rearing.splits.test.fingerprint(),
         "masks": digest.hexdigest(),
-        "methods": sorted(methods or ()),
+        "methods": list(methods),
+        "settings": methods,
         "arithmetic": arithmetic(),
     }
     if methods:
@@ -269,7 +297,8 @@ def _claim(rearing: Rearing, kind: str, member, forgotten, methods) -> None:
         what = "the description of a population"
         remedy = f"Name another folder, or delete {str(rearing.folder)!r}"
         found = read_json_as(dict[str, Any], path, what, remedy)
-        found.setdefault("arithmetic", identity["arithmetic"])  # of before it was recorded
+        for later in ("arithmetic", "test", "settings"):
+            found.setdefault(later, identity[later])  # of before it was recorded
         if found != identity:
             differs = sorted(k for k in identity if found.get(k) != identity[k])
             raise InputError(

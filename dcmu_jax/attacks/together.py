@@ -8,6 +8,7 @@ images differ from network to network, go one after another.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 
 import jax.numpy as jnp
@@ -81,4 +82,6 @@ def together(
             mesh=mesh,
         ).classifiers
 
-    return Together(serve)
+    values = rearing.training if name == "retrain" else method
+    stays = hashlib.sha256(retain.ids.tobytes()).hexdigest()
+    return Together(serve, f"{values!r} on {stays}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 
 import jax
@@ -10,6 +11,9 @@ from jaxtyping import Array
 
 from dcmu_jax.errors import check_seed
 from dcmu_jax.prng import key_of
+
+_SHORT = 2**31
+"""Seeds below it are hashed as they always were, to seeds below it."""
 
 
 def named_key(seed: int, name: str) -> Array:
@@ -23,8 +27,22 @@ def named_key(seed: int, name: str) -> Array:
 
 
 def named_seed(seed: int, name: str) -> int:
-    """The like for libraries that take an integer, in [0, 2**31)."""
-    return zlib.crc32(f"{check_seed('seed', seed)}/{name}".encode()) >> 1
+    """The like as an integer: of 31 bits for a seed below 2**31, of 63 for a larger one.
+
+    A hash, so that other seeds and names give other ones but by chance: one in 2**31 of a pair of
+    the former, one in 2**63 of the latter. No two seeds below 10**6 give the same.
+
+    >>> named_seed(0, "shuffle"), named_seed(2**31, "shuffle") > 2**31
+    (595464516, True)
+    """
+    seed = check_seed("seed", seed)
+    told = f"{seed}/{name}".encode()
+    if seed < _SHORT:
+        # What comes out goes in again with another name: were it hashed otherwise, the results of
+        # small seeds would change.
+        return zlib.crc32(told) >> 1
+    # Not a CRC, which is linear: of long seeds some pairs would give the same by every name.
+    return int.from_bytes(hashlib.sha256(told).digest()[:8], "big") >> 1
 
 
 def sklearn_state(seed: int) -> int | np.random.RandomState:

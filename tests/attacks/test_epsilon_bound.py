@@ -103,6 +103,22 @@ def test_one_run_holds_for_randomised_response():
     assert np.mean(bounds) > 1.2
 
 
+@pytest.mark.parametrize("guesses", [2, 20, 100, 200])
+def test_equal_scores_prove_nothing_in_any_order(guesses):
+    for member in (np.arange(200) >= 100, np.arange(200) < 100, np.arange(200) % 2 == 0):
+        assert epsilon_of_one_run(np.zeros(200), member, guesses=guesses) == 0.0
+
+
+def test_the_order_of_equal_scores_does_not_count():
+    scores = np.repeat([0.0, 1.0], 100)  # of either value half are members, and come last
+    member = np.arange(200) % 100 >= 50
+    assert [epsilon_of_one_run(scores, member, guesses=g) for g in (20, 40, 80)] == [0.0] * 3
+    # "member" of the eight above the rest, and nothing of those whose score would be called both.
+    above = np.where(np.arange(200) < 8, 1.0, 0.0)
+    all_right = epsilon_of_one_run(*_canaries(8, 8, 8), guesses=8)
+    assert epsilon_of_one_run(above, above > 0, guesses=100) == all_right > 0
+
+
 def test_without_the_extra_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "jax_privacy.auditing", None)
     with pytest.raises(InputError, match=r"without jax_privacy.*Install dcmu_jax\[audit\]"):

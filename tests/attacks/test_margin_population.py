@@ -1,6 +1,7 @@
 """Populations: what is stored, that it comes back, and that it is what single training gives."""
 
 import dataclasses
+import json
 import re
 
 import numpy as np
@@ -91,6 +92,30 @@ def test_an_interrupted_population_goes_on(tmp_path, oracles):
         oracle_population(kept, FORGET[:2], 3)
     with pytest.raises(InputError, match="differs in seed"):
         oracle_population(dataclasses.replace(kept, seed=1), FORGET, 3)
+    other = dataclasses.replace(SPLITS, test=toy_splits(seed=1).test)
+    with pytest.raises(InputError, match="differs in test"):
+        oracle_population(dataclasses.replace(kept, splits=other), FORGET, 3)
+
+
+def test_a_folder_is_of_methods_with_their_settings(tmp_path):
+    kept = dataclasses.replace(REARING, folder=tmp_path / "kept")
+    methods = {"nothing": lambda original, seed: original}
+
+    def population(settings):
+        return unlearned_population(kept, FORGET, 1, methods, settings)
+
+    with pytest.raises(InputError, match=r"settings are not told.*settings={'nothing': repr"):
+        population(None)
+    assert not kept.folder.exists()
+    first = population({"nothing": "epochs=1"})
+    assert (population({"nothing": "epochs=1"}).margins == first.margins).all()
+    with pytest.raises(InputError, match="differs in settings"):
+        population({"nothing": "epochs=30"})
+    described = kept.folder / "original.json"
+    of_before = json.loads(described.read_text())
+    del of_before["settings"], of_before["test"]
+    described.write_text(json.dumps(of_before))
+    population({"nothing": "epochs=1"})
 
 
 @pytest.mark.parametrize("how", ["cut", "other arrays"])

@@ -1,5 +1,7 @@
 """Methods on all originals at once: the networks that they make of each original alone."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from toys import Plain, toy_splits
@@ -49,3 +51,16 @@ def test_each_network_is_the_one_made_alone():
 def test_others_are_refused():
     with pytest.raises(InputError, match="method for many networks at once 'scrub'"):
         together("scrub", REARING, FORGET)
+
+
+def test_a_folder_knows_them_by_their_settings(tmp_path):
+    kept = dataclasses.replace(REARING, folder=tmp_path / "kept")
+
+    def population(epochs):
+        method = dataclasses.replace(FINE_TUNING, epochs=epochs)
+        methods = {name: together(name, kept, FORGET, method) for name in PLAIN}
+        return unlearned_population(kept, FORGET, 2, methods)
+
+    assert (population(1).margins == population(1).margins).all()
+    with pytest.raises(InputError, match="differs in settings"):
+        population(30)
