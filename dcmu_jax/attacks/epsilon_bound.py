@@ -75,8 +75,8 @@ def epsilon_of_one_run(
     r"""Epsilon that one network proves was spent at least; 0 where it proves none.
 
     The attack says "member" of the highest scores, "not" of as many of the lowest, and nothing of
-    the rest. Among equal scores it draws lots, so that their order tells nothing; a score that would
-    be called both is called neither. Where a fair coin of its own decided on each canary's
+    the rest. Among equal scores it draws lots, so that their order tells nothing; a score that
+    would be called both is called neither. Where a fair coin of its own decided on each canary's
     membership, the guesses that are right exceed a binomial of rate
     :math:`e^\epsilon / (1 + e^\epsilon)` with no greater probability than
 

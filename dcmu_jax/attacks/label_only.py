@@ -48,7 +48,7 @@ def gap_attack_scores(
 
 
 def _checked(given: Mask, least: int) -> np.ndarray:
-    correct = as_mask("Answers", given, np.shape(given), "examples")
+    correct = as_mask("Answers", given)
     if not correct.size or not least <= correct.ndim <= 2:
         raise InputError(
             f"A label-only attack on answers of shape {correct.shape}",

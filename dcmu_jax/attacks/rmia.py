@@ -15,7 +15,7 @@ from dcmu_jax.attacks.checks import check_same_examples
 from dcmu_jax.attacks.margins import losses_of
 from dcmu_jax.data.numbers import Numbers, as_numbers
 from dcmu_jax.data.selections import Mask, as_mask
-from dcmu_jax.errors import InputError, check_positive
+from dcmu_jax.errors import InputError, check_at_least
 
 
 def rmia_scores(
@@ -59,7 +59,7 @@ def rmia_scores(
         InputError: a mask that is not boolean, shapes that do not match, margins that are not
             finite, an example without a shadow model out (or, online, in), settings out of range.
     """
-    check_positive("gamma", gamma)
+    check_at_least("gamma", gamma, 1)
     if not 0 <= a <= 1:
         raise InputError(f"a = {a!r}", "a number in 0..1", "Set a within 0..1")
     target = as_numbers("Margins of the examples in the target", target)

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dcmu_jax.data.pieces import pieces
-from dcmu_jax.data.selections import Ids, Mask, as_ids, as_positions, check_names
+from dcmu_jax.data.selections import Ids, Mask, as_ids, as_positions, check_names, shape_of
 from dcmu_jax.errors import InputError
 
 
@@ -37,7 +37,10 @@ class Dataset:
     num_classes: int
 
     def __post_init__(self):
-        shapes = [np.shape(array) for array in (self.images, self.labels, self.ids)]
+        shapes = [
+            shape_of(f"{name} of a dataset", getattr(self, name))
+            for name in ("images", "labels", "ids")
+        ]
         count = shapes[0][:1]
         if len(shapes[0]) != 4 or shapes[1] != count or shapes[2] != count:
             raise InputError(

@@ -78,8 +78,10 @@ def as_numbers(
     return numbers
 
 
-def as_classes(name: str, given: Numbers, length: int, of: str = "examples") -> np.ndarray:
-    """Classes as an array of integers, one of each of ``length`` samples.
+def as_classes(
+    name: str, given: Numbers, length: int | None = None, of: str = "examples"
+) -> np.ndarray:
+    """Classes as an array of integers, one of each of ``length`` samples; of any if not given.
 
     Raises:
         InputError: numbers that are not whole, or not as many.
@@ -89,6 +91,7 @@ def as_classes(name: str, given: Numbers, length: int, of: str = "examples") -> 
     """
     numbers = as_numbers(name, given, remedy="Bring the class of each")
     classes = np.asarray(given)
+    length = numbers.size if length is None else length
     if numbers.shape != (length,) or classes.dtype.kind not in "iu":
         raise InputError(
             f"{name} of shape ({', '.join(map(str, numbers.shape))}) and dtype {classes.dtype} for "

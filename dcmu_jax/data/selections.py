@@ -23,13 +23,15 @@ Ids: TypeAlias = np.ndarray | jax.Array | Sequence[Any]
 """Integers that name samples, each once; ``as_ids`` checks them."""
 
 
-def as_mask(name: str, given: Mask, shape: tuple[int, ...], of: str = "samples") -> np.ndarray:
+def as_mask(
+    name: str, given: Mask, shape: tuple[int, ...] | None = None, of: str = "samples"
+) -> np.ndarray:
     """A mask as a boolean NumPy array of that shape.
 
     Args:
         name: what the mask is, for the message.
         given: a NumPy or JAX array or a (nested) list, of booleans only.
-        shape: that it must have.
+        shape: that it must have; any if not given.
         of: what it has an entry for, for the message.
 
     Raises:
@@ -46,7 +48,7 @@ def as_mask(name: str, given: Mask, shape: tuple[int, ...], of: str = "samples")
             "Pass np.asarray(mask).astype(bool) if it holds 0 and 1; make a mask of ids by "
             "np.isin(dataset.ids, ids)",
         )
-    if mask.shape != tuple(shape):
+    if shape is not None and mask.shape != tuple(shape):
         raise InputError(
             f"{name} of shape {mask.shape} for {of} of shape {tuple(shape)}",
             "a boolean array of the same shape",
@@ -137,6 +139,15 @@ def check_no_mask(name: str, given: np.ndarray, allowed: str, remedy: str) -> No
             allowed,
             remedy,
         )
+
+
+def shape_of(name: str, given: Any) -> tuple[int, ...]:
+    """The shape of an array, or of a list that can be one; an array is not looked into.
+
+    Raises:
+        InputError: a ragged list.
+    """
+    return given.shape if hasattr(given, "shape") else _array(name, given, "numbers").shape
 
 
 def _array(name: str, given: Any, kinds: str) -> np.ndarray:

@@ -42,9 +42,10 @@ def _percent(correct: np.ndarray, name: str) -> float:
     return 100 * float(np.mean(correct))
 
 
-def _row(given: Mask) -> tuple[int, ...]:
-    """The one axis that a mask may have: its own, if it has one."""
-    return np.shape(given)[:1] or (0,)
+def _row(name: str, given: Mask) -> np.ndarray:
+    """A mask of one axis, of any length."""
+    mask = as_mask(name, given)
+    return as_mask(name, mask, mask.shape[:1] or (0,))
 
 
 def accuracies(
@@ -70,8 +71,8 @@ def accuracies(
     >>> accuracies(train, test, forget, usable)
     Accuracies(retain=50.0, forget=100.0, train=75.0, test=50.0)
     """
-    train_correct = as_mask("train_correct", train_correct, _row(train_correct))
-    test_correct = as_mask("test_correct", test_correct, _row(test_correct))
+    train_correct = _row("train_correct", train_correct)
+    test_correct = _row("test_correct", test_correct)
     forget = as_mask("forget mask", forget, train_correct.shape, "training samples")
     usable = as_mask("usable mask", usable, test_correct.shape, "test samples")
     return Accuracies(

@@ -54,7 +54,7 @@ def control_losses_for(
     test_labels = as_classes("Test labels", test_labels, len(test_losses), "test samples")
     if control == "all":
         return test_losses
-    forget_labels = as_classes("Forgotten labels", forget_labels, np.size(forget_labels))
+    forget_labels = as_classes("Forgotten labels", forget_labels)
     chosen = test_losses[np.isin(test_labels, forget_labels)]
     if not len(chosen):
         classes = np.unique(forget_labels).tolist()

@@ -61,7 +61,8 @@ class RunConfig:
         training: of the original and of the retrained network.
         method: settings of ``preset``, and of no preset among the rivals, see ``MethodOptions``.
             Those of the preset for the model if not given; they then follow when a copy
-            (``dataclasses.replace``) has another preset or model. Given ones stay as they are.
+            (``dataclasses.replace``) has another preset or model. So do given ones that are the
+            preset's to the last value; others stay as they are.
 
     >>> RunConfig(preset="paper").method == preset("paper", "mlp")
     True

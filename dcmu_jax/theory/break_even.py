@@ -54,8 +54,8 @@ def most_forgotten(sizes: Int[np.ndarray, " clusters"], cost_ratio: float) -> in
     5194
     """
     check_fraction("cost_ratio", cost_ratio)
-    low, high = 0, int(np.sum(sizes))  # `low` pays or is 0, `high` does not
-    checked_sizes(sizes, 1)
+    sizes, high = checked_sizes(sizes, 1)  # `high` does not pay
+    low = 0  # pays, or is 0
     while high - low > 1:
         middle = (low + high) // 2
         if expected_reduction(sizes, middle) < cost_ratio:

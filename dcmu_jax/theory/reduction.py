@@ -54,15 +54,8 @@ def _log_untouched(m: np.ndarray, num_samples: int, num_forgotten: int) -> np.nd
 
 
 def checked_sizes(sizes: np.ndarray, num_forgotten: int) -> tuple[np.ndarray, int]:
-    """The sizes as an array and their sum ``N``, or the error for what cannot be divided so."""
-    sizes = np.asarray(sizes)
-    if sizes.size == 0 or sizes.min() < 1:
-        raise InputError(
-            f"Cluster sizes {sizes.tolist()[:10]}",
-            "one or more clusters of at least one sample",
-            "Drop the empty clusters",
-        )
-    total = int(sizes.sum())
+    """The sizes as int64 and their sum ``N``, or the error for what cannot be divided so."""
+    sizes, total = _whole(sizes)
     if not 1 <= num_forgotten < total:
         raise InputError(
             f"num_forgotten = {num_forgotten!r} of {total} samples",
@@ -70,6 +63,24 @@ def checked_sizes(sizes: np.ndarray, num_forgotten: int) -> tuple[np.ndarray, in
             "Forget at least one sample and keep at least one",
         )
     return sizes, total
+
+
+def _whole(sizes: np.ndarray) -> tuple[np.ndarray, int]:
+    """Cluster sizes as int64, in which the sum of two does not wrap as in uint8, and their sum."""
+    try:
+        array = np.asarray(sizes)
+    except (ValueError, TypeError, OverflowError):  # rows of several lengths, for one
+        array = np.empty(0)
+    whole = array.ndim == 1 and array.size > 0 and array.dtype.kind in "iu"
+    if not whole or array.min() < 1 or array.sum(dtype=np.float64) >= 2**53:
+        shown = array.tolist() if array.size else sizes
+        raise InputError(
+            f"Cluster sizes {str(shown)[:60]}",
+            "one row of integers, each 1 or more, of fewer than 2**53 samples in all",
+            "Drop the empty clusters; pass sizes.astype(int) if they are whole numbers",
+        )
+    array = array.astype(np.int64)
+    return array, int(array.sum())
 
 
 def expected_reduced_size(sizes: np.ndarray, num_forgotten: int) -> float:
@@ -92,8 +103,8 @@ def expected_reduced_size(sizes: np.ndarray, num_forgotten: int) -> float:
 
 def expected_reduction(sizes: np.ndarray, num_forgotten: int) -> float:
     r"""Exact :math:`E[\eta] = E[N_r] / N_R` for given cluster sizes; see there."""
-    retained = int(np.sum(sizes)) - num_forgotten
-    return expected_reduced_size(sizes, num_forgotten) / retained
+    sizes, total = checked_sizes(sizes, num_forgotten)
+    return expected_reduced_size(sizes, num_forgotten) / (total - num_forgotten)
 
 
 def expected_reduction_equal(num_samples: int, num_clusters: int, num_forgotten: int) -> float:

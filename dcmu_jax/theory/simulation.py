@@ -42,7 +42,7 @@ def simulate_reduced_size(
     array([2, 4, 4, 2])
     """
     seed = check_seed("seed", seed)
-    sizes = np.asarray(sizes)
+    sizes, _ = checked_sizes(sizes, num_forgotten)
     reduced = [
         np.sum((sizes - forgotten)[forgotten > 0]) + np.count_nonzero(forgotten == 0)
         for forgotten in draw_forgotten(sizes, num_forgotten, draws, seed)

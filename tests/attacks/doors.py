@@ -107,6 +107,7 @@ def spoilt(name, at, array, alone):
         yield "None", None
     yield from (("a scalar", array.ravel()[0]), ("a number", 1), ("text", "text"))
     yield "empty", array[:0]
+    yield "ragged", [[True], [True, False]]
     yield "of no type", np.full(array.shape, None)
     if array.dtype.kind == "f" and (name, at) not in NAN_ALLOWED:
         with_nan = array.copy()

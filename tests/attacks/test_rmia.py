@@ -117,6 +117,7 @@ GOOD = {
 @pytest.mark.parametrize(
     ("bad", "says"),
     [
+        ({"gamma": 0.5}, r"gamma = 0\.5. Allowed: 1 or more"),
         ({"gamma": 0.0}, "gamma = 0.0"),
         ({"a": 1.5}, "a = 1.5"),
         ({"target": np.zeros(3)}, "Target margins of the examples of shape"),

@@ -92,9 +92,21 @@ def test_edges():
     for bad in (lambda: best_clusters_per_class(10, 1.0), lambda: best_clusters_per_class(0, 0.1)):
         with pytest.raises(InputError):
             bad()
-    for sizes, forgotten in ([[3, 0], 1], [[], 1], [[3], 3], [[3], 0]):
+    wrong = ([[3, 0], 1], [[], 1], [[3], 3], [[3], 0], [[3.0, 2.5], 1], [[[3, 2]], 1], [[2**63], 1])
+    for sizes, forgotten in (*wrong, [[np.nan, 3.0], 1], [["3"], 1], [[True] * 3, 1]):
         with pytest.raises(InputError):
             expected_reduced_size(np.array(sizes), forgotten)
+    with pytest.raises(InputError, match=r"Cluster sizes .*one row of integers"):
+        reduced_size_variance(np.array([[1], [2, 3]], object), 1)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint64])
+def test_sizes_of_any_integer_type_give_the_same(kind):
+    sizes = np.array([130, 130, 3])
+    for function in (reduced_size_variance, expected_reduced_size, expected_reduction):
+        assert function(sizes.astype(kind), 100) == function(sizes, 100)
+    drawn = [simulate_reduced_size(s, 100, draws=9, seed=0) for s in (sizes, sizes.astype(kind))]
+    assert (drawn[0] == drawn[1]).all()
 
 
 def test_unequal_sizes_cost():
