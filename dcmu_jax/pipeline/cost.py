@@ -2,43 +2,172 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
-from typing import cast
+from typing import NamedTuple
+
+import flax.linen as nn
+import jax
+import numpy as np
 
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.requests import ForgetRequest
+from dcmu_jax.models.partition import (
+    PARTS,
+    Part,
+    apply_parts,
+    count_parameters,
+    initialise,
+    partition,
+)
 from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.stages import of_whole_classes, serving_method, settings_of
+from dcmu_jax.pipeline.stages import (
+    build_model,
+    clusters_of,
+    method_options,
+    of_whole_classes,
+    serving_method,
+    settings_of,
+)
+from dcmu_jax.prng import key_of
+from dcmu_jax.theory.reduction import untouched_probability
+from dcmu_jax.training.flops import program_flops
 from dcmu_jax.unlearning.modular import ModularUnlearning
+from dcmu_jax.unlearning.schedule import Step
 
 
 class CostWarning(UserWarning):
     """Unlearning that is about to begin costs more than retraining."""
 
 
-def _passes(method: ModularUnlearning) -> Iterator[tuple[str, int]]:
-    """Place and epochs of each step that trains all parts on all that stays."""
-    for place, rounds in (("round_steps", method.rounds), ("closing_steps", 1)):
-        for number, step in enumerate(getattr(method, place)):
-            if "beginning" in step.parts and step.on == "retain":
-                yield f"{place}.{number}.epochs", rounds * step.epochs
+class _Piece(NamedTuple):
+    """A step of a schedule: where its settings lie, and how often it runs."""
+
+    place: str
+    step: Step
+    times: int
+
+
+def _pieces(method: ModularUnlearning) -> Iterator[_Piece]:
+    for number, step in enumerate(method.round_steps):
+        times = method.rounds - (method.tail if step.on == "remembrance" else 0)
+        longer = f"round_steps.{number}.epochs" if step.epochs > 1 else "rounds"
+        yield _Piece(longer, step, times)
+    for number, step in enumerate(method.closing_steps):
+        yield _Piece(f"closing_steps.{number}.epochs", step, 1)
+
+
+def _forward(run: tuple[nn.Module, Part, Part], variables, x):
+    model, start, stop = run
+    return apply_parts(model, variables, x, start=start, stop=stop)[0]
+
+
+def _gradients(run: tuple[nn.Module, Part, tuple[Part, ...]], variables, x):
+    model, lowest, parts = run
+    trained, frozen = partition(variables["params"], parts)
+
+    def of_logits(trained):
+        whole = {**variables, "params": {**frozen, **trained}}
+        return apply_parts(model, whole, x, start=lowest)[0].sum()
+
+    return jax.grad(of_logits)(trained)
+
+
+@functools.lru_cache(maxsize=64)
+def _operations(
+    model: nn.Module, image_shape: tuple[int, int, int], parts: tuple[Part, ...]
+) -> tuple[float, float]:
+    """Of one image: those of a pass of training of these parts, and of the features below them.
+
+    Parameters stand for them where JAX cannot count.
+    """
+    variables = jax.eval_shape(lambda: initialise(model, key_of(0), image_shape))
+    x, features = jax.ShapeDtypeStruct((1, *image_shape), np.float32), 0.0
+    lowest = min(parts, key=PARTS.index)
+    if lowest != PARTS[0]:
+        below = (model, PARTS[0], lowest)
+        features = program_flops(_forward, below, variables, x) or 0.0
+        x = jax.eval_shape(functools.partial(_forward, below), variables, x)
+    passes = program_flops(_gradients, (model, lowest, parts), variables, x)
+    if not passes:
+        sizes = count_parameters(variables["params"])
+        passes = float(sum(sizes[part] for part in parts))
+    return passes, features
+
+
+def _of_training(step: Step, model: nn.Module, image_shape: tuple[int, int, int]) -> float:
+    """Operations of a step for each of its images; what lies below is computed once."""
+    passes, features = _operations(model, image_shape, step.parts)
+    return step.epochs * passes + features
+
+
+def _images(
+    method: ModularUnlearning, config: RunConfig, name: str, splits: Splits, request: ForgetRequest
+) -> dict[str, float]:
+    """How many images each set that a step may train on will have; the reduced one as expected.
+
+    In each class as many samples as go are taken to be drawn at random, of clusters of one size.
+    """
+    train = splits.train
+    n = np.bincount(train.labels, minlength=train.num_classes)
+    forgotten = train.labels[train.positions(request.ids)]
+    gone = np.bincount(forgotten, minlength=train.num_classes)
+    n, gone = n[n > 0], gone[n > 0]
+    clusters = np.minimum(clusters_of(config, name, train), n)
+    untouched = clusters * [
+        untouched_probability(np.asarray(size), int(of), int(lost))
+        for size, of, lost in zip(n / clusters, n, gone, strict=True)
+    ]
+    real = np.minimum(method.collecting.real_per_cluster, n / clusters - 1)
+    survivors = n - gone - untouched * n / clusters
+    if method.collecting.touched == "recondense":
+        survivors = np.minimum(survivors, clusters - untouched)
+    shown = n > gone if method.collecting.drop_forgotten_classes else n > 0
+    looked_at = len(request.ids) if method.sees_forget_set else 0
+    return {
+        "reduced": float((survivors + untouched * (1 + real)).sum()) + looked_at,
+        "retain": len(train) - len(request.ids) + looked_at,
+        "remembrance": method_options(config, name).remembrance.per_class * int(shown.sum()),
+    }
+
+
+def _costs(
+    config: RunConfig,
+    splits: Splits,
+    request: ForgetRequest,
+    name: str,
+    model: nn.Module | None,
+) -> dict[str, float]:
+    """What each piece of a preset's schedule will cost, in retrainings, by its place."""
+    method = serving_method(name, config, splits, request)
+    if not isinstance(method, ModularUnlearning):
+        return {}
+    network = model or build_model(config.model, splits, config.network)
+    images = _images(method, config, name, splits, request)
+    everything = Step(parts=PARTS, epochs=config.training.epochs)
+    retained = len(splits.train) - len(request.ids)
+    unit = retained * _of_training(everything, network, splits.image_shape)
+    costs: dict[str, float] = {}
+    for piece in _pieces(method):
+        each = _of_training(piece.step, network, splits.image_shape)
+        times = piece.times * images[piece.step.on]
+        costs[piece.place] = costs.get(piece.place, 0.0) + times * each / unit
+    return costs
 
 
 def retrainings_to_expect(
-    config: RunConfig, splits: Splits, request: ForgetRequest, name: str | None = None
+    config: RunConfig,
+    splits: Splits,
+    request: ForgetRequest,
+    name: str | None = None,
+    model: nn.Module | None = None,
 ) -> float:
-    """What a preset (the run's own if not named) will cost at least, known before it starts.
+    """What a preset (the run's own if not named) will cost, as far as is known before it starts.
 
-    Counted are the steps that train all parts on all that stays, in passes over the images. The
-    unit is a retraining.
+    Counted are the operations of all steps of its schedule, and of the features that they train
+    on; collecting and condensing again are not. The unit is a retraining.
     """
-    method = serving_method(name or config.preset, config, splits, request)
-    if not isinstance(method, ModularUnlearning):
-        return 0.0
-    epochs = sum(epochs for _, epochs in _passes(method))
-    retained = len(splits.train) - len(request.ids)
-    images = retained + (len(request.ids) if method.sees_forget_set else 0)
-    return epochs * images / (config.training.epochs * retained)
+    return sum(_costs(config, splits, request, name or config.preset, model).values())
 
 
 def cost_warning(
@@ -48,6 +177,7 @@ def cost_warning(
     place: str = " in a new run",
     *,
     name: str | None = None,
+    model: nn.Module | None = None,
 ) -> str:
     """A sentence where unlearning will cost more than retraining; empty where it will not.
 
@@ -57,13 +187,14 @@ def cost_warning(
         request: to be served.
         place: where its settings can be changed.
         name: a preset, if not the run's own.
+        model: a network of one's own; that of the catalogue if not given.
     """
     name = name or config.preset
-    times = retrainings_to_expect(config, splits, request, name)
+    costs = _costs(config, splits, request, name, model)
+    times = sum(costs.values())
     if times <= 1:
         return ""
-    method = cast(ModularUnlearning, serving_method(name, config, splits, request))
-    dearest, _ = max(_passes(method), key=lambda found: found[1])
+    dearest = max(costs, key=lambda place: costs[place])
     whole = "online_classes" if of_whole_classes(splits, request) else "online"
     setting = f"{settings_of(config, name)}{whole}.{dearest}"
     epochs = config.training.epochs

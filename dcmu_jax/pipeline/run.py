@@ -449,7 +449,7 @@ class Run:
             note = SERVED.read(stage.path / "result.json")
             network = self._load(stage.path / "network", moved(stage.path))
             return Served(note.unlearned(network), note.trajectory, stage.path)
-        dear = cost_warning(self.config, self.splits, request, name=name)
+        dear = cost_warning(self.config, self.splits, request, name=name, model=self.model)
         if dear and is_writer():
             warnings.warn(dear, CostWarning, stacklevel=3)  # where ``unlearn`` is called
         label = f"forget {asked.name} {name}"

@@ -187,7 +187,9 @@ def _serve(
     settings = None if batch.settings is None else read_settings(batch.settings)
     config = settings.applied(fixed.config) if settings else fixed.config
     request = request_for_ids(every, before.train)
-    warning = cost_warning(config, fixed.splits(before.train), request, " for this batch")
+    warning = cost_warning(
+        config, fixed.splits(before.train), request, " for this batch", model=fixed.model
+    )
     if warning:
         notify(warning)
     try:

@@ -11,10 +11,10 @@ from dcmu_jax.models.partition import PARTS
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.cost import CostWarning, cost_warning, retrainings_to_expect
-from dcmu_jax.pipeline.options import RemembranceOptions
+from dcmu_jax.pipeline.options import CondensationOptions, MethodOptions, RemembranceOptions
 from dcmu_jax.pipeline.presets import preset
 from dcmu_jax.pipeline.run import Run
-from dcmu_jax.unlearning.modular import ModularUnlearning
+from dcmu_jax.unlearning.modular import Collecting, ModularUnlearning
 from dcmu_jax.unlearning.schedule import Step, batch_size_for
 from dcmu_jax.unlearning.task import Training
 
@@ -25,13 +25,69 @@ def test_a_schedule_dearer_than_retraining_is_said():
     request = parse_request("random:0.1", splits.train, 0)
     retained = len(splits.train) - len(request)
     times = retrainings_to_expect(short, splits, request)
-    assert times == 10 * len(splits.train) / (6 * retained)
+    assert times == pytest.approx(10 * len(splits.train) / (6 * retained))
     assert "about 1.85 retrainings" in cost_warning(short, splits, request)
     assert cost_warning(RunConfig(), splits, request) == ""
     whole = parse_request("class:3", splits.train, 0)  # `final` alone, on features
+    assert 0 < retrainings_to_expect(short, splits, whole) < 1
     assert cost_warning(short, splits, whole) == ""
-    cnn = dataclasses.replace(short, model="cnn")
-    assert retrainings_to_expect(cnn, splits, request) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "lower"),
+    [
+        ("recommended", "cnn", "--method.online.closing-steps.0.epochs"),
+        ("paper", "mlp", "--method.online.rounds"),
+        ("condensed", "mlp", "--method.online.closing-steps.0.epochs"),
+    ],
+)
+def test_of_every_preset_and_network(name, model, lower):
+    """Each would cost less than a retraining of 30 epochs, and more than one of six."""
+    splits = load("digits")
+    request = parse_request("random:0.1", splits.train, 0)
+    long = RunConfig(preset=name, model=model)
+    short = dataclasses.replace(long, training=Training(epochs=6))
+    assert cost_warning(long, splits, request) == ""
+    assert f"or lower {lower} in a new run" in cost_warning(short, splits, request)
+
+
+SCHEDULES = {
+    "all parts, what goes seen again": ModularUnlearning(
+        closing_steps=(Step(parts=PARTS, on="retain", epochs=2, batch_size=0),), forget_weight=0.3
+    ),
+    "on features": ModularUnlearning(
+        closing_steps=(Step(parts=("intermediate", "final"), on="retain", epochs=9, batch_size=0),)
+    ),
+    "rounds": ModularUnlearning(
+        collecting=Collecting(real_per_cluster=1),
+        rounds=4,
+        tail=1,
+        round_steps=(
+            Step(parts=("beginning",), batch_size=0),
+            Step(parts=("final",), on="remembrance", epochs=9, batch_size=0),
+        ),
+        closing_steps=(Step(parts=("intermediate",), epochs=2, batch_size=0),),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+@pytest.mark.parametrize("forget", ["random:0.2", "class:1"])
+@pytest.mark.filterwarnings("ignore::dcmu_jax.pipeline.cost.CostWarning")
+def test_what_is_expected_is_what_is_spent(name, forget, tmp_path):
+    method = MethodOptions(
+        remembrance=RemembranceOptions(per_class=3),
+        condensation=CondensationOptions(cluster_size=4.0, clustering="balanced"),
+        online=SCHEDULES[name],
+        online_classes=SCHEDULES[name],
+    )
+    training = Training(epochs=2, batch_size=256)
+    config = RunConfig(model="mine", method=method, training=training, rivals=())
+    splits = toy_splits(per_class=100)
+    run = Run.create(tmp_path / "run", config, model=Plain(), splits=splits)
+    spent = [run.unlearn(forget, by).unlearned.flops for by in ("recommended", "retrain")]
+    expected = retrainings_to_expect(config, splits, run.request(forget), model=Plain())
+    assert expected == pytest.approx(spent[0] / spent[1], rel=0.15)
 
 
 def test_python_is_warned_before_it_begins_and_of_any_schedule(tmp_path, monkeypatch):
@@ -70,3 +126,7 @@ def test_a_class_has_steps_enough_and_the_small_experiments_are_as_they_were():
         size = batch_size_for(step.epochs, step.batch_size, step.min_steps, 1293)
         assert step.epochs * -(-1293 // size) >= 500
         assert batch_size_for(step.epochs, step.batch_size, step.min_steps, 4500) == 128
+        # Where fewer than 530 stay, batches cannot shrink so far; more epochs, as the guide says.
+        for count, epochs, enough in ((530, 15, True), (200, 15, False), (200, 8000 // 200, True)):
+            size = batch_size_for(epochs, step.batch_size, step.min_steps, count)
+            assert (epochs * -(-count // size) >= 500) == enough
