@@ -32,6 +32,7 @@ from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.presets import PRESETS
 from dcmu_jax.reporting import style
 from dcmu_jax.reporting.pareto import title
+from dcmu_jax.training.keys import named_seed
 from dcmu_jax.unlearning.registry import build_method
 from dcmu_jax.unlearning.task import Hooks, Method, UnlearningTask
 from experiments.benchmarks.record import RESULTS, write_result
@@ -77,6 +78,11 @@ def slices(ids: np.ndarray, cycles: int, share: float, seed: int) -> list[np.nda
     return found
 
 
+def seed_of(seed: int, cycle: int) -> int:
+    """Of a method in a cycle: not that of another seed in another cycle."""
+    return named_seed(seed, f"cycle {cycle}")
+
+
 def chain(options: Options, bench: Bench, name: str) -> list[dict]:
     """What one method makes of every cycle, measured if it is not there yet."""
     method: Method = (
@@ -91,6 +97,7 @@ def chain(options: Options, bench: Bench, name: str) -> list[dict]:
         "cycles": options.cycles,
         "share": options.share,
         "seed": bench.config.seed,
+        "seed of the first cycle": seed_of(bench.config.unlearning_seed, 1),
     }
     return bench.once(
         "chains", f"{kind}-{name}", made_of, lambda: _chain(options, bench, name, method)
@@ -112,7 +119,7 @@ def _chain(options: Options, bench: Bench, name: str, method: Method) -> list[di
             train=train,
             forget_ids=gone,
             gone_before=np.empty(0, np.int64) if options.restart else before,
-            seed=config.unlearning_seed + cycle,
+            seed=seed_of(config.unlearning_seed, cycle),
             training=config.training,
             prepared=prepared,
             name=name if name in PRESETS else "",

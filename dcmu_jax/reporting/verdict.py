@@ -77,8 +77,8 @@ def _unsolved(methods: list[Measurement]) -> str:
     return (
         f"{WARNING}the systems of equations of {', '.join(left)} were not solved to the tolerance "
         "asked for (in brackets: what is left, as a share of the right-hand side); the rows "
-        "marked * are not what the method's formula says. Raise its iterations or its damping; for "
-        "NTK scrubbing, lower its tolerance."
+        "marked * are not what the method's formula says. Raise its iterations or its damping "
+        "(RunConfig.settings); for NTK scrubbing, lower its tolerance."
     )
 
 

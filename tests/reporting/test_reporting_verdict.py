@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -195,3 +196,10 @@ def test_equations_left_unsolved_are_told_and_marked(measurements, method):
     assert [text for text in said if "influence (0.25)" in text and text.startswith("Warning:")]
     assert not [text for text in summarise(measurements, "class:1") if "equations" in text]
     assert [name_of(m) for m in rows[-2:]] == [rows[-2].method, "influence *"]
+    assert "its damping (RunConfig.settings)" in said[-1]
+
+
+def test_the_guide_has_every_warning():
+    guide = Path(__file__).parents[2] / "docs" / "guides" / "reading_the_report.md"
+    text = " ".join(guide.read_text().split())
+    assert not [words for words in (*WORDS, "cannot be judged", "not solved") if words not in text]
