@@ -146,6 +146,12 @@ def test_a_run_of_two_devices_goes_on_on_one_as_the_message_says(tmp_path, capsy
     out = tmp_path / "run"
     new = ("train", "--dataset", DATA, "--out", out, *TINY)
     assert _dcmu(*new, "--devices", "2") == 0
+    capsys.readouterr()
+    assert _dcmu("forget", out, "--devices", "3", "--quiet") == 2
+    said = capsys.readouterr().err
+    option = re.search(r"Set (--devices) to (\d)", said)
+    assert option and "Set it" not in said, said  # no other option can be given now
+    assert _dcmu("forget", out, option[1], option[2], "--quiet") == 0
     monkeypatch.setattr("jax.devices", lambda *_: _one())
     for command in (("prepare", out), ("forget", out), ("compare", out), ("audit", out)):
         capsys.readouterr()

@@ -32,7 +32,7 @@ from dcmu_jax.pipeline.presets import (
 )
 from dcmu_jax.pipeline.typed import changed_fields
 from dcmu_jax.unlearning.modular import ModularUnlearning
-from dcmu_jax.unlearning.registry import METHODS, build_method
+from dcmu_jax.unlearning.registry import METHODS, build_method, trained_batches
 from dcmu_jax.unlearning.task import Training
 
 _FOLLOWS = "_follows"
@@ -167,27 +167,61 @@ class RunConfig:
             if name not in PRESETS:
                 build_method(name, self.settings.get(name))  # which checks its settings
 
-    def check_batches(self) -> None:
-        """Raise ``InputError`` for a batch that does not divide over the devices."""
-        sizes = {"--training.batch-size": self.training.batch_size}
-        presets = dict.fromkeys((self.preset, *(name for name in self.rivals if name in PRESETS)))
-        for name in presets:
-            options = self.options_of(name)
-            for part in ("online", "online_classes"):
-                schedule = getattr(options, part)
-                for place in ("round_steps", "closing_steps"):
-                    for number, step in enumerate(getattr(schedule, place)):
-                        where = f"{part}.{place}.{number}.batch_size".replace("_", "-")
-                        own = name == self.preset
-                        said = f"--method.{where}" if own else f"{where} of {name}"
-                        sizes[said] = step.batch_size
-        for said, size in sizes.items():
-            if size % self.devices:
-                raise InputError(
-                    f"A batch of {size} over {self.devices} devices ({said})",
-                    "batch sizes that are multiples of devices",
-                    f"Set it to {math.ceil(size / self.devices) * self.devices}, or --devices to 1",
+    def check_batches(self, *, saved: bool = False, serving: bool = False) -> None:
+        """Raise ``InputError`` for a batch that does not divide over the devices.
+
+        Args:
+            saved: whether the run is there already, so that nothing but its devices can change.
+            serving: whether nothing is meant but what serves requests: no training of an original,
+                no offline phase, no rivals.
+        """
+        sizes = self._batches(serving)
+        for (name, where), size in sizes.items():
+            if size % self.devices == 0:
+                continue
+            fewer = next(
+                d for d in range(self.devices - 1, 0, -1) if not any(s % d for s in sizes.values())
+            )
+            more = math.ceil(size / self.devices) * self.devices
+            if saved:
+                remedy = f"Set --devices to {fewer}"
+            elif name == self.preset:
+                remedy = f"Set it to {more}, or --devices to {fewer}"
+            else:
+                remedy = (
+                    f"Set --devices to {fewer}, leave {name} out of --rivals, or set it to {more} "
+                    "(RunConfig.settings)"
                 )
+            where = where.replace("_", "-")
+            said = f"--{where}" if name == self.preset else f"{where} of {name}"
+            raise InputError(
+                f"A batch of {size} over {self.devices} devices ({said})",
+                "batch sizes that are multiples of devices",
+                remedy,
+            )
+
+    def _batches(self, serving: bool) -> dict[tuple[str, str], int]:
+        """The sizes of all batches that are trained on, by method and setting."""
+        sizes: dict[tuple[str, str], int] = {}
+        if not serving:
+            sizes[self.preset, "training.batch_size"] = self.training.batch_size
+        for name in (self.preset, *(() if serving else self.rivals)):
+            if name not in PRESETS:
+                method = build_method(name, self.settings.get(name))
+                sizes |= {(name, where): size for where, size in trained_batches(method).items()}
+                continue
+            options = self.options_of(name)
+            within = "method." if name == self.preset else ""
+            if options.offline.rounds and not serving:
+                for part in ("final", "intermediate"):
+                    where = f"{within}offline.{part}_batch_size"
+                    sizes[name, where] = getattr(options.offline, f"{part}_batch_size")
+            for part in ("online", "online_classes"):
+                for place in ("round_steps", "closing_steps"):
+                    for number, step in enumerate(getattr(getattr(options, part), place)):
+                        where = f"{within}{part}.{place}.{number}.batch_size"
+                        sizes[name, where] = step.batch_size
+        return sizes
 
     def options_of(self, name: str) -> MethodOptions:
         """The settings of a preset in this run: ``method``, or those of a rival preset.

@@ -132,6 +132,7 @@ class Run:
         progress: Any = None,
         model: nn.Module | Any = None,
         splits: Splits | None = None,
+        _saved: bool = False,
     ):
         if not isinstance(config, RunConfig):
             refused(RunConfig, config, "config")
@@ -159,7 +160,7 @@ class Run:
                 )
             self.model = model or stages.build_model(config.model, self.splits, config.network)
             device_mesh(config.devices)
-            config.check_batches()
+            config.check_batches(saved=_saved)
             stages.given_normalisation(config, self.splits)
             stages.check_crop(config, self.splits)
             self.usable_tests()
@@ -193,7 +194,7 @@ class Run:
             config = dataclasses.replace(config, devices=devices)
         note = DATA.read(directory / "data.json")
         check_brought(directory, config, note, rest)
-        run = cls(directory, config, **rest)
+        run = cls(directory, config, _saved=True, **rest)
         check_the_same(directory, config, note, run._note())
         return run
 

@@ -46,7 +46,7 @@ class BatchSettings:
         )
         config = dataclasses.replace(config, preset=self.preset, method=method)
         config.check()
-        config.check_batches()
+        config.check_batches(serving=True)
         return config
 
 

@@ -30,7 +30,7 @@ from dcmu_jax.unlearning.saliency import SaliencyUnlearning
 from dcmu_jax.unlearning.scrub import Scrub
 from dcmu_jax.unlearning.selective_synaptic_dampening import SelectiveSynapticDampening
 from dcmu_jax.unlearning.sparsity import SparsityUnlearning
-from dcmu_jax.unlearning.task import Method
+from dcmu_jax.unlearning.task import Method, Training
 
 METHODS: dict[str, type[Any]] = {
     "retrain": Retraining,
@@ -112,6 +112,28 @@ def build_method(name: str, settings: Mapping[str, Any] | None = None) -> Method
             given = f"{error.given} for the method {name!r}"
             raise InputError(given, error.allowed, error.remedy) from error
     return cast(Method, method)
+
+
+_UNSHARED = (InfluenceUnlearning, NtkScrubbing, SelectiveSynapticDampening)
+"""Methods that take gradients batch by batch on one device, and train on no batch."""
+
+
+def trained_batches(method: Method) -> dict[str, int]:
+    """The settings of a method that are sizes of batches which the devices share.
+
+    >>> trained_batches(build_method("scrub"))
+    {'batch_size': 256, 'forget_batch_size': 256}
+    """
+    if isinstance(method, _UNSHARED):
+        return {}
+    found: dict[str, int] = {}
+    for field in dataclasses.fields(cast(Any, method)):
+        value = getattr(method, field.name)
+        if field.name in ("batch_size", "forget_batch_size"):
+            found[field.name] = value
+        elif isinstance(value, Training):
+            found[f"{field.name}.batch_size"] = value.batch_size
+    return found
 
 
 def _json(settings: dict[str, Any]) -> bytes:

@@ -12,6 +12,7 @@ import dcmu_jax
 from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.errors import InputError
 from dcmu_jax.models import MODELS
+from dcmu_jax.models.partition import PARTS
 from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.config_json import from_json, to_file, to_json
 from dcmu_jax.pipeline.options import (
@@ -24,7 +25,8 @@ from dcmu_jax.pipeline.options import (
 from dcmu_jax.pipeline.presets import PRESETS, preset
 from dcmu_jax.theory import best_clusters_per_class
 from dcmu_jax.training.optimizers import Optimizer
-from dcmu_jax.unlearning.modular import ModularUnlearning
+from dcmu_jax.unlearning.modular import ModularUnlearning, Offline
+from dcmu_jax.unlearning.schedule import Step
 from dcmu_jax.unlearning.task import Training
 
 PACKAGE = Path(dcmu_jax.__file__).parent
@@ -243,3 +245,35 @@ def test_clusters_per_class_by_the_first_way_that_is_set():
     assert clusters_per_class(left_open, 500.7) == best_clusters_per_class(500, 0.05)
     # The paper's 450 clusters of 5,000 images, and in proportion.
     assert clusters_per_class(preset("paper", "cnn").condensation, 5000.0) == 450
+
+
+def test_every_batch_that_trains_is_held_against_the_devices():
+    step = Step(parts=PARTS, on="retain", batch_size=258)
+    schedule = ModularUnlearning(closing_steps=(step,))
+    method = dataclasses.replace(
+        preset("recommended", "mlp"), online=schedule, online_classes=schedule
+    )
+    config = RunConfig(devices=3, method=method, training=Training(batch_size=258), rivals=())
+
+    def check(saved=False, serving=False, **changes):
+        dataclasses.replace(config, **changes).check_batches(saved=saved, serving=serving)
+
+    check()
+    rival = ("catastrophic_forgetting",)
+    says = (
+        r"A batch of 256 over 3 devices \(batch-size of catastrophic_forgetting\).*"
+        r"Set --devices to 2, leave catastrophic_forgetting out of --rivals, or set it to 258"
+    )
+    with pytest.raises(InputError, match=says):
+        check(rivals=rival)
+    check(rivals=rival, devices=2)
+    check(rivals=rival, settings={rival[0]: {"batch_size": 258}})
+    check(rivals=("ntk_scrubbing",))  # its batches are no part of a training
+    with pytest.raises(InputError, match=r"512 over 3 devices \(training\.batch-size of fast"):
+        check(rivals=("fast_retraining",))
+    offline = dataclasses.replace(method, offline=Offline(rounds=1, final_batch_size=33))
+    with pytest.raises(InputError, match=r"\(--method\.offline\.intermediate-batch-size\).*to 258"):
+        check(method=offline)
+    check(method=offline, rivals=rival, serving=True)
+    with pytest.raises(InputError, match=r"multiples of devices\. Set --devices to 1$"):
+        check(training=Training(batch_size=257), saved=True)
