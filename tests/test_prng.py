@@ -11,6 +11,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import jax
@@ -39,6 +40,10 @@ from dcmu_jax.unlearning.task import Training, UnlearningTask
 
 ROOT = Path(dcmu_jax.__file__).parent
 LARGE = (0, 1, 7, 2**31, 2**32 - 1, 2**32, 2**32 + 7, 2**33 + 7, 2**62 + 7, 2**63 - 2, 2**63 - 1)
+CRC_PAIRS = (
+    (169683511968434782, 8145389751574667816),
+    (18450027272976147, 7351469187850174786),
+)
 WRONG = (-1, 2**63, 2**64, 1.0, "1", None, True, float("nan"))
 
 
@@ -55,6 +60,20 @@ def test_all_seeds_differ_and_small_ones_are_what_they_were():
         assert sklearn_state(seed) == seed
     plain = inspect.unwrap(key_of)  # the tests check types, and these are no int
     assert words(plain(np.int64(7))) == words(plain(jnp.uint32(7))) == (0, 7)
+
+
+@pytest.mark.parametrize("pair", CRC_PAIRS)
+def test_seeds_of_one_crc_give_other_seeds_by_name(pair):
+    """By a CRC these had the same under every name: it is linear, so that there are such pairs."""
+    assert len({zlib.crc32(f"{seed}/any".encode()) for seed in pair}) == 1
+    for name in ("scrub", "recommended", "unlearning of a population"):
+        assert len({named_seed(seed, name) for seed in pair}) == 2
+
+
+def test_no_two_short_seeds_give_the_same():
+    """Written down here for each seventh below 10**6; of all it was counted once."""
+    seeds = range(0, 10**6, 7)
+    assert len({named_seed(seed, "retrain") for seed in seeds}) == len(seeds)
 
 
 def test_large_seeds_give_other_clusters_and_draws():

@@ -9,7 +9,7 @@ members or more; so :math:`E[\eta] < 1` if and only if such a cluster can stay u
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Integer
 from scipy.optimize import root_scalar
 
 from dcmu_jax.errors import check_at_least, check_fraction
@@ -21,7 +21,7 @@ from dcmu_jax.theory.reduction import (
 )
 
 
-def saves_in_expectation(sizes: Int[np.ndarray, " clusters"], num_forgotten: int) -> bool:
+def saves_in_expectation(sizes: Integer[np.ndarray, " clusters"], num_forgotten: int) -> bool:
     """Whether the expected reduction is below 1 at all, without rounding.
 
     Args:
@@ -35,7 +35,7 @@ def saves_in_expectation(sizes: Int[np.ndarray, " clusters"], num_forgotten: int
     return bool(np.any((sizes >= 2) & (sizes <= total - num_forgotten)))
 
 
-def most_forgotten(sizes: Int[np.ndarray, " clusters"], cost_ratio: float) -> int:
+def most_forgotten(sizes: Integer[np.ndarray, " clusters"], cost_ratio: float) -> int:
     """The largest number of forgotten samples whose expected reduction is below ``cost_ratio``.
 
     The expected reduction grows with that number, so every smaller one pays too.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Integer
 from scipy.integrate import quad
 
 from dcmu_jax.errors import check_at_least
@@ -28,7 +28,7 @@ def expected_draws_equal(num_samples: int, num_clusters: int) -> float:
     return float((num_samples + 1) * -np.expm1(log_product))
 
 
-def expected_draws_until_touched(sizes: Int[np.ndarray, " clusters"]) -> float:
+def expected_draws_until_touched(sizes: Integer[np.ndarray, " clusters"]) -> float:
     r"""Exact expected number of draws without replacement until every cluster is touched.
 
     Give every sample an independent uniform number and draw in their order. A cluster's least

@@ -76,7 +76,7 @@ def _whole(sizes: np.ndarray) -> tuple[np.ndarray, int]:
         shown = array.tolist() if array.size else sizes
         raise InputError(
             f"Cluster sizes {str(shown)[:60]}",
-            "one row of integers, each 1 or more, of fewer than 2**53 samples in all",
+            "one row of integers, at least one sample in each and fewer than 2**53 in all",
             "Drop the empty clusters; pass sizes.astype(int) if they are whole numbers",
         )
     array = array.astype(np.int64)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Int, Integer
 
 from dcmu_jax.errors import check_at_least, check_positive, check_seed
 from dcmu_jax.theory.reduction import checked_sizes
 
 
 def draw_forgotten(
-    sizes: Int[np.ndarray, " clusters"], num_forgotten: int, draws: int, seed: int
+    sizes: Integer[np.ndarray, " clusters"], num_forgotten: int, draws: int, seed: int
 ) -> Iterator[Int[np.ndarray, " clusters"]]:
     """Numbers of forgotten samples in each cluster, one array per random forget set.
 
@@ -31,7 +31,7 @@ def draw_forgotten(
 
 
 def simulate_reduced_size(
-    sizes: Int[np.ndarray, " clusters"], num_forgotten: int, draws: int, seed: int
+    sizes: Integer[np.ndarray, " clusters"], num_forgotten: int, draws: int, seed: int
 ) -> Int[np.ndarray, " draws"]:
     """Sizes of the reduced retain set for random forget sets, by the collection protocol's rule.
 
