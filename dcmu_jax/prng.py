@@ -35,8 +35,9 @@ def key_of(seed: int) -> Array:
         InputError: any other seed.
     """
     high, low = divmod(check_seed("seed", seed), 2**_WORD)
+    words: Any = np.array([high, low], np.uint32)  # its stub wants an array of JAX
     # JAX_RANDOM_SEED_OFFSET is added to what JAX makes a key of, not to a key's words.
-    return jax.random.wrap_key_data(np.array([high, low], np.uint32), impl=IMPLEMENTATION)
+    return jax.random.wrap_key_data(words, impl=IMPLEMENTATION)
 
 
 def typed_key(key: Any, shape: tuple[int, ...] = ()) -> Array:
