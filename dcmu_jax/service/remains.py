@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dcmu_jax.errors import InputError
+from dcmu_jax.reading import Archive
 from dcmu_jax.service.audits import audit_path
 from dcmu_jax.service.contents import (
     BANK,
@@ -180,11 +181,12 @@ def _ids_in(path: Path) -> np.ndarray | None:
             if not zipfile.is_zipfile(file):  # another file may be of any size
                 return None
             file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                if "images" not in archive.files or "cluster" in archive.files:  # of a bank
+            with Archive(file) as archive:
+                members = archive.members
+                if "images" not in members or "cluster" in members:  # of a bank
                     return None
-                return np.asarray(archive["ids"]).astype(np.int64)
+                return archive.read("ids").astype(np.int64)
     except FileNotFoundError:
         raise
-    except (OSError, ValueError, KeyError, EOFError, TypeError, InputError, zipfile.BadZipFile):
+    except Exception:  # of any kind: see reading.Archive
         return None

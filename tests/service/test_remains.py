@@ -1,9 +1,11 @@
 """Every sentence about forgotten images is read from the files when it is said."""
 
+import io
 import json
 import os
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +14,7 @@ from service.toy import ids_text
 
 from dcmu_jax.cli import main
 from dcmu_jax.reporting.certificate import certificate_sentences
-from dcmu_jax.service import Workspace
+from dcmu_jax.service import Workspace, remains
 from dcmu_jax.service.contents import version_folder
 from dcmu_jax.service.faults import FailingDisk, Killed
 
@@ -182,6 +184,53 @@ def test_only_an_archive_of_the_service_is_believed_to_hold_no_forgotten_image(
     np.savez(w / "d.npz", **stays)  # to the byte what the service writes
     left = Workspace(w).remains()
     assert left.files == {} and left.unknown == ["a.npz", "b.npz", "c.npz"]
+
+
+def _headers(data):
+    """Places of the bytes that say what an archive holds: its directory, its arrays' headers."""
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        infos, directory = archive.infolist(), archive.start_dir
+    places = [*range(directory, len(data))]
+    ends = [*(info.header_offset for info in infos[1:]), directory]
+    for info, end in zip(infos, ends, strict=True):
+        places += range(info.header_offset, end - info.file_size + 128)
+    return places
+
+
+def _put(path, data, at, byte):
+    path.write_bytes(data[:at] + bytes([byte]) + data[at + 1 :])
+
+
+def test_an_archive_of_which_any_bit_is_changed_can_be_read_or_not(copied, served):
+    """What the libraries raise on such bytes is of a dozen kinds."""
+    path = version_folder(copied(served), 0) / "train.npz"
+    data = path.read_bytes()
+    for at in _headers(data):
+        for bit in range(8):
+            _put(path, data, at, data[at] ^ 1 << bit)
+            found = remains._ids_in(path)
+            assert found is None or found.dtype == np.int64, (at, bit)
+
+
+@pytest.mark.parametrize("name", ["train.npz", "bank.npz"])
+@pytest.mark.parametrize("change", ["version", "encrypted", "compressed", "header"])
+def test_a_changed_byte_of_an_archive_ends_no_command(copied, served, name, change):
+    w = copied(served)
+    path = version_folder(w, 0) / name
+    data = path.read_bytes()
+    entry = data.rindex(b"PK\1\2")  # of its directory, the last: of train.npz that of the ids
+    at, byte = {
+        "version": (entry + 6, 64),
+        "encrypted": (entry + 8, 1),
+        "compressed": (entry + 10, 8),
+        "header": (data.rindex(b"}", 0, entry), ord("]")),
+    }[change]
+    _put(path, data, at, byte)
+    status, found = Workspace(w).status(), Workspace(w).verify()
+    assert found.problems == (f"0000/{name} has changed",)
+    assert status.unpurged == 3 and not Workspace(w).certificate(1)["images_purged"]
+    if name == "bank.npz":
+        assert any(f"versions/0000/{name}" in note for note in status.notes)
 
 
 def test_images_that_are_gone_without_a_purge(copied, served):
