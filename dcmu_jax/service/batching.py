@@ -13,9 +13,17 @@ import numpy as np
 from dcmu_jax.data.requests import request_for_ids
 from dcmu_jax.errors import InputError
 from dcmu_jax.pipeline import stages
+from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.cost import cost_warning
 from dcmu_jax.service import work
-from dcmu_jax.service.contents import read_network, read_samples, read_version
+from dcmu_jax.service.contents import (
+    Version,
+    read_manifest,
+    read_network,
+    read_record,
+    read_samples,
+    read_version,
+)
 from dcmu_jax.service.creating import record_of
 from dcmu_jax.service.gate import (
     BatchSettings,
@@ -30,7 +38,7 @@ from dcmu_jax.service.gate import (
     too_much,
 )
 from dcmu_jax.service.given import check_kind, check_points, listener
-from dcmu_jax.service.history import Batch, replay
+from dcmu_jax.service.history import Batch, History, replay
 from dcmu_jax.service.ledger import Begun, Left, Refused, now, read_ledger
 from dcmu_jax.service.opened import Opened
 from dcmu_jax.service.restarting import fault_of, newest_usable
@@ -163,6 +171,23 @@ def _refuse(
     raise not_published(workspace.directory, workspace.fixed.config, history, done)
 
 
+def _forgotten_tests(
+    workspace: Opened, history: History, before: Version, config: RunConfig
+) -> list[int]:
+    """Test samples with images that a version, or one before it, forgot under other ids.
+
+    The records of the batches tell, also after a purge. None where no schedule would train on them.
+    """
+    method, found = config.method, set[int]()
+    if method.online.remembers or method.online_classes.remembers:
+        for number in history.batches:
+            if number <= before.manifest.version:
+                manifest = read_manifest(workspace.directory, history, number)
+                copies = read_record(workspace.directory, manifest).get("copies") or {}
+                found.update(copies.get("test", ()))
+    return sorted(found)
+
+
 def _serve(
     workspace: Opened,
     batch: Batch,
@@ -193,7 +218,8 @@ def _serve(
     if warning:
         notify(warning)
     try:
-        made = work.forget_batch(fixed, before, every, seed, hooks, settings)
+        tests = _forgotten_tests(workspace, history, before, config)
+        made = work.forget_batch(fixed, before, every, seed, hooks, settings, tests)
     except Diverged as error:
         _refuse(workspace, batch, error.given, None, None, done)
     except InputError as error:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.condensation.deletion import recondense
-from dcmu_jax.data.copies import copies_of
+from dcmu_jax.data.copies import copies_of, same_images
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.data.requests import request_for_ids
+from dcmu_jax.errors import InputError
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.presets import PRESETS
 from dcmu_jax.service.contents import Fixed, Version
 from dcmu_jax.service.gate import BatchSettings
 from dcmu_jax.service.restarting import fault_of
@@ -52,6 +55,7 @@ def forget_batch(
     seed: int,
     hooks: Hooks | None = None,
     settings: BatchSettings | None = None,
+    forgotten_tests: Sequence[int] = (),
 ) -> Made:
     """The online phase for a batch, from the network, images and bank of the version before.
 
@@ -66,9 +70,11 @@ def forget_batch(
         seed: of all that is random in it.
         hooks: see ``Hooks``.
         settings: in place of those of the workspace.
+        forgotten_tests: test samples with images that earlier versions forgot under other ids.
 
     Raises:
         Diverged: the online phase came to no number, or to a network of no use.
+        InputError: no remembrance sample is left for a schedule that trains on them.
     """
     config = settings.applied(fixed.config) if settings else fixed.config
     # Offline training was for the preset of the workspace.
@@ -76,18 +82,23 @@ def forget_batch(
     config = dataclasses.replace(config, unlearning_seed=seed)
     request = request_for_ids(ids, before.train)
     splits = fixed.splits(before.train)
+    method = config.method
+    schedule = method.online_classes if stages.of_whole_classes(splits, request) else method.online
     remembrance = stages.remembrance_of(fixed.config, fixed.config.preset, splits)
+    train = before.train.without(ids)
+    taught = _taught(remembrance, fixed, before, train, forgotten_tests)
+    if schedule.remembers and not len(taught):
+        raise _nothing_to_remember(fixed.config.preset)
     unlearned = stages.unlearn(
         config.preset,
         config,
         before.network,
         splits,
         request,
-        prepared=Prepared(before.bank, start, remembrance, 0.0, 0.0),
+        prepared=Prepared(before.bank, start, taught, 0.0, 0.0),
         features=before.features,
         hooks=hooks,
     )
-    train = before.train.without(ids)
     fault = fault_of(unlearned.classifier, fixed) or fault_of(unlearned.classifier, fixed, train)
     if fault:
         raise Diverged(f"it {fault}", stage="The new network")
@@ -98,23 +109,15 @@ def forget_batch(
             before.train,
             before.features,
             ids,
-            config.method.condensation.matching,
+            method.condensation.matching,
             warm=False,
         )
-    method = config.method
-    whole = request.forgotten_classes
-    forgotten_labels = before.train.labels[before.train.positions(ids)]
-    schedule = method.online_classes if np.isin(forgotten_labels, whole).all() else method.online
-    test = fixed.test.without(remembrance.ids)
-    sets = {
-        "retained": train,
-        "test": test,
-        stages.TEST_STAYING: test.take(np.isin(test.labels, train.labels)),
-        "forgotten": before.train.without(train.ids),
-    }
+    sets = _sets(before, train, fixed.test.without(remembrance.ids))
     facts = {
         "copies": copies_of(ids, before.train, fixed.test, remembrance.ids).plain(),
-        "classes_forgotten_whole": [fixed.class_names[label] for label in whole],
+        "classes_forgotten_whole": [
+            fixed.class_names[label] for label in request.forgotten_classes
+        ],
         "looks_at_what_goes": schedule.sees_forget_set,
         "reduction": unlearned.reduction,
         "cost": {
@@ -127,6 +130,42 @@ def forget_batch(
         "accuracy": _accuracies(unlearned.classifier, sets),
     }
     return Made(unlearned.classifier, bank, facts)
+
+
+def _taught(
+    remembrance: Dataset,
+    fixed: Fixed,
+    before: Version,
+    train: Dataset,
+    forgotten_tests: Sequence[int],
+) -> Dataset:
+    """The remembrance samples that a batch may train on: no image and no class that is forgotten.
+
+    Whatever forgot it: this batch, or one of the versions before.
+    """
+    classes = np.setdiff1d(fixed.known.labels, train.labels)
+    gone = same_images(remembrance.images, before.held.without(train.ids).images)
+    gone |= np.isin(remembrance.ids, forgotten_tests) | np.isin(remembrance.labels, classes)
+    return remembrance.take(~gone)
+
+
+def _nothing_to_remember(preset: str) -> InputError:
+    other = next(name for name in PRESETS if name != preset)
+    return InputError(
+        "A batch after which every remembrance sample is of a forgotten image or class",
+        "remembrance samples of which one or more are of others",
+        f"Give --preset {other}, which trains on none of them",
+    )
+
+
+def _sets(before: Version, train: Dataset, test: Dataset) -> dict[str, Dataset]:
+    """What accuracies are measured on, before a batch and after it."""
+    return {
+        "retained": train,
+        "test": test,
+        stages.TEST_STAYING: test.take(np.isin(test.labels, train.labels)),
+        "forgotten": before.train.without(train.ids),
+    }
 
 
 def make_bank_again(fixed: Fixed, before: Version, seed: int, hooks: Hooks | None = None) -> Made:

@@ -169,6 +169,11 @@ class ModularUnlearning:
         """Whether the schedule trains on forgotten samples (under wrong labels)."""
         return self.forget_weight > 0
 
+    @property
+    def remembers(self) -> bool:
+        """Whether a step trains on the remembrance samples."""
+        return any(step.on == "remembrance" for step in (*self.round_steps, *self.closing_steps))
+
     def check(self) -> None:
         """Raise ``InputError`` where the schedule makes no sense."""
         for piece in (*self.resets, *self.round_steps, *self.closing_steps):

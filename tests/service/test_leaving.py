@@ -43,7 +43,7 @@ def _not_served(monkeypatch):
     """Whoever works on a batch says with which rate."""
     rates = []
 
-    def forget_batch(fixed, before, ids, seed, hooks, settings):
+    def forget_batch(fixed, before, ids, seed, hooks, settings, tests):
         config = settings.applied(fixed.config) if settings else fixed.config
         rates.append(config.method.online.closing_steps[0].optimizer.learning_rate)
         raise Killed
