@@ -101,21 +101,33 @@ def described(config: RunConfig, batch: Batch) -> str:
     if batch.settings is None:
         said = f"--preset {config.preset} and the settings of the workspace"
     else:
-        name = str(batch.settings.get("preset"))
-        before = dict(_flat(settings_of(config, name if name in PRESETS else None).to_json()))
-        own = [
-            f"--method.{name.replace('_', '-')} {_typed(value)}"
-            for name, value in _flat(batch.settings)
-            if name != "preset" and (name not in before or before[name] != value)
-        ]
-        said = " ".join([f"--preset {name}", *own])
+        said = " ".join(_options(config, batch.settings)[0])
     if batch.accepted_loss is not None:
         said += f" --accept-accuracy-loss {batch.accepted_loss:g}"
     return said
 
 
-def _typed(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
+def _options(config: RunConfig, settings: dict[str, Any]) -> tuple[list[str], bool]:
+    """The options for settings of a batch, and whether these are all that it takes to give them.
+
+    The command line changes the steps that a preset has, but not their number; Python does.
+    """
+    name = str(settings.get("preset"))
+    before = dict(_flat(settings_of(config, name if name in PRESETS else None).to_json()))
+    given = dict(_flat(settings))
+    own = [
+        _typed(name, value)
+        for name, value in given.items()
+        if name != "preset" and (name not in before or before[name] != value)
+    ]
+    return [f"--preset {name}", *own], name in PRESETS and given.keys() == before.keys()
+
+
+def _typed(name: str, value: Any) -> str:
+    above, _, last = f"method.{name}".replace("_", "-").rpartition(".")
+    if isinstance(value, bool):
+        return f"--{above}.{'' if value else 'no-'}{last}"
+    return " ".join([f"--{above}.{last}", *map(str, value if isinstance(value, list) else [value])])
 
 
 def _flat(value: Any, name: str = "") -> list[tuple[str, Any]]:
@@ -179,16 +191,22 @@ def not_published(
     """
     refusal = history.refusals[-1]
     tried = refusal.batch.settings
-    used = config.preset if tried is None else str(tried.get("preset"))
-    other = next(name for name in PRESETS if name != used)
+    settings = [earlier.batch.settings or {} for earlier in history.refusals]
+    refused = {given.get("preset", config.preset) for given in settings}
+    other = next((name for name in PRESETS if name not in refused), "")
     command = f"dcmu process {shlex.quote(str(directory))}"
-    remedy = f"Process them by another method ({command} --preset {other}) or with other settings"
-    remedy += f" ({command} --help lists them)"
+    remedy = "Process them "
+    remedy += f"by another method ({command} --preset {other}) or " if other else ""
+    remedy += f"with other settings ({command} --help lists them)"
     before, after = refusal.entry.before, refusal.entry.after
     if after is not None:
         # Rounded up, so that what was measured lies within it.
         points = min(100, math.ceil(loss_of(before, after)))
-        remedy += f", or accept the loss once ({command} --accept-accuracy-loss {points})"
+        options, typed = ([], True) if tried is None else _options(config, tried)
+        options = " ".join([command, *options, f"--accept-accuracy-loss {points}"])
+        if not typed:
+            options = f"Workspace.process with the same settings and accept_accuracy_loss={points}"
+        remedy += f", or accept the loss once ({options})"
     samples = len(history.ids_of(refusal.batch.lines))
     error = NotPublished(
         f"The batch of {samples} samples was not published: {refusal.entry.reason}",

@@ -15,8 +15,15 @@ from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.reporting.certificate import certificate_sentences
 from dcmu_jax.service import Workspace, work
 from dcmu_jax.service.faults import FailingDisk, Killed
-from dcmu_jax.service.gate import NotPublished, read_settings, settings_of, too_much
-from dcmu_jax.service.ledger import LEDGER
+from dcmu_jax.service.gate import (
+    NotPublished,
+    not_published,
+    read_settings,
+    settings_of,
+    too_much,
+)
+from dcmu_jax.service.history import Batch, Refusal
+from dcmu_jax.service.ledger import LEDGER, Refused
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.modular import ModularUnlearning
 from dcmu_jax.unlearning.schedule import Reset, Step
@@ -205,3 +212,49 @@ def test_the_remedies_work_as_typed(asked, capsys):
     assert main(["process", str(asked), "--preset", "papre", "--quiet"]) == 2
     assert "Did you mean 'paper'?" in capsys.readouterr().err
     assert np.isfinite(Workspace(asked).network().logits(Workspace(asked).fixed.test.images)).all()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--preset", "condensed"],
+        ["--method.online.closing-steps.0.epochs", "1", "--method.online.collecting.weigh-by-size"],
+        ["--method.online.collecting.no-drop-forgotten-classes"],
+    ],
+    ids=str,
+)
+def test_what_was_refused_is_what_is_accepted_as_typed(asked, options, monkeypatch, capsys):
+    measured = []
+
+    def accuracies(network, sets):
+        measured.append(network)
+        return dict.fromkeys(sets, 70.0 if len(measured) % 2 else 63.5)
+
+    monkeypatch.setattr(work, "_accuracies", accuracies)
+    assert main(["process", str(asked), "--quiet", *options]) == 2
+    error = capsys.readouterr().err
+    (refusal,) = Workspace(asked).history().refusals
+    assert (refusal.batch.settings is None) == (not options)
+    command = shlex.split(error.split("accept the loss once (")[1].split(")")[0])
+    assert main([*command[1:], "--quiet"]) == 0
+    batch = Workspace(asked).history().batches[1]
+    assert (batch.settings, batch.accepted_loss) == (refusal.batch.settings, 7)
+
+
+def test_no_method_is_offered_that_was_refused(asked):
+    workspace = Workspace(asked)
+    config, history = workspace.fixed.config, workspace.history()
+    entry = Refused(version=1, reason="r", before=70, after=60, limit=5, previous="", time="t")
+
+    def remedy(*settings):
+        batches = [Batch(1, 2, (2,), given and given.to_json()) for given in settings]
+        refusals = tuple(Refusal(batch, entry) for batch in batches)
+        return not_published(asked, config, dataclasses.replace(history, refusals=refusals)).remedy
+
+    condensed, paper = settings_of(config, "condensed"), settings_of(config, "paper")
+    assert "--preset condensed)" in remedy(None) and "--preset condensed)" in remedy(paper, None)
+    assert "--preset paper)" in remedy(None, condensed)
+    assert remedy(None, condensed, paper).startswith("Process them with other settings (dcmu")
+    said = remedy(_settings(workspace, 1e-9))  # with more resets than any option gives
+    assert "(Workspace.process with the same settings and accept_accuracy_loss=10)" in said
