@@ -283,9 +283,9 @@ def _verify(args: _Workspace, console: Console) -> None:
             f"{len(found.problems)} problem(s) in {str(args.directory)!r}: "
             + "; ".join(found.problems[:20]),
             "a workspace as the service left it",
-            "Put back what has changed as it was: single files from a copy, but the ledger and its "
-            "head only both, and as they were at the last request. Move out of the workspace what "
-            "is in no manifest",
+            "Put back what has changed as it was, and nothing that was purged: single files from a "
+            "copy, but the ledger and its head only both, and as they were at the last request. "
+            "Move out of the workspace what is in no manifest",
         )
     _say(console, "The workspace is as the service left it.")
 

@@ -14,6 +14,7 @@ from dcmu_jax.service.contents import read_held
 from dcmu_jax.service.disk import storage_errors
 from dcmu_jax.service.history import History, replay
 from dcmu_jax.service.ledger import Requested, now
+from dcmu_jax.service.leftovers import check_known
 from dcmu_jax.service.opened import Opened
 from dcmu_jax.service.requesting import (
     Answer,
@@ -108,6 +109,7 @@ def _look_for_copies(workspace: Opened, history: History, ids: np.ndarray, neede
     config = workspace.fixed.config
     try:
         with storage_errors("The images cannot be read", "Make them readable"):
+            check_known(workspace.directory, history)
             held = read_held(workspace.directory, workspace.fixed, history)
     except InputError as error:
         if needed:

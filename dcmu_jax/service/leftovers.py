@@ -57,7 +57,7 @@ def unpublished(directory: Path, history: History) -> Manifest | None:
         except OSError as error:
             why = f"{error.strerror}: {MANIFEST}"
     if unknown and why:
-        raise _of_no_line(unknown, why)
+        raise _of_no_line(unknown, why, any(_purges(directory, name) for name in unknown))
     return manifest
 
 
@@ -78,14 +78,29 @@ def _misfit(directory: Path, history: History, number: int, manifest: Manifest) 
     return ""
 
 
-def _of_no_line(names: list[str], why: str) -> InputError:
+def _purges(directory: Path, name: str) -> bool:
+    """Whether a version that the ledger does not know is a purge, as its manifest has it."""
+    path = directory / VERSIONS / name / MANIFEST
+    try:
+        return decode(read_plain(path), path).change == "purge"
+    except (InputError, OSError):
+        return False
+
+
+def _of_no_line(names: list[str], why: str, purged: bool = False) -> InputError:
+    without = "move what the ledger does not know out of the workspace and keep it"
+    if purged:
+        without = (
+            "make another workspace (dcmu workspace RUN --out NEW) and ask there for all that was "
+            "asked for here. Files of earlier versions are gone because of a purge among them: do "
+            "not put these back, they hold forgotten images"
+        )
     shown = ", ".join(f"{VERSIONS}/{name}" for name in names[:5])
     return InputError(
         f"The ledger does not know {shown} ({why})",
         "the versions that the ledger tells of, and no later one",
         f"Nothing was changed. If an earlier {LEDGER} and {HEAD} were put back, put back those of "
-        "after the last publication, both of one moment; if there are none, move what the ledger "
-        "does not know out of the workspace and keep it",
+        f"after the last publication, both of one moment; if there are none, {without}",
     )
 
 
@@ -110,6 +125,20 @@ def purge_undone(directory: Path, history: History, manifest: Manifest | None) -
         "If there are none, dcmu process enters the purge in the ledger again; ask again then "
         "for what was requested since the last line of the earlier ledger"
     )
+
+
+def check_known(directory: Path, history: History) -> None:
+    """Raise ``InputError`` where an earlier ledger was put back.
+
+    What is missing then may have been purged, and nobody is to be told to put it back.
+    """
+    undone = purge_undone(directory, history, unpublished(directory, history))
+    if undone:
+        raise InputError(
+            undone,
+            "the ledger of after the last publication",
+            f"Put back {LEDGER} and {HEAD}, or run dcmu process",
+        )
 
 
 def finished(directory: Path, history: History) -> Published | None:

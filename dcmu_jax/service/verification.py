@@ -98,7 +98,8 @@ def _verified(directory: Path, history: History, model: nn.Module | None) -> Ver
             problems.append(undone)
             purged_before = manifest.version
     except InputError as error:
-        problems.append(str(error))
+        # What those versions did to the files of others, a purge perhaps, cannot be told.
+        return Verification((*problems, str(error)), tuple(notes))
     _check_ids(history, fixed.known.ids, problems)
     for entry in history.versions:
         purged = entry.version < purged_before

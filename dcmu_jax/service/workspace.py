@@ -27,6 +27,7 @@ from dcmu_jax.service.given import (
 )
 from dcmu_jax.service.history import History, replay
 from dcmu_jax.service.ledger import MAX_ACCURACY_LOSS, Audited, Limited, now, sha256
+from dcmu_jax.service.leftovers import check_known
 from dcmu_jax.service.opened import Opened
 from dcmu_jax.service.purging import purge
 from dcmu_jax.service.remains import Remains, remains
@@ -248,12 +249,18 @@ class Workspace:
         """The network of the current version.
 
         Raises:
-            InputError: its files have changed.
+            InputError: its files have changed, or an earlier ledger was put back.
         """
-        return self._opened.look(
-            lambda history: current_network(self.directory, self.fixed, history)
-        )
+        return self._opened.look(self._network)
+
+    def _network(self, history: History) -> Classifier:
+        check_known(self.directory, history)
+        return current_network(self.directory, self.fixed, history)
 
     def version(self) -> Version:
         """The current version with its images and its bank, checked."""
-        return self._opened.look(lambda history: read_version(self.directory, self.fixed, history))
+        return self._opened.look(self._version)
+
+    def _version(self, history: History) -> Version:
+        check_known(self.directory, history)
+        return read_version(self.directory, self.fixed, history)

@@ -100,14 +100,21 @@ def test_a_ledger_that_was_put_back_is_a_problem_and_nothing_is_removed(lives, i
             lambda: Workspace(w).request(ids_text(ids[7:8])),
             lambda: Workspace(w).audit(oracles=4),
             lambda: Workspace(w).set_max_accuracy_loss(7),
+            lambda: Workspace(w).network(),
+            lambda: Workspace(w).version(),
         ):
-            with pytest.raises(InputError, match=r"The ledger does not know versions/000\d"):
+            with pytest.raises(
+                InputError, match=r"The ledger does not know versions/000\d"
+            ) as raised:
                 act()
+            assert "do not put these back, they hold forgotten images" in str(raised.value)
             assert bytes_of(w) == before
-        assert any("The ledger does not know" in problem for problem in verify(w).problems)
+        (problem,) = verify(w).problems  # what a purge removed is not said to be missing
+        assert problem.startswith("The ledger does not know") and "forgotten images" in problem
         for command in ("verify", "status", "process"):
             assert main([command, str(w)]) == 2
-            assert "does not know" in capsys.readouterr().err
+            said = capsys.readouterr().err
+            assert "does not know" in said and "missing" not in said
         assert bytes_of(w) == before
     _put_back(w, last)  # as the message says
     assert verify(w).clean and Workspace(w).request(ids_text(ids[7:8])).accepted.size == 1
@@ -134,6 +141,14 @@ def test_a_ledger_put_back_to_before_a_purge_finds_the_purge_again(lives, ids, c
     assert problem in Workspace(w).status().notes
     assert "versions/0003 is a finished purge that the ledger lacks" in problem
     assert not any("missing" in note for note in Workspace(w).status().notes)
+    for act in (
+        lambda: Workspace(w).network(),
+        lambda: Workspace(w).version(),
+        lambda: Workspace(w).request(ids_text(ids[:1]), with_copies=True),
+    ):
+        with pytest.raises(InputError, match="finished purge that the ledger lacks") as raised:
+            act()
+        assert "Restore" not in str(raised.value)
     _put_back(w, last)  # as it says
     assert verify(w).clean
     _put_back(w, ledgers["twice"])  # and the other way
