@@ -59,8 +59,12 @@ class Disk:
         aside = aside_of(path)
         aside.unlink(missing_ok=True)  # of an interrupted call; a link itself, never its target
         self.create(aside, data)
+        self.put_in_place(path)
+
+    def put_in_place(self, path: Path) -> None:
+        """Give what was written aside its name."""
         self.step("rename", path)
-        os.replace(aside, path)
+        os.replace(aside_of(path), path)
         self.sync_folder(path.parent)
 
     def append(self, path: Path, at: int, data: bytes) -> None:

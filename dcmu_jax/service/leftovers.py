@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import left_aside
-from dcmu_jax.service.audits import AUDITS
+from dcmu_jax.service.audits import AUDITS, audit_path, not_in_the_ledger, settle_audits
 from dcmu_jax.service.contents import (
     KEPT,
     VERSIONS,
@@ -162,9 +162,10 @@ def finished(directory: Path, history: History) -> Published | None:
 def tidy(disk: Disk, directory: Path, history: History) -> None:
     """Remove what interrupted work left, and what a purge has still to remove; nothing else.
 
-    That is the folder in which the next version was being written, and from versions that were
-    purged the files that their manifests name. To be called under the lock of long work, after
-    ``unpublished`` found nothing that does not fit.
+    That is the folder in which the next version was being written, an audit that was written aside
+    and is in no line of the ledger, and from versions that were purged the files that their
+    manifests name. To be called under the lock of long work, after ``unpublished`` found nothing
+    that does not fit.
     """
     for path in misplaced(directory, history):
         raise InputError(
@@ -174,6 +175,7 @@ def tidy(disk: Disk, directory: Path, history: History) -> None:
             "ELSEWHERE",
         )
     disk.remove(part_of(directory, history.current.version + 1))
+    settle_audits(disk, directory, history)
     for number in range(history.purged_before):
         folder = version_folder(directory, number)
         if any(path.name not in (MANIFEST, *KEPT) for path in folder.iterdir()):
@@ -243,10 +245,10 @@ def notes_of(directory: Path, history: History) -> list[str]:
         version_folder(directory, number),
     }
     published = {version_folder(directory, entry.version) for entry in history.versions}
-    audits = {directory / AUDITS / f"{entry.version:04d}.json" for entry in history.versions}
+    audits = {audit_path(directory, entry.version): entry.version for entry in history.versions}
     unfinished |= {aside_of(path) for path in audits}
-    unfinished |= {path for path in audits if int(path.stem) not in history.audits}
-    ours = {directory / name for name in (*TOP, AUDITS)} | published | audits
+    unlisted = {path for path, version in audits.items() if version not in history.audits}
+    ours = {directory / name for name in (*TOP, AUDITS)} | published | audits.keys()
     notes = []
     for folder in (directory, directory / VERSIONS, directory / AUDITS):
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
@@ -255,6 +257,8 @@ def notes_of(directory: Path, history: History) -> list[str]:
                 notes.append(
                     f"{name} has the name of work that was interrupted, or that goes on now"
                 )
+            elif path in unlisted:
+                notes.append(f"{not_in_the_ledger(name)}: move it out of the workspace")
             elif path not in ours:
                 notes.append(f"{name} is not of the service: it stays, and no purge reaches it")
     for path in left_aside(directory):

@@ -127,7 +127,9 @@ def _vouched_for(directory: Path, history: History) -> dict[str, str]:
     current = history.current.version
     vouched = dict(history.created.files) | dict.fromkeys(LOCKS, sha256(b""))
     for version, hashed in history.audits.items():
-        vouched[audit_path(directory, version).relative_to(directory).as_posix()] = hashed
+        path = audit_path(directory, version)
+        for place in (path, aside_of(path)):
+            vouched[place.relative_to(directory).as_posix()] = hashed
     for number in range(current + 2):
         folder = version_folder(directory, number)
         path = folder / MANIFEST

@@ -11,7 +11,7 @@ from dcmu_jax.files import FilePath
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.service.asking import ask
 from dcmu_jax.service.auditing import audit_version
-from dcmu_jax.service.audits import audit_path
+from dcmu_jax.service.audits import check_none_lies_there, settle_audits, write_aside
 from dcmu_jax.service.batching import Notify, process, to_log
 from dcmu_jax.service.certificate import certificate
 from dcmu_jax.service.contents import Fixed, Version, current_network, read_version
@@ -225,7 +225,8 @@ class Workspace:
             The version.
 
         Raises:
-            InputError: see ``auditing.audit_version``.
+            InputError: see ``auditing.audit_version``; or an audit lies there that the ledger does
+                not know.
         """
         check_oracles(oracles)
         notify = listener(notify)
@@ -234,15 +235,14 @@ class Workspace:
             number = history.current.version
             if number in history.audits:
                 return number
+            check_none_lies_there(self.directory, number)
             version = read_version(self.directory, self.fixed, history)
             data = audit_version(self.fixed, version, oracles=oracles, notify=notify)
-            path = audit_path(self.directory, number)
-            if not path.parent.is_dir():
-                self._opened.disk.make_folder(path.parent)
-            self._opened.disk.replace(path, data)
+            write_aside(self._opened.disk, self.directory, number, data)
             line = Audited(version=number, file=sha256(data), previous="", time=now())
             with self._opened.writing("The audit was not kept"):
-                self._opened.append(replay(self._opened.settled()), line)
+                history = self._opened.append(replay(self._opened.settled()), line)
+            settle_audits(self._opened.disk, self.directory, history)
             return number
 
     def network(self) -> Classifier:
