@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import tyro
 from rich.console import Console
 from rich.text import Text
@@ -213,10 +215,25 @@ def _say_cost(run: Run, request: ForgetRequest, console: Console) -> None:
         _say(console, warning)
 
 
+_TYPED_IDS = 200
+
+
+def _with_copies(request: ForgetRequest, copies: np.ndarray) -> str:
+    """What to type to forget the copies, too: a draw beside other ids would be another draw."""
+    if not re.search(r"(^|\+)\s*random\s*:", request.text):
+        return "Name them in --forget to forget them, too."
+    every = np.union1d(request.ids, copies).tolist()
+    if len(every) > _TYPED_IDS:
+        return (
+            "To forget them, too, ask from Python, where run is this one: asked = "
+            f"run.request({request.text!r}); run.request([*asked.ids, *run.copies(asked).train])."
+        )
+    return f"Give --forget ids:{','.join(map(str, every))} to forget them, too."
+
+
 def _say_copies(run: Run, request: ForgetRequest, console: Console) -> None:
-    said = copies_sentence(
-        run.copies(request).plain(), "Name them in --forget to forget them, too."
-    )
+    copies = run.copies(request)
+    said = copies_sentence(copies.plain(), _with_copies(request, copies.train))
     if said:
         _say(console, said)
 

@@ -75,6 +75,7 @@ def ask(workspace: Opened, text: Any, *, reference: Any, with_copies: bool) -> A
             added=added,
             unread=looked.unread,
             purged=looked.purged if with_copies else 0,
+            drawn=bool(terms.draws) and reference is None,
         )
 
 

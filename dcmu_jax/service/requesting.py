@@ -34,6 +34,8 @@ class Answer:
         added: how many of ``accepted`` are copies of what the request names.
         unread: why copies could not be looked for; empty where they were.
         purged: samples of which copies were asked for, and whose images were purged before.
+        drawn: whether samples were drawn that no reference stands for: asked again, the request
+            would draw others.
     """
 
     accepted: np.ndarray
@@ -45,6 +47,7 @@ class Answer:
     added: int = 0
     unread: str = ""
     purged: int = 0
+    drawn: bool = False
 
     def sentence(self) -> str:
         """The answer in words."""
@@ -63,9 +66,14 @@ class Answer:
             answer += f". {self.added} of them are copies under other ids"
         said = [answer]
         if self.unread:
+            again = "Ask again"
+            if self.drawn:
+                again += (
+                    " for the ids that were drawn, which the request's line of the ledger names,"
+                )
             said.append(
-                f"Copies under other ids were not looked for: {self.unread}. Ask again when that "
-                "is mended, and the answer names them."
+                f"Copies under other ids were not looked for: {self.unread}. {again} when that is "
+                "mended, and the answer names them."
             )
         if self.purged:
             said.append(
@@ -75,6 +83,9 @@ class Answer:
             )
         if self.copies:
             remedy = "Ask again with --with-copies to forget them, too."
+            if self.drawn:
+                ids = ",".join(map(str, self.copies.train.tolist()))
+                remedy = f"Ask for ids:{ids} to forget them, too."
             said.append(copies_sentence(self.copies.plain(), remedy))
         return ". ".join([said[0], " ".join(said[1:])]) if said[1:] else answer
 

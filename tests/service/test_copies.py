@@ -1,11 +1,15 @@
 """The same image under two ids: said at the request, in the certificate; forgotten if asked."""
 
 import dataclasses
+import io
+import re
 
 import numpy as np
 import pytest
+from rich.console import Console
 from service.toy import CONFIG, ids_text
 
+from dcmu_jax import cli_runs
 from dcmu_jax.cli import main
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.errors import InputError
@@ -230,3 +234,55 @@ def test_forgetting_prints_accuracies_before_and_after(toy_run, capsys):
     assert main(["forget", str(toy_run.directory), "--forget", "ids:0,1", "--quiet"]) == 0
     out = capsys.readouterr().out
     assert "Accuracy on retained samples" in out and "% before" in out and "% after." in out
+
+
+def _draws():
+    """Requests that draw more and more."""
+    return (f"random:{(count + 0.5) / 36}" for count in range(1, 18))
+
+
+@pytest.mark.parametrize("most", [200, 2])
+def test_copies_of_what_a_run_drew_are_added_as_typed(made, monkeypatch, most):
+    _, run, *_ = made
+    monkeypatch.setattr(cli_runs, "_TYPED_IDS", most)
+    requests = (run.request(text) for text in _draws())
+    request = next(request for request in requests if len(run.copies(request).train))
+    said = io.StringIO()
+    cli_runs._say_copies(run, request, Console(file=said, width=1000))
+    if most == 200:
+        typed = re.search(r"Give --forget (\S+) to forget them, too", said.getvalue())
+        assert typed
+        again = run.request(typed[1])
+    else:
+        typed = re.search(r"this one: (asked = .*); (run\.request.*\.train\]\))\.", said.getvalue())
+        assert typed
+        exec(typed[1], given := {"run": run})
+        again = eval(typed[2], given)
+    assert set(request.ids) < set(again.ids) and not len(run.copies(again).train)
+
+
+@pytest.mark.parametrize("reference", [None, "r"])
+def test_copies_of_what_was_drawn_are_asked_for_by_id(made, copied, reference):
+    directory = made[0]
+    for text in _draws():
+        workspace = Workspace(copied(directory))
+        answer = workspace.request(text, reference=reference)
+        if answer.copies is not None and len(answer.copies.train):
+            break
+    wanted, said = answer.copies.train.tolist(), answer.sentence()
+    if reference:
+        assert "Ask again with --with-copies" in said
+        more = workspace.request(text, reference=reference, with_copies=True)
+    else:
+        typed = re.search(r"Ask for (\S+) to forget them, too", said)
+        assert typed and "Ask again" not in said
+        more = workspace.request(typed[1])
+    assert more.accepted.tolist() == wanted
+
+
+def test_what_was_drawn_is_not_asked_for_again_where_images_cannot_be_read(copied, fresh):
+    w = copied(fresh)
+    (w / "versions" / "0000" / "train.npz").write_bytes(b"")
+    said = Workspace(w).request("random:0.1").sentence()
+    assert "Ask again for the ids that were drawn, which the line of the ledger" in said
+    assert "Ask again when" in Workspace(w).request("random:0.1", reference="r").sentence()
