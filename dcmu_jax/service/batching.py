@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable
@@ -79,7 +78,7 @@ def process(
         with workspace.writing("The batch was not begun"):
             history = replay(read_ledger(directory))
         last, opened = max(history.pending, default=-1), history.open
-        base = newest_usable(directory, fixed, history)
+        base, refused = newest_usable(directory, fixed, history), ""
         if opened is not None or last >= 0 or base != history.current.version:
             read_samples(directory, fixed, history, base)  # or nothing is begun
         if opened is not None:
@@ -96,11 +95,15 @@ def process(
                     f"Going on with {said}. To begin it again with others, give dcmu process a "
                     "--preset, --method options or --accept-accuracy-loss."
                 )
-                with contextlib.suppress(NotPublished):  # and then it is begun anew
+                try:
                     done.append(_serve(workspace, opened, hooks, notify))
                     base = done[-1]
+                except NotPublished as error:
+                    refused = f"{error.given}. "
         opened = _begin(workspace, last, base, chosen, accepted, tuple(done))
         if opened is not None:
+            if refused:
+                notify(f"{refused}Begun anew with {described(fixed.config, opened)}.")
             done.append(_serve(workspace, opened, hooks, notify, tuple(done)))
         return done
 

@@ -157,9 +157,10 @@ class Workspace:
             hooks: see ``Hooks``.
             settings: for this batch, in place of the workspace's (``gate.settings_of``).
             accept_accuracy_loss: points that this batch may cost, in place of the workspace's.
-            notify: told with which settings an interrupted batch goes on, from which version a
-                batch starts if not from the current one, and that it will cost more than
-                retraining, each before it starts; the log is told if not given.
+            notify: told with which settings an interrupted batch goes on, why it was refused then
+                and with which it is begun anew, from which version a batch starts if not from the
+                current one, and that it will cost more than retraining, each before it starts; the
+                log is told if not given.
 
         Returns:
             The versions that were published: none where nothing was pending.

@@ -81,6 +81,14 @@ def test_the_same_settings_or_none_go_on_and_say_with_which(begun, monkeypatch):
     assert f"{RATE} 3e+38" in told[0] and "give dcmu process a --preset" in told[0]
 
 
+def test_a_refusal_of_what_was_interrupted_is_told_of(begun):
+    told = []
+    assert Workspace(begun).process(notify=told.append) == [1]
+    assert told[0].startswith("Going on with") and len(told) == 2
+    assert told[1].startswith("The batch of 3 samples was not published: ")
+    assert "Begun anew with --preset recommended and the settings of the workspace." in told[1]
+
+
 @pytest.mark.parametrize(
     ("options", "left"),
     [([], False), (["--preset", "recommended"], True), ([f"{RATE}=0.02"], True),
