@@ -11,9 +11,11 @@ from dcmu_jax.service import work
 from dcmu_jax.service.contents import read_version
 from dcmu_jax.service.creating import record_of
 from dcmu_jax.service.given import check_kind
+from dcmu_jax.service.ledger import LEDGER
 from dcmu_jax.service.leftovers import tidy
 from dcmu_jax.service.opened import Opened
 from dcmu_jax.service.restarting import fault_of, of_no_use
+from dcmu_jax.training.divergence import Diverged
 from dcmu_jax.unlearning.task import Hooks
 
 
@@ -43,7 +45,10 @@ def purge(workspace: Opened, hooks: Hooks | None = None) -> int | None:
         number = history.current.version + 1
         through = max(line for batch in history.batches.values() for line in batch.lines)
         seed = work.seed_of(workspace.fixed.config, number, history.digest(through))
-        made = work.make_bank_again(workspace.fixed, before, seed, hooks)
+        try:
+            made = work.make_bank_again(workspace.fixed, before, seed, hooks)
+        except Diverged as error:
+            raise _no_bank(error) from error
         manifest = dataclasses.replace(
             before.manifest,
             version=number,
@@ -58,3 +63,16 @@ def purge(workspace: Opened, hooks: Hooks | None = None) -> int | None:
         workspace.publish(history, manifest, made, record, train=before.train)
         tidy(workspace.disk, workspace.directory, workspace.history())
         return number
+
+
+def _no_bank(error: Diverged) -> InputError:
+    """The error for a bank that cannot be made: a purge takes no settings but the workspace's."""
+    option = error.option.replace("_", "-")
+    lower = f"{option} below {error.value:g}" if option else "other settings of condensation"
+    return InputError(
+        f"Nothing was removed: {error.given}",
+        error.allowed,
+        "Purge again after the next batch, of whose network another bank is made. Or make another "
+        f"workspace (dcmu workspace RUN --out NEW) of a run with {lower}, and ask there for all "
+        f"that was asked for here: {LEDGER} names the ids, line by line",
+    )

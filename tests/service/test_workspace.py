@@ -1,12 +1,14 @@
 """A workspace: requests answered, batches that add up, versions, purges, certificates."""
 
 import json
+import re
 import shutil
 
 import numpy as np
 import pytest
-from service.toy import bytes_of, ids_text
+from service.toy import CONFIG, bytes_of, ids_text
 
+from dcmu_jax.cli import main
 from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.errors import InputError
 from dcmu_jax.locks import locked
@@ -14,6 +16,7 @@ from dcmu_jax.pipeline import stages
 from dcmu_jax.service import Workspace, work
 from dcmu_jax.service.contents import version_folder
 from dcmu_jax.service.faults import FailingDisk
+from dcmu_jax.training.divergence import Diverged
 
 
 def test_a_new_workspace(fresh, toy_run):
@@ -177,6 +180,30 @@ def test_there_is_nothing_to_purge_twice(copied, purged):
     before = bytes_of(workspace.directory)
     assert workspace.purge() is None
     assert bytes_of(workspace.directory) == before
+
+
+def test_a_purge_that_diverges_says_ways_on_that_can_be_typed(
+    copied, served, ids, tmp_path, monkeypatch, capsys
+):
+    w, run, new = copied(served), str(tmp_path / "run"), str(tmp_path / "new")
+    before = bytes_of(w)
+
+    def diverges(*_):
+        raise Diverged("condensed images are not finite", "matching.learning_rate", 1e-3)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "_build_bank", diverges)
+        assert main(["purge", str(w), "--quiet"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Nothing was removed: Condensing diverged" in said and bytes_of(w) == before
+    found = re.search(r"workspace \(dcmu (.*)\) of a run with (--\S+) below (\S+),", said)
+    assert found
+    train = ["train", "--dataset", CONFIG.dataset, "--training.epochs", "1", "--out", run]
+    assert main([*train, "--quiet", found[2], str(float(found[3]) / 2)]) == 0
+    command = found[1].replace("RUN", run).replace("NEW", new).split()
+    assert main([*command, "--quiet"]) == 0
+    Workspace(w).request(ids_text(ids[3:4]))
+    assert Workspace(w).process() == [2] and Workspace(w).purge() == 3
 
 
 def test_requests_are_taken_while_a_batch_is_worked_on(copied, fresh, ids):
