@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import os
 import shlex
+import stat
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import ClassVar, Literal
 
@@ -164,9 +165,13 @@ def differences(
     wanted = {n: h for n, h in manifest.files.items() if kept is None or n in kept}
     problems = [Difference(folder, name, "is missing") for name in wanted if name not in found]
     for name, path in found.items():
-        if not os.path.lexists(path) and name not in wanted:
-            continue  # a purge goes on
-        if path.is_symlink() or not path.is_file():
+        try:
+            plain = stat.S_ISREG(os.lstat(path).st_mode)  # asked once: it may go at any moment
+        except FileNotFoundError:  # a purge goes on
+            if name in wanted:
+                problems.append(Difference(folder, name, "is missing"))
+            continue
+        if not plain:
             problems.append(Difference(folder, name, "is a link or no file"))
         elif name not in manifest.files:
             problems.append(Difference(folder, name, "is in no manifest", strange=True))

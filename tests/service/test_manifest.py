@@ -1,5 +1,7 @@
 """Manifests: every file of a version, no path that leads elsewhere, every difference."""
 
+import os
+
 import pytest
 
 from dcmu_jax.errors import InputError
@@ -100,3 +102,19 @@ def test_what_a_purge_kept(folder):
     assert list(map(str, differences(folder, manifest, ("bank.npz",)))) == [
         "v/bank.npz has changed"
     ]
+
+
+def test_what_a_purge_removes_just_now_is_no_problem(folder, monkeypatch):
+    manifest, part = _manifest(files=hash_files(folder)), folder / "network" / "part"
+    lstat = os.lstat
+
+    def goes(path, **rest):
+        found = lstat(path, **rest)
+        if os.fspath(path) == str(part):
+            os.unlink(path)
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "lstat", goes)
+        assert differences(folder, manifest, ("bank.npz",)) == []
+    assert not part.exists()
