@@ -238,7 +238,7 @@ def test_forgetting_prints_accuracies_before_and_after(toy_run, capsys):
 
 def _draws():
     """Requests that draw more and more."""
-    return (f"random:{(count + 0.5) / 36}" for count in range(1, 18))
+    return (f"random:{(count + 0.5) / 36}" for count in range(1, 34))
 
 
 @pytest.mark.parametrize("most", [200, 2])

@@ -18,7 +18,10 @@ from dcmu_jax.unlearning.schedule import Step
 REMEMBERING = dataclasses.replace(
     ONLINE,
     collecting=dataclasses.replace(ONLINE.collecting, drop_forgotten_classes=False),
-    closing_steps=(*ONLINE.closing_steps, Step(parts=("final",), on="remembrance", optimizer=FAST)),
+    closing_steps=(
+        *ONLINE.closing_steps,
+        Step(parts=("final",), on="remembrance", batch_size=0, optimizer=FAST),
+    ),
 )
 
 
