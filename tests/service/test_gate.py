@@ -245,7 +245,9 @@ def test_what_was_refused_is_what_is_accepted_as_typed(asked, options, monkeypat
 def test_no_method_is_offered_that_was_refused(asked):
     workspace = Workspace(asked)
     config, history = workspace.fixed.config, workspace.history()
-    entry = Refused(version=1, reason="r", before=70, after=60, limit=5, previous="", time="t")
+    entry = Refused(
+        version=1, reason="r", before=70.0, after=60.0, limit=5.0, previous="", time="t"
+    )
 
     def remedy(*settings):
         batches = [Batch(1, 2, (2,), given and given.to_json()) for given in settings]
