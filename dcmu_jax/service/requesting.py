@@ -68,9 +68,7 @@ class Answer:
         if self.unread:
             again = "Ask again"
             if self.drawn:
-                again += (
-                    " for the ids that were drawn, which the request's line of the ledger names,"
-                )
+                again += " for the ids that were drawn, which the line of the ledger names,"
             said.append(
                 f"Copies under other ids were not looked for: {self.unread}. {again} when that is "
                 "mended, and the answer names them."

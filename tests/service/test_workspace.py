@@ -198,8 +198,9 @@ def test_a_purge_that_diverges_says_ways_on_that_can_be_typed(
     assert "Nothing was removed: Condensing diverged" in said and bytes_of(w) == before
     found = re.search(r"workspace \(dcmu (.*)\) of a run with (--\S+) below (\S+),", said)
     assert found
-    train = ["train", "--dataset", CONFIG.dataset, "--training.epochs", "1", "--out", run]
-    assert main([*train, "--quiet", found[2], str(float(found[3]) / 2)]) == 0
+    tiny = ["--training.epochs", "1", "--method.remembrance.per-class", "1", "--quiet"]
+    train = ["train", "--dataset", CONFIG.dataset, "--out", run, *tiny]
+    assert main([*train, found[2], str(float(found[3]) / 2)]) == 0
     command = found[1].replace("RUN", run).replace("NEW", new).split()
     assert main([*command, "--quiet"]) == 0
     Workspace(w).request(ids_text(ids[3:4]))
