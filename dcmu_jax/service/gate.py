@@ -205,7 +205,8 @@ def not_published(
         options, typed = ([], True) if tried is None else _options(config, tried)
         options = " ".join([command, *options, f"--accept-accuracy-loss {points}"])
         if not typed:
-            options = f"Workspace.process with the same settings and accept_accuracy_loss={points}"
+            options = "dcmu_jax.service.Workspace.process with the same settings and "
+            options += f"accept_accuracy_loss={points}"
         remedy += f", or accept the loss once ({options})"
     samples = len(history.ids_of(refusal.batch.lines))
     error = NotPublished(

@@ -259,4 +259,4 @@ def test_no_method_is_offered_that_was_refused(asked):
     assert "--preset paper)" in remedy(None, condensed)
     assert remedy(None, condensed, paper).startswith("Process them with other settings (dcmu")
     said = remedy(_settings(workspace, 1e-9))  # with more resets than any option gives
-    assert "(Workspace.process with the same settings and accept_accuracy_loss=10)" in said
+    assert "Workspace.process with the same settings and accept_accuracy_loss=10)" in said
