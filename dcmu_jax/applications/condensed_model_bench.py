@@ -17,14 +17,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from dcmu_jax.applications.condensed_model import attach, prepare, train_few
-from dcmu_jax.applications.condensed_model_files import (
-    Offline,
-    Online,
-    Row,
-    Seconds,
-    read_part,
-    run_again,
-)
+from dcmu_jax.applications.condensed_model_files import read_part, run_again
 from dcmu_jax.applications.condensed_model_recipes import (
     CONDENSED,
     SMALL,
@@ -143,7 +136,7 @@ class CondensedModelBench:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self.working():
-                found = read_part(path, dict[str, Any])
+                found = read_part(path, "identity")
                 if found is None:
                     write_json(path, identity)
         except OSError as error:
@@ -189,7 +182,7 @@ class CondensedModelBench:
         if self._prepared is None:
             folder = self.folder / "prepared"
             remembrance = self._remembrance(self.construction.per_class)
-            cost = read_part(folder / "cost.json", Offline)
+            cost = read_part(folder / "cost.json", "offline")
             if cost is None:
                 self._prepared = prepare(
                     self.construction,
@@ -216,7 +209,7 @@ class CondensedModelBench:
         """The condensed model after the request, and what that cost; made if not there yet."""
         if self._unlearned is None:
             folder = self.folder / "unlearned"
-            cost = read_part(folder / "cost.json", Online)
+            cost = read_part(folder / "cost.json", "online")
             if cost is None:
                 prepared = self.prepared()
                 labels = self.splits.train.labels[self.forget]
@@ -252,7 +245,7 @@ class CondensedModelBench:
             )
             return samples.images, samples.labels, 0.0
         path = self.folder / "images" / f"{kind}-{per_class}.npz"
-        cost = read_part(path.with_suffix(".json"), Seconds)
+        cost = read_part(path.with_suffix(".json"), "images")
         if cost is None or not is_there(path):
             found, seconds = self._condense(kind, per_class)
             found.save(path)
@@ -341,7 +334,7 @@ class CondensedModelBench:
         of_recipe = hashlib.sha256(repr(recipe).encode()).hexdigest()[:16]
         for each in (slug, f"{slug}-{of_recipe}"):
             path = self.folder / "rows" / f"{each}.json"
-            found = read_part(path, Row)
+            found = read_part(path, "row")
             if found is None:
                 break
             if found["recipe"] == repr(recipe):

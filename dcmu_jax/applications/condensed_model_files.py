@@ -10,7 +10,7 @@ from dcmu_jax.reading import is_there, read_json_as
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Row:
+class _Row:
     """A row as it is written."""
 
     row: str
@@ -35,9 +35,13 @@ class Row:
     recipe: str
 
 
-Offline = dataclasses.make_dataclass("Offline", [("offline_s", float), ("compile_s", float)])
-Online = dataclasses.make_dataclass("Online", [("request_s", float), ("reduction", float)])
-Seconds = dataclasses.make_dataclass("Seconds", [("seconds", float)])
+_KINDS = {
+    "identity": dict[str, Any],
+    "offline": dataclasses.make_dataclass("_Offline", [("offline_s", float), ("compile_s", float)]),
+    "online": dataclasses.make_dataclass("_Online", [("request_s", float), ("reduction", float)]),
+    "images": dataclasses.make_dataclass("_Images", [("seconds", float)]),
+    "row": _Row,
+}
 
 
 def run_again(folder: Path) -> str:
@@ -45,9 +49,16 @@ def run_again(folder: Path) -> str:
     return f"Delete the folder {str(folder)!r} and run again"
 
 
-def read_part(path: Path, kind: Any) -> dict[str, Any] | None:
-    """What a JSON file with the fields of ``kind`` holds; ``None`` where there is none."""
+def read_part(path: Path, kind: str) -> dict[str, Any] | None:
+    """What a JSON file holds; ``None`` where there is none.
+
+    Args:
+        path: of the file.
+        kind: what is expected in it: identity, offline, online, images or row.
+    """
     if not is_there(path):
         return None
-    found = read_json_as(kind, path, "a part of a condensed model", "Delete it and run again")
+    found = read_json_as(
+        _KINDS[kind], path, "a part of a condensed model", "Delete it and run again"
+    )
     return found if isinstance(found, dict) else dataclasses.asdict(found)
