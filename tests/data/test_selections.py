@@ -19,6 +19,7 @@ from dcmu_jax.attacks.roc import roc_curve, separation, tpr_at_fpr
 from dcmu_jax.attacks.shadow import shadow_attack
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.data.requests import request_for_ids
+from dcmu_jax.data.selections import shape_of
 from dcmu_jax.errors import InputError
 from dcmu_jax.metrics.accuracy import accuracies, measure
 from dcmu_jax.pipeline.config import RunConfig
@@ -279,3 +280,9 @@ def test_a_dataset_holds_what_it_says(changed):
     whole = {name: getattr(TRAIN, name) for name in ("images", "labels", "ids", "num_classes")}
     with pytest.raises(InputError):
         Dataset(**(whole | changed))
+
+
+def test_the_shape_of_a_list_and_of_what_is_no_array():
+    assert shape_of("images", [[1, 2, 3]]) == (1, 3) == shape_of("images", np.zeros((1, 3)))
+    with pytest.raises(InputError, match=r"images that is no array.*Give rows of one length"):
+        shape_of("images", [[1], [1, 2]])
