@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.training.optimizers import Optimizer
 
 if TYPE_CHECKING:  # it loads no network
     from dcmu_jax.training.classifier import Classifier
@@ -72,18 +71,21 @@ def during(stage: str = "", within: str = "", place: str = "", option: str = "")
         ) from error
 
 
-def check_loss(loss: float, epoch: int, epochs: int, optimizer: Optimizer, who: str = "") -> None:
+def check_loss(loss: float, epoch: int, epochs: int, rate: float | None, who: str = "") -> None:
     """Raise ``Diverged`` unless the mean loss of an epoch, which counts from 0, is finite."""
     if not math.isfinite(loss):
-        found = f"the loss{who} is {loss} in epoch {epoch + 1} of {epochs}"
-        raise Diverged(found, _RATE, optimizer.learning_rate)
+        raise _at_rate(f"the loss{who} is {loss} in epoch {epoch + 1} of {epochs}", rate)
 
 
-def check_parameters(tree: Any, optimizer: Optimizer) -> None:
+def check_parameters(tree: Any, rate: float | None) -> None:
     """Raise ``Diverged`` unless parameters and statistics are finite after the last epoch."""
     if not all_finite(tree):
-        found = "parameters are not finite after the last epoch"
-        raise Diverged(found, _RATE, optimizer.learning_rate)
+        raise _at_rate("parameters are not finite after the last epoch", rate)
+
+
+def _at_rate(found: str, rate: float | None) -> Diverged:
+    """The error of a training at a learning rate; None where the user's optimizer keeps it."""
+    return Diverged(found) if rate is None else Diverged(found, _RATE, rate)
 
 
 def check_outputs(classifier: Classifier, pixels: np.ndarray) -> None:

@@ -19,7 +19,6 @@ from dcmu_jax.data.augmentation import Augmentation, augment
 from dcmu_jax.models.convolution import whole_batches
 from dcmu_jax.models.partition import apply_parts
 from dcmu_jax.training.examples import Examples, Loss
-from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.training.private import PrivateGradient
 
 
@@ -40,7 +39,7 @@ class EpochSettings:
     parts: frozenset[str]
     start: str
     loss: Loss
-    optimizer: Optimizer
+    optimizer: Any  # of ``as_optimizer``
     total_steps: int
     augmentation: Augmentation | None
     batch_size: int

@@ -34,7 +34,7 @@ from dcmu_jax.training.examples import (
     cross_entropy,
 )
 from dcmu_jax.training.flops import program_flops, spend
-from dcmu_jax.training.optimizers import Optimizer
+from dcmu_jax.training.optimizers import OptimizerLike, as_optimizer, check_state
 from dcmu_jax.training.private import PrivateGradient
 from dcmu_jax.training.streaming import device_room, size_of, steps_in_room, streamed_epoch
 from dcmu_jax.training.timing import Stopwatch
@@ -111,7 +111,7 @@ def fit(
     *,
     epochs: int,
     key: Key,
-    optimizer: Optimizer,
+    optimizer: OptimizerLike,
     batch_size: int | None = 256,
     parts: Collection[str] = PARTS,
     start: str = "beginning",
@@ -137,7 +137,7 @@ def fit(
         epochs: passes over ``examples``; 0 returns the classifier as it is.
         key: typed, or uint32 ``(2,)``; shuffling, augmentation and dropout of epoch ``e`` depend
             on it and ``e``.
-        optimizer: see ``Optimizer``.
+        optimizer: an ``Optimizer``, or an optax transformation; see ``OptimizerLike``.
         batch_size: ``None`` for all examples in one batch. The last batch is filled up with
             examples of weight zero, none is dropped.
         parts: the parts that train. Guarantee: parameters and BatchNorm statistics of the others
@@ -180,6 +180,7 @@ def fit(
     >>> from dcmu_jax.models import create
     >>> from dcmu_jax.training.classifier import fresh_classifier
     >>> from dcmu_jax.training.keys import named_key
+    >>> from dcmu_jax.training.optimizers import Optimizer
     >>> train = load("synthetic:classes=2,per_class=8,size=8,channels=1").train
     >>> model = create("mlp", image_shape=(8, 8, 1), num_classes=2, width=0.02)
     >>> fitted = fit(
@@ -208,7 +209,7 @@ def fit(
     check_at_least("epochs", epochs, 0)
     if batch_size is not None:
         check_at_least("batch_size", batch_size, 1)
-    optimizer.check()
+    optimizer = as_optimizer(optimizer)
     if augmentation is not None and start != PARTS[0]:
         raise InputError(
             f"Augmentation of the inputs of {start!r}",
@@ -271,8 +272,11 @@ def fit(
             "params": partition(frozen_params, running)[0],
             "batch_stats": partition(frozen_stats, running)[0],
         }
+        init = optimizer.build(settings.total_steps).init
         if opt_state is None:
-            opt_state = optimizer.build(settings.total_steps).init(params)
+            opt_state = init(params)
+        else:
+            check_state(opt_state, jax.eval_shape(init, params))
         # Copied, because the state is donated and the caller keeps what was passed in.
         state = jax.tree.map(
             jnp.copy, TrainState(params, stats, opt_state, jnp.zeros((), jnp.int32))
@@ -297,7 +301,7 @@ def fit(
             else:
                 state, mean_loss, accuracy = streamed_epoch(*given, examples, typed, piece)
             history.append((float(mean_loss), float(accuracy)))
-            check_loss(history[-1][0], epoch, epochs, optimizer)
+            check_loss(history[-1][0], epoch, epochs, optimizer.learning_rate)
             if progress is not None:
                 progress(epoch + 1, *history[-1])
             if observe is not None:
@@ -308,7 +312,7 @@ def fit(
                     checkpoint.save(home(state), history, watch.elapsed(), epochs)
         state = home(jax.block_until_ready(state))
     if epochs:  # the loss of the last epoch does not tell of its last step
-        check_parameters((state.params, state.batch_stats), optimizer)
+        check_parameters((state.params, state.batch_stats), optimizer.learning_rate)
     flops = None
     if count_flops and epochs and rule is None:
         batch = jax.tree.map(

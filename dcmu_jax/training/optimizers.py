@@ -1,10 +1,10 @@
-"""Optimizers as values: hashable settings that build the optax transformation."""
+"""Optimizers: hashable settings that build an optax transformation, or one of the user's own."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -119,3 +119,68 @@ class Optimizer:
         if self.name == "sgd_l2":
             return optax.chain(optax.add_decayed_weights(self.weight_decay), sgd)
         return sgd
+
+
+@dataclasses.dataclass(frozen=True)
+class _Given:
+    """A user's transformation, in the place of an ``Optimizer``."""
+
+    transformation: optax.GradientTransformation
+    scheduled = False  # its schedule, if it has one, counts in its state and goes on
+    learning_rate = None
+
+    def check(self) -> None:
+        pass
+
+    def build(self, steps: int) -> optax.GradientTransformation:
+        del steps
+        return self.transformation
+
+
+OptimizerLike: TypeAlias = Optimizer | optax.GradientTransformation
+"""Wherever a function trains: an ``Optimizer``, or any optax transformation.
+
+A transformation is a key of the compilation cache by identity: make it once, outside of loops.
+"""
+
+
+def as_optimizer(given: Any) -> Any:
+    """What ``fit`` works with, checked: it has ``build``, ``scheduled`` and ``learning_rate``.
+
+    Raises:
+        InputError: neither an ``Optimizer`` nor an optax transformation, or settings that make no
+            sense.
+
+    >>> as_optimizer(optax.sgd(0.1)).scheduled, as_optimizer(Optimizer()).learning_rate
+    (False, 0.001)
+    """
+    if isinstance(given, Optimizer | _Given):
+        given.check()
+        return given
+    if isinstance(given, optax.GradientTransformation):
+        return _Given(given)
+    named = f"the text {given!r}" if isinstance(given, str) else f"a {type(given).__name__}"
+    raise InputError(
+        f"An optimizer given as {named}",
+        "an Optimizer of dcmu_jax.training.optimizers, or an optax transformation",
+        "Give one, such as optax.adam(1e-3)",
+    )
+
+
+def check_state(state: Any, fresh: Any) -> None:
+    """Raise unless an optimizer's state has the structure and shapes of a fresh one.
+
+    Args:
+        state: to go on from.
+        fresh: arrays, or their shapes, as the optimizer starts from on these parameters.
+    """
+    found, wanted = (
+        jax.tree.map(lambda leaf: (jnp.shape(leaf), jnp.result_type(leaf)), tree)
+        for tree in (state, fresh)
+    )
+    if found != wanted:
+        raise InputError(
+            "An opt_state of another optimizer or of other parts",
+            "the opt_state of an earlier call with the same optimizer and parts",
+            "Leave opt_state out to start anew",
+        )

@@ -37,7 +37,7 @@ from dcmu_jax.training.examples import (
     cross_entropy,
 )
 from dcmu_jax.training.loop import Progress
-from dcmu_jax.training.optimizers import Optimizer
+from dcmu_jax.training.optimizers import OptimizerLike, as_optimizer
 from dcmu_jax.training.private import PrivateGradient
 from dcmu_jax.training.timing import Stopwatch
 
@@ -175,7 +175,7 @@ def fit_population(
     *,
     epochs: int,
     keys: Key,
-    optimizer: Optimizer,
+    optimizer: OptimizerLike,
     batch_size: int = 256,
     loss: Loss = cross_entropy,
     augmentation: Augmentation | None = None,
@@ -197,7 +197,7 @@ def fit_population(
     Other Args:
         epochs: passes of each network over its rows.
         keys: typed keys ``(models,)``, or uint32 ``(models, 2)``.
-        optimizer: see ``Optimizer``.
+        optimizer: an ``Optimizer``, or an optax transformation; see ``OptimizerLike``.
         batch_size: examples per step.
         loss: see ``fit``.
         augmentation: see ``fit``.
@@ -216,7 +216,7 @@ def fit_population(
     check_examples(examples)
     check_at_least("epochs", epochs, 0)
     check_at_least("batch_size", batch_size, 1)
-    optimizer.check()
+    optimizer = as_optimizer(optimizer)
     count = len(examples.labels)
     rows = np.asarray(rows, np.int32)
     if rows.shape[0] != models or not rows.shape[1]:
@@ -275,12 +275,12 @@ def fit_population(
             history.append(jax.tree.map(np.asarray, gathered((losses, accuracies))))
             for number in np.flatnonzero(~np.isfinite(history[-1][0]))[:1].tolist():
                 found = float(history[-1][0][number])
-                check_loss(found, epoch, epochs, optimizer, f" of network {number}")
+                check_loss(found, epoch, epochs, optimizer.learning_rate, f" of network {number}")
             if progress is not None:
                 progress(epoch + 1, *(float(values.mean()) for values in history[-1]))
         states = gathered(jax.block_until_ready(states))
     if epochs:
-        check_parameters((states.params, states.batch_stats), optimizer)
+        check_parameters((states.params, states.batch_stats), optimizer.learning_rate)
     trained = dataclasses.replace(
         classifiers, variables={"params": states.params, "batch_stats": states.batch_stats}
     )

@@ -4,12 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from toys import Plain, examples_of, fresh, toy_splits
+from toys import TRACES, Plain, examples_of, fresh, same_bits, toy_splits
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import fit
-from dcmu_jax.training.optimizers import Optimizer
+from dcmu_jax.training.optimizers import Optimizer, as_optimizer
 
 GRADIENTS = np.random.default_rng(0).normal(size=(6, 4)).astype(np.float32)
 
@@ -142,3 +142,61 @@ def test_a_run_with_l1_is_laid_out_for_one_call():
 def test_penalties_without_sense_are_refused(settings, message):
     with pytest.raises(InputError, match=message):
         Optimizer(**settings).check()
+
+
+def _fit(start, data, optimizer, epochs=2, **rest):
+    key = named_key(0, "training")
+    return fit(start, examples_of(data), optimizer=optimizer, epochs=epochs, key=key, **rest)
+
+
+def test_an_optax_transformation_trains_as_our_own_of_the_same_numbers():
+    data = toy_splits().train
+    start = fresh(Plain(), data)
+    ours = _fit(start, data, Optimizer(learning_rate=0.01), batch_size=8)
+    theirs = _fit(start, data, optax.adam(0.01), batch_size=8)
+    assert same_bits(ours.classifier.variables, theirs.classifier.variables)
+    assert ours.losses == theirs.losses
+
+
+def test_a_chain_of_the_users_own_is_applied_and_goes_on():
+    """Each call goes on in the user's schedule, where one of ours would be laid out anew."""
+    data = toy_splits().train
+    start = fresh(Plain(), data)
+    rate = optax.piecewise_constant_schedule(0.1, {3: 0.0})
+    own = optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(rate))
+    whole = _fit(start, data, own, epochs=1, batch_size=len(data.labels))
+    for _ in range(4):
+        before = whole.classifier
+        whole = _fit(
+            before, data, own, epochs=1, batch_size=len(data.labels), opt_state=whole.opt_state
+        )
+    assert same_bits(
+        whole.classifier.variables, before.variables
+    )  # the rate is 0 from the fourth step on
+    assert not same_bits(start.variables, before.variables)
+
+
+@pytest.mark.parametrize("given", ["adam", optax.adam, {"name": "adam"}, None])
+def test_what_is_no_optimizer_is_refused(given):
+    with pytest.raises(InputError, match=r"An optimizer given as .*optax\.adam"):
+        as_optimizer(given)
+
+
+def test_a_state_of_another_optimizer_is_refused():
+    data = toy_splits().train
+    start = fresh(Plain(), data)
+    fitted = _fit(start, data, optax.adam(0.01), epochs=1)
+    for other in (optax.sgd(0.01), Optimizer(name="sgd")):
+        with pytest.raises(InputError, match="opt_state of another optimizer"):
+            _fit(start, data, other, epochs=1, opt_state=fitted.opt_state)
+    with pytest.raises(InputError, match="opt_state of another optimizer"):
+        _fit(start, data, optax.adam(0.01), parts=("final",), opt_state=fitted.opt_state)
+
+
+def test_one_transformation_is_compiled_once():
+    data, own = toy_splits().train, optax.adam(0.01)
+    start = fresh(Plain(width=17), data)
+    _fit(start, data, own, batch_size=8)
+    before = len(TRACES)
+    _fit(start, data, own, batch_size=8)
+    assert len(TRACES) == before
