@@ -1,4 +1,4 @@
-"""Dataset-condensation-driven machine unlearning: the names that most uses begin with.
+"""Dataset-condensation-driven machine unlearning: the paper step by step, and whole runs.
 
 Each is loaded from its own module when first asked for, so that ``import dcmu_jax`` costs nothing.
 """
@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from dcmu_jax import schedules
     from dcmu_jax.data import (
         Dataset,
         ForgetRequest,
@@ -18,7 +19,20 @@ if TYPE_CHECKING:
         splits_from_arrays,
     )
     from dcmu_jax.errors import InputError
+    from dcmu_jax.face import (
+        cluster,
+        collect,
+        condense,
+        evaluate,
+        forget,
+        network,
+        overfitting_metric,
+        train,
+        unlearn,
+        unlearning_metric,
+    )
     from dcmu_jax.metrics.measurement import Measurement
+    from dcmu_jax.metrics.scores import gap, tug_of_war
     from dcmu_jax.pipeline.config import RunConfig
     from dcmu_jax.pipeline.options import MethodOptions
     from dcmu_jax.pipeline.presets import preset
@@ -43,13 +57,26 @@ __all__ = [
     "Splits",
     "Training",
     "__version__",
+    "cluster",
+    "collect",
     "compare",
+    "condense",
     "cost_table",
+    "evaluate",
+    "forget",
+    "gap",
     "load",
+    "network",
+    "overfitting_metric",
     "parse_request",
     "preset",
+    "schedules",
     "splits_from_arrays",
     "terminal_table",
+    "train",
+    "tug_of_war",
+    "unlearn",
+    "unlearning_metric",
 ]
 
 _HOMES = {
@@ -62,7 +89,20 @@ _HOMES = {
         "splits_from_arrays",
     ),
     "dcmu_jax.errors": ("InputError",),
+    "dcmu_jax.face": (
+        "cluster",
+        "collect",
+        "condense",
+        "evaluate",
+        "forget",
+        "network",
+        "overfitting_metric",
+        "train",
+        "unlearn",
+        "unlearning_metric",
+    ),
     "dcmu_jax.metrics.measurement": ("Measurement",),
+    "dcmu_jax.metrics.scores": ("gap", "tug_of_war"),
     "dcmu_jax.pipeline.config": ("RunConfig",),
     "dcmu_jax.pipeline.options": ("MethodOptions",),
     "dcmu_jax.pipeline.presets": ("preset",),
@@ -76,6 +116,8 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
+    if name == "schedules":
+        return importlib.import_module("dcmu_jax.schedules")
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME_OF[name]), name)

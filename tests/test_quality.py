@@ -65,6 +65,7 @@ LAYERS = (
     ("applications", "pipeline"),
     ("service",),
     ("reporting",),
+    ("face", "schedules"),
     ("cli_arguments", "cli_output"),
     ("cli_runs", "cli_service", "cli_condensed_model"),
     ("cli_commands",),

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from dcmu_jax.data.pieces import pieces
 from dcmu_jax.data.selections import Ids, Mask, as_ids, as_positions, check_names, shape_of
-from dcmu_jax.errors import InputError
+from dcmu_jax.errors import InputError, check_at_least
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -111,6 +111,14 @@ class Dataset:
         stays = np.ones(len(self), bool)
         stays[self.positions(ids)] = False
         return self.take(stays)
+
+    def first(self, per_class: int) -> Dataset:
+        """The first ``per_class`` samples of each class, fewer where there are fewer."""
+        check_at_least("per_class", per_class, 1)
+        order = np.argsort(self.labels, kind="stable")
+        labels = self.labels[order]
+        rank = np.arange(len(labels)) - np.searchsorted(labels, labels)
+        return self.take(np.sort(order[rank < per_class]))
 
     @property
     def samples_per_class(self) -> float:

@@ -17,9 +17,7 @@ from dcmu_jax.data.remembrance import remembrance_samples
 from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.errors import InputError
-from dcmu_jax.metrics.accuracy import measure
-from dcmu_jax.metrics.gradients import unlearning_metric
-from dcmu_jax.metrics.measurement import Measurement
+from dcmu_jax.metrics.network import Measured, measure_classifier
 from dcmu_jax.models.catalogue import create
 from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.options import (
@@ -30,9 +28,9 @@ from dcmu_jax.pipeline.options import (
 )
 from dcmu_jax.pipeline.presets import PRESETS
 from dcmu_jax.training.checkpoints import FitCheckpoint
-from dcmu_jax.training.classifier import Classifier, Evaluation
+from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import device_mesh
-from dcmu_jax.training.divergence import Diverged, check_outputs, during
+from dcmu_jax.training.divergence import check_outputs, during
 from dcmu_jax.training.keys import named_seed
 from dcmu_jax.training.loop import Fitted
 from dcmu_jax.training.timing import Stopwatch
@@ -388,15 +386,6 @@ def accuracies_of(
     }
 
 
-@dataclasses.dataclass(frozen=True)
-class Measured:
-    """A row of the table with the per-sample results it came from."""
-
-    measurement: Measurement
-    train: Evaluation
-    test: Evaluation
-
-
 def usable_tests(config: RunConfig, splits: Splits, names: tuple[str, ...]) -> np.ndarray:
     """Which test samples may be evaluated on: none that a method in ``names`` remembers.
 
@@ -430,30 +419,13 @@ def measure_network(
     prepared: Prepared | None = None,
 ) -> Measured:
     """Everything that is measured of one network after a request; scores come later."""
-    train, test = splits.train, splits.test
-    forget = np.isin(train.ids, request.ids)
-    on_train, on_test = classifier.evaluate(train), classifier.evaluate(test)
-    if not all(np.isfinite(found.losses).all() for found in (on_train, on_test)):
-        raise Diverged("losses of single samples are not finite", stage=f"The network of {name}")
-    measurement = measure(
+    return measure_classifier(
         name,
-        train=on_train,
-        test=on_test,
-        train_labels=train.labels,
-        test_labels=test.labels,
-        forget=forget,
-        usable=usable,
-        unlearning_metric=unlearning_metric(
-            classifier.model,
-            classifier.variables,
-            classifier.normalisation,
-            train.images[~forget],
-            train.labels[~forget],
-            train.images[forget],
-            train.labels[forget],
-        ),
+        classifier,
+        splits,
+        np.isin(splits.train.ids, request.ids),
+        usable,
         control=config.method.control,
-        seed=0,
         reduction=unlearned and unlearned.reduction,
         online_s=unlearned and unlearned.online_s,
         offline_s=prepared.offline_s if prepared else (unlearned and 0.0),
@@ -461,4 +433,3 @@ def measure_network(
         online_flops=unlearned and unlearned.flops,
         unsolved=None if unlearned is None or unlearned.solved else unlearned.residual,
     )
-    return Measured(measurement, on_train, on_test)

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array
 
 from dcmu_jax.errors import check_seed
-from dcmu_jax.prng import key_of
+from dcmu_jax.prng import Key, key_of, typed_key
 
 _SHORT = 2**31
 """Seeds below it are hashed as they always were, to seeds below it."""
@@ -22,8 +22,12 @@ def named_key(seed: int, name: str) -> Array:
     >>> bool((named_key(0, "shuffle") == named_key(0, "shuffle")).all())
     True
     """
-    seed = check_seed("seed", seed)
-    return jax.random.fold_in(key_of(seed), zlib.crc32(name.encode()))
+    return folded(key_of(check_seed("seed", seed)), name)
+
+
+def folded(key: Key, name: str) -> Array:
+    """The typed key of ``name`` under ``key``: ``named_key`` for who has a key and no seed."""
+    return jax.random.fold_in(typed_key(key), zlib.crc32(name.encode()))
 
 
 def named_seed(seed: int, name: str) -> int:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Literal
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from dcmu_jax.condensation.building import feature_network
 from dcmu_jax.condensation.deletion import recondense
 from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_at_least, check_seed
+from dcmu_jax.prng import Key, key_of
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.divergence import during
 from dcmu_jax.training.examples import Examples
-from dcmu_jax.training.keys import named_key, named_seed
+from dcmu_jax.training.keys import folded, named_key, named_seed
+from dcmu_jax.training.loop import Observer, Progress
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.protocol import ReducedRetainSet, StandIn, collect
-from dcmu_jax.unlearning.random_labels import wrong_labels_of
+from dcmu_jax.unlearning.random_labels import wrong_labels_among
 from dcmu_jax.unlearning.schedule import Reset, Step, reset_parts, train_step
 from dcmu_jax.unlearning.serving import Serving
 from dcmu_jax.unlearning.task import (
@@ -231,57 +235,104 @@ class ModularUnlearning:
                 trained = retain.ids
             if self.forget_weight:
                 trained = np.union1d(trained, task.forget().ids)
-                for name in sets.keys() - {"remembrance"}:
-                    sets[name] = self._with_wrong_labels(sets[name], serving)
-            classifier = reset_parts(prepared.classifier, self.resets, serving.key("reset"))
-            opt_states: dict[int, object] = {}
-
-            def run(index: int, step: Step, name: str, progress, last: bool) -> Classifier:
-                after = index - len(self.round_steps)
-                where = f"round_steps.{index}." if after < 0 else f"closing_steps.{after}."
-                with during(name, within=where):
-                    fitted = train_step(
-                        step,
-                        classifier,
-                        sets[step.on],
-                        key=serving.key(name),
-                        opt_state=opt_states.get(index),
-                        mesh=task.mesh,
-                        progress=progress,
-                        observe=serving.observe if last else None,
-                    )
-                opt_states[index] = fitted.opt_state
-                return fitted.classifier
-
-            with hooks.progress("unlearning, rounds", self.rounds) as progress:
-                for number in range(self.rounds):
-                    for index, step in enumerate(self.round_steps):
-                        if step.on != "remembrance" or number < self.rounds - self.tail:
-                            name = f"online {number} {index}"
-                            classifier = run(
-                                index,
-                                step,
-                                name,
-                                lambda _, loss, accuracy, n=number: progress(n + 1, loss, accuracy),
-                                step.on != "remembrance",
-                            )
-            for number, step in enumerate(self.closing_steps):
-                title = f"unlearning, {' and '.join(step.parts)}"
-                with hooks.progress(title, step.epochs) as progress:
-                    index = len(self.round_steps) + number
-                    classifier = run(index, step, f"closing {number}", progress, True)
-            jax.block_until_ready(classifier.variables)
+                known = np.unique(task.train.labels)
+                sets = self.with_wrong_labels(sets, task.forget(), known, key_of(serving.seed))
+            classifier = self.train(
+                prepared.classifier,
+                sets,
+                key=key_of(serving.seed),
+                mesh=task.mesh,
+                hooks=hooks,
+                observe=serving.observe,
+            )
         return serving.unlearned(classifier, trained, size=len(trained) + condensed)
 
-    def _with_wrong_labels(self, examples: Examples, serving: Serving) -> Examples:
-        forget = serving.task.forget()
-        wrong = wrong_labels_of(serving.task, serving.key("wrong labels"))
+    def with_wrong_labels(
+        self, sets: Mapping[str, Examples], forget: Dataset, classes: np.ndarray, key: Key
+    ) -> dict[str, Examples]:
+        """The sets, with what goes under wrong labels in all but the remembrance samples.
+
+        Args:
+            sets: see ``train``.
+            forget: what goes.
+            classes: see ``wrong_labels_among``.
+            key: see ``train``.
+        """
+        wrong = wrong_labels_among(forget, classes, folded(key, "wrong labels"))
         weights = np.full(len(wrong), self.forget_weight, np.float32)
-        return Examples.of(
-            np.concatenate([examples.inputs, forget.images]),
-            np.concatenate([examples.labels, wrong]),
-            np.concatenate([examples.weights, weights]),
-        )
+        return {
+            name: examples
+            if name == "remembrance"
+            else Examples.of(
+                np.concatenate([examples.inputs, forget.images]),
+                np.concatenate([examples.labels, wrong]),
+                np.concatenate([examples.weights, weights]),
+            )
+            for name, examples in sets.items()
+        }
+
+    def train(
+        self,
+        classifier: Classifier,
+        sets: Mapping[str, Examples],
+        *,
+        key: Key,
+        mesh: Mesh | None = None,
+        hooks: Hooks | None = None,
+        observe: Observer | None = None,
+    ) -> Classifier:
+        """The schedule, on sets that are at hand: resets, rounds, closing steps.
+
+        Args:
+            classifier: where training starts.
+            sets: the reduced retain set, the remembrance samples and the retain set, as far as
+                steps train ``on`` them.
+
+        Other Args:
+            key: what is random in the resets and in every step depends on it.
+            mesh: see ``fit``.
+            hooks: told of progress.
+            observe: called after every epoch of a step that is not on the remembrance samples.
+        """
+        hooks = hooks or Hooks()
+        opt_states: dict[int, object] = {}
+        classifier = reset_parts(classifier, self.resets, folded(key, "reset"))
+
+        def run(index: int, step: Step, name: str, progress: Progress, last: bool) -> Classifier:
+            after = index - len(self.round_steps)
+            where = f"round_steps.{index}." if after < 0 else f"closing_steps.{after}."
+            with during(name, within=where):
+                fitted = train_step(
+                    step,
+                    classifier,
+                    sets[step.on],
+                    key=folded(key, name),
+                    opt_state=opt_states.get(index),
+                    mesh=mesh,
+                    progress=progress,
+                    observe=observe if last else None,
+                )
+            opt_states[index] = fitted.opt_state
+            return fitted.classifier
+
+        with hooks.progress("unlearning, rounds", self.rounds) as progress:
+            for number in range(self.rounds):
+                for index, step in enumerate(self.round_steps):
+                    if step.on != "remembrance" or number < self.rounds - self.tail:
+                        classifier = run(
+                            index,
+                            step,
+                            f"online {number} {index}",
+                            lambda _, loss, accuracy, n=number: progress(n + 1, loss, accuracy),
+                            step.on != "remembrance",
+                        )
+        for number, step in enumerate(self.closing_steps):
+            title = f"unlearning, {' and '.join(step.parts)}"
+            with hooks.progress(title, step.epochs) as progress:
+                index = len(self.round_steps) + number
+                classifier = run(index, step, f"closing {number}", progress, True)
+        jax.block_until_ready(classifier.variables)
+        return classifier
 
     def _collect(self, task: UnlearningTask, seed: int) -> ReducedRetainSet:
         options, bank = self.collecting, need_prepared(task).bank

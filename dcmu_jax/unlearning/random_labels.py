@@ -9,6 +9,7 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
+from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError
 from dcmu_jax.prng import Key, typed_key
 from dcmu_jax.training.examples import Examples
@@ -28,12 +29,23 @@ def wrong_labels(labels: Int[np.ndarray, " n"], classes: int, key: Key) -> Int[n
 
 
 def wrong_labels_of(task: UnlearningTask, key: Key) -> Int[np.ndarray, " n"]:
+    """Wrong labels for what goes, of the classes that the training set has samples of."""
+    return wrong_labels_among(task.forget(), np.unique(task.train.labels), key)
+
+
+def wrong_labels_among(
+    forget: Dataset, classes: Int[np.ndarray, " some"], key: Key
+) -> Int[np.ndarray, " n"]:
     """Wrong labels for what goes, of the classes that the training set has samples of.
 
     A class that became empty was forgotten: it is not taught again. Where one class alone is left,
     any other is wrong.
+
+    Args:
+        forget: what goes.
+        classes: ascending, those of ``forget`` among them.
+        key: of the draw.
     """
-    forget, classes = task.forget(), np.unique(task.train.labels)
     if len(classes) < 2:
         return wrong_labels(forget.labels, forget.num_classes, key)
     own = np.searchsorted(classes, forget.labels)

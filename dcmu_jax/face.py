@@ -1,0 +1,354 @@
+"""The paper step by step, as a notebook types it: values in, values out, no directory.
+
+``import dcmu_jax as dcmu`` has every function here as ``dcmu.NAME``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, Literal
+
+import flax.linen as nn
+import numpy as np
+
+from dcmu_jax.condensation.bank import CondensedBank
+from dcmu_jax.condensation.building import condense as condense_clusters
+from dcmu_jax.condensation.clustering import Clusters, cluster_classes
+from dcmu_jax.condensation.features import extract
+from dcmu_jax.condensation.inversion import InversionConfig
+from dcmu_jax.condensation.matching import MatchingConfig
+from dcmu_jax.data.dataset import Dataset, Splits, channel_statistics
+from dcmu_jax.data.requests import ForgetRequest, RequestLike, as_request
+from dcmu_jax.errors import InputError, unknown_name
+from dcmu_jax.metrics import gradients, overfitting
+from dcmu_jax.metrics.measurement import Measurement
+from dcmu_jax.metrics.membership import Control
+from dcmu_jax.metrics.network import measure_classifier
+from dcmu_jax.metrics.scores import with_scores
+from dcmu_jax.models.adoption import check_module
+from dcmu_jax.models.catalogue import create
+from dcmu_jax.models.partition import PARTS, initialise
+from dcmu_jax.prng import Key, key_of
+from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.examples import Examples, Loss, cross_entropy
+from dcmu_jax.training.keys import folded
+from dcmu_jax.training.loop import Observer, Progress, fit
+from dcmu_jax.training.optimizers import Optimizer, OptimizerLike
+from dcmu_jax.unlearning import protocol
+from dcmu_jax.unlearning.modular import ModularUnlearning
+from dcmu_jax.unlearning.protocol import ReducedRetainSet
+
+
+def network(
+    model: str | nn.Module, data: Splits | Dataset, *, key: Key | None = None, **options: Any
+) -> Classifier:
+    """An untrained network for the images and classes of a data set.
+
+    Args:
+        model: a name of the catalogue (mlp, cnn, convnet, vgg16, resnet18), or a Linen module in
+            three parts (``dcmu_jax.models.partition``).
+        data: the training set, or the splits that hold it. It also gives the normalisation: mean
+            and standard deviation of each channel.
+
+    Other Args:
+        key: of the initialisation; ``jax.random.key(0)`` if not given.
+        **options: of a network of the catalogue: ``width``, ``dtype``, ``norm``, ``init``; see
+            ``models.catalogue.create``.
+
+    Raises:
+        InputError: an unknown name; a module that cannot be trained by part on such images.
+    """
+    train = data.train if isinstance(data, Splits) else data
+    height, width, channels = train.images.shape[1:]
+    shape = (height, width, channels)
+    if isinstance(model, str):
+        model = create(model, image_shape=shape, num_classes=train.num_classes, **options)
+    elif options:
+        raise InputError(
+            f"Options {', '.join(options)} for a module of your own",
+            "options for a network of the catalogue",
+            "Set them on the module itself",
+        )
+    check_module(model, shape, train.num_classes)
+    key = key_of(0) if key is None else key
+    variables = initialise(model, folded(key, "initialisation"), shape)
+    return Classifier(model, variables, channel_statistics(train.images), shape)
+
+
+def train(
+    network: Classifier,
+    dataset: Dataset,
+    *,
+    epochs: int,
+    key: Key,
+    optimizer: OptimizerLike | None = None,
+    batch_size: int | None = 256,
+    parts: Collection[str] = PARTS,
+    loss: Loss = cross_entropy,
+    progress: Progress | None = None,
+    observe: Observer | None = None,
+) -> Classifier:
+    """Train a network, or some parts of it, on a data set; see ``training.loop.fit``.
+
+    Guarantee: parts that do not train come back bit-identical. Retraining is this on
+    ``dataset.without(request.ids)``, from a fresh network.
+
+    Args:
+        network: where training starts; it is not changed.
+        dataset: what it is trained on.
+
+    Other Args:
+        epochs: passes over it.
+        key: of shuffling and dropout.
+        optimizer: an optax transformation, or an ``Optimizer``; Adam at 1e-3 if not given.
+        batch_size: examples per step; ``None`` for all at once.
+        parts: those of beginning, intermediate and final that train.
+        loss: per-example loss, a module-level function of outputs and labels.
+        progress: called after every epoch with its number from 1, mean loss and accuracy (%).
+        observe: called after every epoch with its number and the network then.
+
+    Raises:
+        InputError: see ``fit``.
+    """
+    fitted = fit(
+        network,
+        Examples.of(dataset.images, dataset.labels),
+        epochs=epochs,
+        key=key,
+        optimizer=Optimizer() if optimizer is None else optimizer,
+        batch_size=batch_size,
+        parts=parts,
+        loss=loss,
+        progress=progress,
+        observe=observe,
+        count_flops=False,
+    )
+    return fitted.classifier
+
+
+def cluster(
+    network: Classifier,
+    dataset: Dataset,
+    *,
+    per_class: int,
+    method: str = "kmeans",
+    layer: str | None = None,
+    seed: int = 0,
+) -> Clusters:
+    """Algorithm 1: each class in ``per_class`` groups of near features; see ``cluster_classes``.
+
+    Args:
+        network: whose features.
+        dataset: the training set.
+
+    Other Args:
+        per_class: K.
+        method: kmeans, compiled, minibatch or balanced.
+        layer: whose output the features are; the input of ``final`` if not given.
+        seed: of the random starts.
+    """
+    features = np.asarray(extract(network, dataset.images, layer), np.float32)
+    return cluster_classes(features, dataset.labels, per_class, method=method, seed=seed)
+
+
+def condense(
+    network: Classifier,
+    dataset: Dataset,
+    clusters: Clusters,
+    *,
+    by: Literal["matching", "inversion"] | MatchingConfig | InversionConfig = "matching",
+    layer: str | None = None,
+    seed: int = 0,
+) -> CondensedBank:
+    """Every cluster as one image: Algorithm 2 (fast distribution matching) or 3 (inversion).
+
+    Args:
+        network: whose features are matched.
+        dataset: the training set.
+        clusters: of it.
+
+    Other Args:
+        by: the algorithm with the paper's settings, or its settings.
+        layer: as for ``cluster``.
+        seed: of inversion; matching draws nothing.
+
+    Raises:
+        InputError: an unknown algorithm.
+    """
+    known = {"matching": MatchingConfig(), "inversion": InversionConfig()}
+    if isinstance(by, str) and by not in known:
+        raise unknown_name("way to condense", by, known)
+    settings = known[by] if isinstance(by, str) else by
+    inverts = isinstance(settings, InversionConfig)
+    return condense_clusters(
+        dataset,
+        network,
+        clusters,
+        np.asarray(extract(network, dataset.images, layer), np.float32),
+        matching=None if inverts else settings,
+        inversion=settings if inverts else None,
+        layer=layer,
+        seed=seed,
+    )
+
+
+def forget(what: RequestLike, dataset: Dataset, *, seed: int = 0) -> ForgetRequest:
+    """What must go, by a text (``class:3``, ``random:0.1``, ``ids:5,7``), ids, or a mask.
+
+    Args:
+        what: one of these.
+        dataset: the training set.
+
+    Other Args:
+        seed: of what a text draws at random.
+    """
+    return as_request(what, dataset, seed)
+
+
+def collect(
+    bank: CondensedBank, dataset: Dataset, request: RequestLike, **options: Any
+) -> ReducedRetainSet:
+    """Algorithm 4: the reduced retain set; see ``unlearning.protocol.collect``.
+
+    Args:
+        bank: of ``dataset``.
+        dataset: the training set.
+        request: what must go.
+
+    Other Args:
+        **options: ``weigh_by_size``, ``real_per_cluster``, ``stand_in``, ``seed``, ``touched``.
+    """
+    return protocol.collect(bank, dataset, forget(request, dataset).ids, **options)
+
+
+def unlearn(
+    network: Classifier,
+    reduced: ReducedRetainSet | None = None,
+    *,
+    schedule: ModularUnlearning,
+    key: Key,
+    remembrance: Dataset | None = None,
+    retain: Dataset | None = None,
+    forget: Dataset | None = None,
+) -> Classifier:
+    """The online phase (section IV-C.2): train a network part by part, as a schedule says.
+
+    Guarantee: a part that no step names comes back bit-identical, unless the schedule resets it.
+
+    Args:
+        network: the original, or what the offline phase left of it.
+        reduced: what steps on the ``reduced`` set train on.
+
+    Other Args:
+        schedule: see ``dcmu.schedules``, and ``ModularUnlearning`` for one's own.
+        key: of all that is random in it.
+        remembrance: what steps on the remembrance samples train on. Leave out classes that go
+            whole, and evaluate on other test images.
+        retain: what steps on the whole ``retain`` set train on.
+        forget: what must go, for a schedule that trains on it under wrong labels.
+
+    Raises:
+        InputError: a schedule that makes no sense, or trains on a set that is not given.
+    """
+    schedule.check()
+    steps = (*(schedule.round_steps if schedule.rounds else ()), *schedule.closing_steps)
+    given = {
+        "reduced": None
+        if reduced is None
+        else Examples.of(reduced.pixels, reduced.labels, reduced.weights),
+        "remembrance": _examples(remembrance),
+        "retain": _examples(retain),
+    }
+    used = {step.on for step in steps}
+    absent = sorted(name for name in used if given[name] is None)
+    if schedule.sees_forget_set and forget is None:
+        absent.append("forget")
+    if absent:
+        raise InputError(
+            f"A schedule that trains on the sets {', '.join(sorted(used))}"
+            f"{' and forget' if schedule.sees_forget_set else ''}, without {', '.join(absent)}",
+            "each set that a step of the schedule names",
+            f"Give {', '.join(f'{name}=...' for name in absent)}",
+        )
+    sets = {name: examples for name, examples in given.items() if examples and name in used}
+    if schedule.sees_forget_set and forget is not None:
+        staying = [examples.labels for name, examples in sets.items() if name != "remembrance"]
+        classes = np.unique(np.concatenate([*staying, forget.labels]))
+        sets = schedule.with_wrong_labels(sets, forget, classes, key)
+    return schedule.train(network, sets, key=key)
+
+
+def _examples(dataset: Dataset | None) -> Examples | None:
+    return None if dataset is None else Examples.of(dataset.images, dataset.labels)
+
+
+def unlearning_metric(network: Classifier, *, retain: Dataset, forget: Dataset, **options: Any):
+    """UM, 0..200; see ``metrics.gradients.unlearning_metric``.
+
+    Args:
+        network: any.
+
+    Other Args:
+        retain: what stays.
+        forget: what must go.
+        **options: ``per`` (part, layer or class), ``batch_size``.
+    """
+    return gradients.unlearning_metric(
+        network.model,
+        network.variables,
+        network.normalisation,
+        retain.images,
+        retain.labels,
+        forget.images,
+        forget.labels,
+        **options,
+    )
+
+
+def overfitting_metric(network: Classifier, dataset: Dataset, **options: Any) -> np.ndarray:
+    """OM of each sample, float32 ``(N,)``; see ``metrics.overfitting.overfitting_metric``.
+
+    Args:
+        network: any.
+        dataset: at least one sample.
+
+    Other Args:
+        **options: ``kind`` (paper or squared), ``batch_size``.
+    """
+    return overfitting.overfitting_metric(network, dataset, **options).values
+
+
+def evaluate(
+    networks: Mapping[str, Classifier],
+    data: Splits,
+    request: RequestLike,
+    *,
+    remembrance: Dataset | None = None,
+    control: Control = "same_class",
+) -> list[Measurement]:
+    """Accuracies, membership inference and UM of networks: a row of the table for each.
+
+    Args:
+        networks: by name. Where one is named ``retrain``, every row has its distance to it
+            (``gap``, ``tug_of_war``).
+        data: training and test set.
+        request: what must go.
+
+    Other Args:
+        remembrance: test samples that a network may have trained on; none of them is used.
+        control: test samples that the membership attack tells the forgotten ones from: of the
+            same classes, or all.
+
+    Returns:
+        ``terminal_table`` and ``write_csv`` take them.
+    """
+    ids = forget(request, data.train).ids
+    usable = np.ones(len(data.test), bool)
+    if remembrance is not None:
+        usable &= ~np.isin(data.test.ids, remembrance.ids)
+    gone = np.isin(data.train.ids, ids)
+    rows = [
+        measure_classifier(name, found, data, gone, usable, control=control).measurement
+        for name, found in networks.items()
+    ]
+    return with_scores(rows) if "retrain" in networks else rows

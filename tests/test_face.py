@@ -1,0 +1,141 @@
+"""The face: the paper typed step by step in a notebook, on the user's own objects."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import optax
+import pytest
+from toys import Plain, part_of, same_bits, toy_splits
+
+import dcmu_jax as dcmu
+from dcmu_jax.condensation.building import build_bank
+from dcmu_jax.errors import InputError
+from dcmu_jax.pipeline import stages
+from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.unlearning.schedule import Step
+from dcmu_jax.unlearning.task import Prepared
+
+KEY = jax.random.key(0)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return toy_splits(classes=3, per_class=40)
+
+
+@pytest.fixture(scope="module")
+def original(data):
+    net = dcmu.network(Plain(), data, key=KEY)
+    return dcmu.train(
+        net, data.train, epochs=10, optimizer=optax.adam(1e-2), batch_size=16, key=KEY
+    )
+
+
+@pytest.fixture(scope="module")
+def bank(data, original):
+    clusters = dcmu.cluster(original, data.train, per_class=6)
+    return dcmu.condense(original, data.train, clusters)
+
+
+def test_the_example(data, original, bank):
+    request = dcmu.forget("class:1", data.train)
+    reduced = dcmu.collect(bank, data.train, request)
+    remembrance = data.test.first(2)
+    unlearned = dcmu.unlearn(
+        original,
+        reduced,
+        schedule=dcmu.schedules.paper(),
+        remembrance=remembrance,
+        key=jax.random.key(1),
+    )
+    retain, forgotten = data.train.without(request.ids), data.train.only(request.ids)
+    metric = dcmu.unlearning_metric(unlearned, retain=retain, forget=forgotten)
+    assert 0 <= metric <= 200
+    assert dcmu.overfitting_metric(unlearned, retain).shape == (len(retain),)
+    retrained = dcmu.train(dcmu.network(Plain(), data, key=KEY), retain, epochs=10, key=KEY)
+    networks = {"original": original, "modular": unlearned, "retrain": retrained}
+    rows = dcmu.evaluate(networks, data, request, remembrance=remembrance)
+    assert [row.method for row in rows] == list(networks)
+    assert rows[1].unlearning_metric == pytest.approx(metric)
+    assert rows[2].gap == 0 and rows[0].gap == dcmu.gap(rows[0], rows[2]) > 0
+    assert rows[0].tug_of_war == dcmu.tug_of_war(rows[0], rows[2])
+    without = dcmu.evaluate({"original": original}, data, request)
+    assert without[0].gap is None
+
+
+def test_the_bank_is_that_of_a_run(data, original, bank):
+    whole = build_bank(data.train, original, clusters_per_class=6, seed=0)
+    assert bank.fingerprint() == whole.fingerprint()
+
+
+@pytest.mark.parametrize("name", ["paper", "recommended", "condensed"])
+def test_a_schedule_does_by_itself_what_it_does_in_a_run(data, original, bank, name):
+    """``unlearn`` with the key that a run derives is the run's online phase, to the bit."""
+    config = RunConfig(preset=name)
+    remembrance = data.test.first(2)
+    request = dcmu.forget([3, 5, 8], data.train)
+    prepared = Prepared(bank, original, remembrance, 0.0, 0.0)
+    served = stages.unlearn(name, config, original, data, request, prepared=prepared)
+    schedule = getattr(dcmu.schedules, name)()
+    options = dataclasses.asdict(schedule.collecting)
+    kept = {key: options[key] for key in ("weigh_by_size", "real_per_cluster", "stand_in")}
+    seed = stages.named_seed(config.unlearning_seed, name)
+    reduced = dcmu.collect(
+        bank, data.train, request, seed=stages.named_seed(seed, "collection"), **kept
+    )
+    alone = dcmu.unlearn(
+        original,
+        reduced,
+        schedule=schedule,
+        remembrance=remembrance,
+        retain=data.train.without(request.ids),
+        forget=data.train.only(request.ids),
+        key=jax.random.key(seed),
+    )
+    assert same_bits(alone.variables, served.classifier.variables)
+
+
+def test_requests_by_text_ids_and_mask(data):
+    mask = np.isin(data.train.ids, [3, 5])
+    for what in ([3, 5], (3, 5), np.array([3, 5]), mask, "ids:3,5"):
+        assert dcmu.forget(what, data.train).ids.tolist() == [3, 5]
+
+
+def test_parts_that_no_step_trains_keep_their_bits(data, original, bank):
+    reduced = dcmu.collect(bank, data.train, [3, 5])
+    step = Step(parts=("final",), epochs=1)
+    schedule = dcmu.schedules.ModularUnlearning(closing_steps=(step,))
+    found = dcmu.unlearn(original, reduced, schedule=schedule, key=KEY)
+    assert same_bits(part_of(found, "beginning"), part_of(original, "beginning"))
+    assert not same_bits(part_of(found, "final"), part_of(original, "final"))
+    frozen = dcmu.train(original, data.train, epochs=1, key=KEY, parts=("final",))
+    assert same_bits(part_of(frozen, "intermediate"), part_of(original, "intermediate"))
+
+
+def test_sets_that_a_schedule_needs(data, original, bank):
+    reduced = dcmu.collect(bank, data.train, [3, 5])
+    with pytest.raises(InputError, match=r"without remembrance.*Give remembrance=\.\.\."):
+        dcmu.unlearn(original, reduced, schedule=dcmu.schedules.paper(), key=KEY)
+    with pytest.raises(InputError, match=r"without forget, retain"):
+        dcmu.unlearn(original, reduced, schedule=dcmu.schedules.recommended(), key=KEY)
+
+
+def test_bad_input(data, original, bank):
+    with pytest.raises(InputError, match="Did you mean 'mlp'"):
+        dcmu.network("mpl", data)
+    with pytest.raises(InputError, match="Options width for a module of your own"):
+        dcmu.network(Plain(), data, width=2)
+    clusters = dcmu.cluster(original, data.train, per_class=2)
+    with pytest.raises(InputError, match="Did you mean 'matching'"):
+        dcmu.condense(original, data.train, clusters, by="match")
+    with pytest.raises(InputError, match="per_class = 0"):
+        data.test.first(0)
+
+
+def test_the_first_samples_of_each_class(data):
+    first = data.test.first(2)
+    for label in range(data.num_classes):
+        expected = data.test.ids[data.test.labels == label][:2]
+        assert first.ids[first.labels == label].tolist() == expected.tolist()
+    assert len(data.test.first(10**6)) == len(data.test)
