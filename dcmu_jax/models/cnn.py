@@ -20,7 +20,8 @@ class _Blocks(nn.Module):
     def __call__(self, x: Array, train: bool = False) -> Array:
         for channels in self.channels:
             x = self.layers.norm(self.norm, self.layers.conv(x, channels), train)
-            x = max_pool(nn.relu(x))
+            x = nn.relu(x)
+            x = max_pool(x) if min(x.shape[1:3]) > 1 else x
         return flatten(x) if self.flat else x
 
 
@@ -40,8 +41,9 @@ class _Head(nn.Module):
 class CNN(nn.Module):
     """Blocks 1-2 | blocks 3-4, flatten | dense 1024, ReLU, dropout, dense to the logits.
 
-    A block is a 3x3 convolution, BatchNorm, ReLU and 2x2 maximum. Features: flattened output of
-    the fourth block (1024-d for 32x32 images).
+    A block is a 3x3 convolution, BatchNorm, ReLU and 2x2 maximum, which images that have come down
+    to one pixel go without. Features: flattened output of the fourth block (1024-d for 32x32
+    images).
 
     Attributes:
         num_classes: number of logits.

@@ -266,7 +266,10 @@ BAD_RUNS = {
     "request": (dataclasses.replace(CONFIG, forget="class:9"), r"There is no class '9'"),
     "data": (dataclasses.replace(CONFIG, dataset="digit"), r"source 'digit'"),
     "model": (dataclasses.replace(CONFIG, model="cnm"), r"model 'cnm'.*Did you mean 'cnn'"),
-    "small images": (dataclasses.replace(CONFIG, model="cnn"), r"8x8 pixels for the model 'cnn'"),
+    "small images": (
+        dataclasses.replace(CONFIG, model="vgg16"),
+        r"8x8 pixels for the model 'vgg16'",
+    ),
     "rival": (dataclasses.replace(CONFIG, rivals=("retrian",)), r"'retrian'.*'retrain'"),
     "modular": (
         dataclasses.replace(CONFIG, rivals=("modular",)),
