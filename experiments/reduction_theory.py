@@ -21,6 +21,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from dcmu_jax.core.reduction import EQUATIONS, Setting, terms_41
 from dcmu_jax.reporting import style
 from dcmu_jax.theory import (
     best_clusters_per_class,
@@ -33,7 +34,6 @@ from dcmu_jax.theory import (
     simulate_reduced_size,
     unequal_sizes,
 )
-from dcmu_jax.theory.printed import EQUATIONS, Setting, terms_41
 from experiments.benchmarks.record import RESULTS, write_result
 
 RECORDED = (0.8063, 0.8476, 0.7306, 0.8316, 0.8408, 0.8711, 0.7133, 0.7380)

@@ -9,7 +9,6 @@ from dcmu_jax.condensation.matching import (
     Matched,
     MatchingConfig,
     match_clusters,
-    match_one_cluster,
 )
 from dcmu_jax.condensation.statistics import cluster_means
 
@@ -28,6 +27,5 @@ __all__ = [
     "extract",
     "layer_names",
     "match_clusters",
-    "match_one_cluster",
     "recondense",
 ]

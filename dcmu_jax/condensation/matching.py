@@ -7,7 +7,8 @@ features. They are free: nothing keeps them positive or summing to one (``weight
 
 Flat form: one weight and one cluster number per sample *are* the condensed set. The losses of all
 clusters are summed; the gradient of a weight then comes from its own cluster alone and Adam works
-element by element, so this equals one cluster after another (``match_one_cluster``, the oracle).
+element by element, so this equals one cluster after another, which is the plain form of it:
+``core.distribution_matching.match_one_cluster``.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 
 from dcmu_jax.condensation.chunks import Chunk, ChunkArrays, deal_clusters, one_cluster
 from dcmu_jax.condensation.gauss_newton import newton_step
@@ -34,7 +35,7 @@ from dcmu_jax.errors import InputError, check_at_least, check_positive, unknown_
 from dcmu_jax.training.devices import local_mesh, merged, placed, turn
 from dcmu_jax.training.divergence import Diverged, all_finite
 from dcmu_jax.training.flops import spend_on
-from dcmu_jax.training.minimise import descend, minimise
+from dcmu_jax.training.minimise import descend
 
 FeatureFn = Callable[[Any, Array], Array]
 """``feature_fn(variables, x)``: network inputs ``(batch, H, W, C)`` to features ``(batch, dim)``.
@@ -119,8 +120,9 @@ def match_clusters(
 ) -> Matched:
     """Condense every cluster to one image (paper, Algorithm 2), all clusters at once.
 
-    Guarantees: equal to ``match_one_cluster`` on each cluster up to rounding; independent of
-    ``config.chunk`` up to rounding; a cluster of one sample keeps it, bit for bit, with weight 1.
+    Guarantees: equal to ``core.distribution_matching.match_one_cluster`` on each cluster, and
+    independent of ``config.chunk``, both up to rounding; a cluster of one sample keeps it, bit for
+    bit, with weight 1.
 
     Args:
         feature_fn: the differentiable feature map; see ``FeatureFn``.
@@ -364,46 +366,3 @@ def _advance_chunk(
     (ahead, state), _ = jax.lax.scan(step, (moved, state), length=steps)
     moves = jnp.append(active, False)[arrays.cluster]
     return jnp.where(moves, ahead, moved), state
-
-
-def match_one_cluster(
-    feature_fn: FeatureFn,
-    variables: Any,
-    x: Float[Array, "members height width channels"],
-    features: Float[Array | np.ndarray, "members dim"],
-    mask: Bool[Array | np.ndarray, " members"],
-    config: MatchingConfig,
-) -> tuple[Float[Array, " members"], Float[Array, "height width channels"]]:
-    """One cluster by the letter of Algorithm 2: the definition, and the oracle of the tests.
-
-    Pure; with padded members it may be ``vmap``-ped over clusters. Always by Adam;
-    ``config.tolerance`` and ``config.chunk`` have no meaning here.
-
-    Args:
-        feature_fn: the differentiable feature map.
-        variables: its parameters and statistics.
-        x: members as network inputs, padded.
-        features: their features.
-        mask: which members are real.
-        config: the optimisation.
-
-    Returns:
-        The weights (0 at padding) and the condensed image as a network input.
-    """
-    n = jnp.sum(mask)
-    real = mask.astype(x.dtype)
-    scale = jnp.full_like(real, 1.0) / (n if config.scale_by_size else 1)
-    target = jnp.sum(features * real[:, None], axis=0) / n
-
-    def weigh(moved, real, scale):
-        return constrain(config.weights, moved, real / n, scale, mask[None]) * real
-
-    def loss(moved, variables, x, real, scale, target):
-        image = jnp.einsum("m,mhwc->hwc", weigh(moved, real, scale), x)
-        return jnp.sum((feature_fn(variables, image[None])[0] - target) ** 2)
-
-    start = jnp.zeros_like(real)
-    args = variables, x, real, scale, target
-    moved, _ = minimise(loss, start, optax.adam(config.learning_rate), config.steps, *args)
-    weights = weigh(jnp.where(n == 1, start, moved), real, scale)
-    return weights, jnp.einsum("m,mhwc->hwc", weights, x)

@@ -10,7 +10,7 @@ forgotten, drawn uniformly without replacement; :math:`N_R = N - N_F`. A touched
 Mean and variance follow from the hypergeometric probability :math:`p(m)` that a cluster is
 untouched, for two clusters are both untouched with probability :math:`p(m_j + m_k)`. (The paper's
 equations (34) to (44) treat the same quantity; those here are derived independently of them, and
-``theory.printed`` sets one beside the other.)
+``core.reduction`` sets one beside the other.)
 """
 
 from __future__ import annotations

@@ -42,7 +42,6 @@ from dcmu_jax.condensation import (
     cluster_classes,
     cluster_means,
     match_clusters,
-    match_one_cluster,
 )
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.models.catalogue import create

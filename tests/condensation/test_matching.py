@@ -8,7 +8,8 @@ import pytest
 
 from dcmu_jax.condensation import MatchingConfig, cluster_means
 from dcmu_jax.condensation.chunks import default_chunk
-from dcmu_jax.condensation.matching import match_clusters, match_one_cluster
+from dcmu_jax.condensation.matching import match_clusters
+from dcmu_jax.core.distribution_matching import match_one_cluster
 from dcmu_jax.data.dataset import Normalisation
 from dcmu_jax.errors import InputError
 

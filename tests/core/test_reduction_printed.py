@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dcmu_jax.errors import InputError
-from dcmu_jax.theory import draw_forgotten
-from dcmu_jax.theory.printed import (
+from dcmu_jax.core.reduction import (
     EQUATIONS,
     Setting,
     equation_34,
@@ -19,6 +17,8 @@ from dcmu_jax.theory.printed import (
     touched_retained,
     touched_retained_bound,
 )
+from dcmu_jax.errors import InputError
+from dcmu_jax.theory import draw_forgotten
 
 SMALL = Setting(num_samples=2000, num_classes=4, clusters_per_class=50, num_forgotten=200)
 """Clusters of 10 samples, 10 % forgotten, as in the paper's main setting."""
