@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from dcmu_jax.reporting.comparison import Comparison, compare
     from dcmu_jax.reporting.tables import cost_table, terminal_table
     from dcmu_jax.training.classifier import Classifier
+    from dcmu_jax.unlearning.own import register_method
     from dcmu_jax.unlearning.task import Training
 
 __version__ = "0.1.0"
@@ -70,6 +71,7 @@ __all__ = [
     "overfitting_metric",
     "parse_request",
     "preset",
+    "register_method",
     "schedules",
     "splits_from_arrays",
     "terminal_table",
@@ -110,6 +112,7 @@ _HOMES = {
     "dcmu_jax.reporting.comparison": ("Comparison", "compare"),
     "dcmu_jax.reporting.tables": ("cost_table", "terminal_table"),
     "dcmu_jax.training.classifier": ("Classifier",),
+    "dcmu_jax.unlearning.own": ("register_method",),
     "dcmu_jax.unlearning.task": ("Training",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -32,7 +32,7 @@ from dcmu_jax.pipeline.presets import (
 )
 from dcmu_jax.pipeline.typed import changed_fields
 from dcmu_jax.unlearning.modular import ModularUnlearning
-from dcmu_jax.unlearning.registry import METHODS, build_method, trained_batches
+from dcmu_jax.unlearning.registry import METHODS, build_method, is_method, trained_batches
 from dcmu_jax.unlearning.task import Training
 
 _FOLLOWS = "_follows"
@@ -249,7 +249,7 @@ def check_method_name(kind: str, name: str) -> None:
             "Name the preset that it shall follow",
         )
     served = [one for one, method in METHODS.items() if method is not ModularUnlearning]
-    if name not in (*PRESETS, *served):
+    if name not in PRESETS and not is_method(name):
         raise unknown_name(kind, name, (*PRESETS, *served))
 
 

@@ -101,6 +101,7 @@ def find_stage(folder: Path, name: str, made_of: Mapping[str, Any]) -> Stage:
     """
     known = plain(made_of)
     wanted = hash_of(known)
+    name = re.sub(r"[^\w.-]+", "-", name).lstrip(".-")  # of a user's own: file.py:attribute
     names = (name, f"{name}-{wanted[:16]}")
 
     def look() -> bytes:

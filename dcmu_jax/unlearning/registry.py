@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -23,6 +24,7 @@ from dcmu_jax.unlearning.influence import InfluenceUnlearning
 from dcmu_jax.unlearning.modular import ModularUnlearning
 from dcmu_jax.unlearning.negative_gradient import NegativeGradient
 from dcmu_jax.unlearning.ntk_scrubbing import NtkScrubbing
+from dcmu_jax.unlearning.own import own_target, wrapped
 from dcmu_jax.unlearning.prune_and_unlearn import PruneAndUnlearn
 from dcmu_jax.unlearning.random_labels import RandomLabels
 from dcmu_jax.unlearning.retraining import Retraining
@@ -71,11 +73,21 @@ def method_class(name: str) -> type[Any]:
     return METHODS[name]
 
 
+def is_method(name: str) -> bool:
+    """Whether a name is of a method here, or of one of the user's own.
+
+    Raises:
+        InputError: see ``own_target``.
+    """
+    return name in METHODS or own_target(name) is not None
+
+
 def build_method(name: str, settings: Mapping[str, Any] | None = None) -> Method:
     """The method ``name`` with some of its settings changed.
 
     Args:
-        name: registered.
+        name: registered here or by ``register_method``, of an entry point, or a reference as
+            ``file.py:attribute``.
         settings: field -> value, as JSON has them: of an optimizer those fields that differ from
             the method's own.
 
@@ -87,13 +99,34 @@ def build_method(name: str, settings: Mapping[str, Any] | None = None) -> Method
     >>> method.epochs, method.optimizer.l1, method.optimizer.schedule, method.sees_forget_set
     (5, 0.0001, 'cosine', False)
     """
-    kind = method_class(name)
+    target = None if name in METHODS else own_target(name)
+    if target is None:
+        return cast(Method, _built(name, method_class(name), settings))
+    if not inspect.isclass(target):
+        if settings:
+            raise _without_settings(name, settings)
+        return wrapped(name, target, target)
+    if not dataclasses.is_dataclass(target):
+        if settings:
+            raise _without_settings(name, settings)
+        return wrapped(name, target, target())
+    return wrapped(name, target, _built(name, target, settings))
+
+
+def _without_settings(name: str, settings: Mapping[str, Any]) -> InputError:
+    return InputError(
+        f"{', '.join(map(repr, settings))} for the method {name!r}, which has no settings",
+        "no settings",
+        "Leave them out; it trains as RunConfig.training says"
+        if name == "retrain"
+        else "Leave them out, or make the method a dataclass, whose fields are settings",
+    )
+
+
+def _built(name: str, kind: type[Any], settings: Mapping[str, Any] | None) -> Any:
+    """An instance of a method's dataclass with some of its fields changed."""
     if settings and not dataclasses.fields(kind):
-        raise InputError(
-            f"{', '.join(map(repr, settings))} for the method {name!r}, which has no settings",
-            "no settings",
-            "Leave them out; it trains as RunConfig.training says",
-        )
+        raise _without_settings(name, settings)
     settings = _over_defaults(kind, settings or {}, f"setting of {name}")
     try:
         method = pydantic.TypeAdapter(kind).validate_json(_json(settings), strict=True)
@@ -103,7 +136,7 @@ def build_method(name: str, settings: Mapping[str, Any] | None = None) -> Method
         raise InputError(
             f"{where} = {first['input']!r} for the method {name!r}",
             first["msg"].removeprefix("Input should be "),
-            "See the class in dcmu_jax.unlearning for what each setting may be",
+            "See its class for what each setting may be",
         ) from error
     if settings:
         try:
@@ -111,7 +144,7 @@ def build_method(name: str, settings: Mapping[str, Any] | None = None) -> Method
         except InputError as error:
             given = f"{error.given} for the method {name!r}"
             raise InputError(given, error.allowed, error.remedy) from error
-    return cast(Method, method)
+    return method
 
 
 _UNSHARED = (InfluenceUnlearning, NtkScrubbing, SelectiveSynapticDampening)

@@ -1,0 +1,91 @@
+"""Objects of the user's own by name: ``file.py:attribute`` or ``package.module:attribute``."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import sys
+from pathlib import Path
+from typing import Any
+
+from dcmu_jax.errors import InputError, unknown_name
+
+
+def is_reference(name: Any) -> bool:
+    """Whether a name says where an object is.
+
+    >>> is_reference("mine.py:Method"), is_reference("scrub")
+    (True, False)
+    """
+    return isinstance(name, str) and ":" in name
+
+
+def load_reference(name: str, kind: str) -> Any:
+    """The object that a reference names.
+
+    Args:
+        name: ``file.py:attribute``, the file relative to the working directory; or
+            ``package.module:attribute``.
+        kind: what it shall be, for messages.
+
+    Raises:
+        InputError: no such file, module or attribute, or a file that fails when it is run.
+    """
+    where, _, attribute = name.rpartition(":")
+    try:
+        module = (
+            _from_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
+        )
+    except FileNotFoundError as error:
+        raise InputError(
+            f"The {kind} {name!r}: there is no file {where!r}",
+            "file.py:attribute, the file being there",
+            "Check the path, which is relative to the directory you are in",
+        ) from error
+    except Exception as error:  # whatever a user's file may raise
+        said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise InputError(
+            f"The {kind} {name!r}: {where} cannot be run ({type(error).__name__}: {said})",
+            "a Python file or module that can be imported",
+            "Mend it: python -m py_compile FILE, or import it, shows the whole error",
+        ) from error
+    if not hasattr(module, attribute):
+        public = [one for one in vars(module) if not one.startswith("_")]
+        raise unknown_name(f"attribute of {where}", attribute, public)
+    return getattr(module, attribute)
+
+
+def _from_file(path: Path) -> Any:
+    """The module of a file, run once for each state of the file."""
+    source = path.read_bytes()
+    name = f"dcmu_own_{hashlib.sha256(str(path.resolve()).encode() + source).hexdigest()[:16]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None  # it ends in .py
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their module up there
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def source_of(target: Any) -> str:
+    """SHA-256 (hex) of the file that an object was defined in: what was made by other code differs.
+
+    Of what was typed in a notebook, of its own text; "" where there is neither.
+    """
+    kind = target if inspect.isclass(target) or inspect.isroutine(target) else type(target)
+    try:
+        return hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest()
+    except (TypeError, OSError):
+        pass
+    try:
+        return hashlib.sha256(inspect.getsource(kind).encode()).hexdigest()
+    except (TypeError, OSError):
+        return ""

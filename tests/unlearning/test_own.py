@@ -1,0 +1,156 @@
+"""Methods of the user's own: by file, by name, and what is refused at the door."""
+
+import dataclasses
+import sys
+import types
+
+import pytest
+from service.toy import CONFIG
+from setting import make_task
+from test_cli import DATA, TINY, _dcmu
+from toys import same_bits
+
+from dcmu_jax.errors import InputError
+from dcmu_jax.pipeline.run import Run
+from dcmu_jax.unlearning import own
+from dcmu_jax.unlearning.registry import build_method
+from dcmu_jax.unlearning.task import Hooks
+
+FILE = '''
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+
+
+@dataclasses.dataclass(frozen=True)
+class Shrink:
+    """Every parameter times a factor."""
+
+    factor: float = 0.5
+    sees_forget_set = False
+
+    def __call__(self, task, hooks):
+        variables = jax.tree.map(lambda x: self.factor * x, task.original.variables)
+        return dataclasses.replace(task.original, variables=variables)
+
+
+class Plain:
+    def __call__(self, task, hooks):
+        return task.original
+
+
+def nothing(task, hooks):
+    return task.original
+
+
+def wrong(task, hooks):
+    return task.original.variables
+
+
+def few(task):
+    return task.original
+
+
+number = 3
+'''
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(FILE)
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def task():
+    return make_task()
+
+
+@pytest.mark.parametrize("name", ["mine.py:nothing", "mine.py:Plain"])
+def test_a_callable_that_returns_a_network_is_a_method(here, task, name):
+    method = build_method(name)
+    found = method(task, Hooks())
+    assert same_bits(found.classifier.variables, task.original.variables)
+    assert method.sees_forget_set and found.reduction == 1 and found.online_s >= 0
+    assert sorted(found.trained_ids) == sorted(task.retain().ids)
+
+
+def test_the_fields_of_a_dataclass_are_settings(here, task):
+    method = build_method("mine.py:Shrink", {"factor": 0.0})
+    assert not method.sees_forget_set and method.settings == {"factor": 0.0}
+    found = method(task, Hooks()).classifier.variables["params"]["final"]
+    assert all(not leaf.any() for leaf in found.values() if hasattr(leaf, "any"))
+    with pytest.raises(InputError, match="Did you mean 'factor'"):
+        build_method("mine.py:Shrink", {"facto": 1.0})
+    with pytest.raises(InputError, match="no settings.*make the method a dataclass"):
+        build_method("mine.py:Plain", {"factor": 1.0})
+
+
+def test_names_are_registered(here, task):
+    try:
+        own.register_method("mine", lambda task, hooks: task.original)
+        assert build_method("mine").name == "mine"
+    finally:
+        own._REGISTERED.clear()
+    for name in ("retrain", "a/b", "", ".hidden", "a:b", 3):
+        with pytest.raises(InputError, match="for a method of your own"):
+            own.register_method(name, lambda task, hooks: task.original)
+
+
+def test_entry_points_of_other_packages_are_methods(monkeypatch, task):
+    entry = own.importlib.metadata.EntryPoint("theirs", "own_method_of_a_package:forget", own.GROUP)
+    monkeypatch.setattr(own.importlib.metadata, "entry_points", lambda group: [entry])
+    module = types.ModuleType("own_method_of_a_package")
+    module.forget = lambda task, hooks: task.original
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    assert build_method("theirs")(task, Hooks()).classifier is task.original
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("other.py:nothing", r"there is no file 'other\.py'"),
+        ("mine.py:nothin", r"Did you mean 'nothing'"),
+        ("mine.py:number", r"which is a int"),
+        ("mine.py:few", r"cannot be called with a task and hooks"),
+        ("no_such_module:forget", r"no_such_module cannot be run \(ModuleNotFoundError"),
+        ("broken.py:forget", r"broken\.py cannot be run \(SyntaxError"),
+        ("nothing", r"Unknown unlearning method 'nothing'"),
+    ],
+)
+def test_what_is_no_method(here, name, message):
+    (here / "broken.py").write_text("def forget(:\n")
+    with pytest.raises(InputError, match=message):
+        build_method(name)
+
+
+def test_what_a_method_may_not_return(here, task):
+    with pytest.raises(InputError, match=r"returned a dict.*Return the network"):
+        build_method("mine.py:wrong")(task, Hooks())
+
+
+def test_a_run_finds_it_again_until_its_file_changes(here):
+    name = "mine.py:Shrink"
+    config = dataclasses.replace(CONFIG, rivals=(name,), settings={name: {"factor": 0.25}})
+    run = Run.create("run", config)
+    first = run.unlearn("class:2", name)
+    assert Run.open("run").unlearn("class:2", name).directory == first.directory
+    assert first.directory.name == "mine.py-Shrink"
+    (here / "mine.py").write_text(FILE.replace("self.factor * x", "0 * self.factor * x"))
+    second = Run.open("run").unlearn("class:2", name)
+    assert second.directory != first.directory
+    assert not same_bits(
+        second.unlearned.classifier.variables, first.unlearned.classifier.variables
+    )
+
+
+def test_the_comparison_of_the_command_line(here, capsys):
+    tiny = [option for option in TINY if option != "--rivals"]
+    given = ["run", "--dataset", DATA, "--out", "run", *tiny]
+    assert _dcmu(*given, "--rivals", "mine.py:nothing", "catastrophic_forgetting") == 0
+    assert "mine.py:nothing" in capsys.readouterr().out
+    assert "mine.py:nothing" in (here / "run" / "report.html").read_text()
+    assert _dcmu(*given, "--rivals", "absent.py:nothing") == 2
