@@ -6,6 +6,7 @@ import dataclasses
 import datetime
 import functools
 import os
+import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -78,9 +79,8 @@ def _named(args: Any) -> Any:
         return args
     now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
     source, config = args.config.dataset.split(":")[0], args.config
-    return dataclasses.replace(
-        args, out=Path("runs") / f"{now}-{source}-{config.model}-{config.preset}"
-    )
+    model = re.sub(r"[^\w-]+", "-", config.model).strip("-")  # may be file.py:attribute
+    return dataclasses.replace(args, out=Path("runs") / f"{now}-{source}-{model}-{config.preset}")
 
 
 def _go_on(argv: Sequence[str], args: Any, there: bool) -> list[str]:

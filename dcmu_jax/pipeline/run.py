@@ -21,6 +21,7 @@ from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.requests import ForgetRequest, RequestLike, as_request
 from dcmu_jax.data.sources import load
 from dcmu_jax.errors import InputError, unknown_name
+from dcmu_jax.extensions import is_reference
 from dcmu_jax.files import FilePath, json_text
 from dcmu_jax.locks import locked_again
 from dcmu_jax.metrics.measurement import Trajectory
@@ -153,12 +154,12 @@ class Run:
                 data_dir=config.data.directory,
             )
             shape = self.splits.image_shape
-            if model is not None:
-                check_module(model, shape, self.splits.num_classes)
-                self._brought = dataclasses.replace(
-                    self._brought, behaviour=behaviour_of(model, shape)
-                )
             self.model = model or stages.build_model(config.model, self.splits, config.network)
+            if model is not None or is_reference(config.model):
+                check_module(self.model, shape, self.splits.num_classes)
+                self._brought = dataclasses.replace(
+                    self._brought, behaviour=behaviour_of(self.model, shape)
+                )
             device_mesh(config.devices)
             config.check_batches(saved=_saved)
             stages.given_normalisation(config, self.splits)

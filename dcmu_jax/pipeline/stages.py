@@ -17,6 +17,7 @@ from dcmu_jax.data.remembrance import remembrance_samples
 from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.errors import InputError
+from dcmu_jax.extensions import is_reference, load_reference
 from dcmu_jax.metrics.network import Measured, measure_classifier
 from dcmu_jax.models.catalogue import create
 from dcmu_jax.pipeline.config import RunConfig
@@ -53,7 +54,19 @@ _LOOKED_AT = 500
 
 
 def build_model(name: str, splits: Splits, options: NetworkOptions | None = None) -> nn.Module:
-    """A network of the catalogue for the images and classes of ``splits``."""
+    """A network for the images and classes of ``splits``.
+
+    Args:
+        name: of the catalogue; or a reference (``file.py:attribute``) to a Flax module of one's
+            own, or to what makes one: called with ``image_shape`` and ``num_classes``.
+        splits: the data.
+        options: of a network of the catalogue.
+
+    Raises:
+        InputError: an unknown name, or a reference to what is no module and makes none.
+    """
+    if is_reference(name):
+        return _own_module(name, splits)
     options = options or NetworkOptions()
     return create(
         name,
@@ -65,6 +78,28 @@ def build_model(name: str, splits: Splits, options: NetworkOptions | None = None
         width=options.width,
         norm=options.norm,
     )
+
+
+def _own_module(name: str, splits: Splits) -> nn.Module:
+    found = load_reference(name, "network")
+    if isinstance(found, nn.Module):
+        return found
+    given = {"image_shape": splits.image_shape, "num_classes": splits.num_classes}
+    allowed = "a Flax module, or a function of image_shape and num_classes that returns one"
+    remedy = "Write def make(image_shape, num_classes): ... that returns the module"
+    kind = f"a {type(found).__name__}"
+    if callable(found) and not (isinstance(found, type) and issubclass(found, nn.Module)):
+        try:
+            found = found(**given)
+        except Exception as error:  # whatever a user's function may raise
+            said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+            raise InputError(
+                f"The network {name!r} fails ({type(error).__name__}: {said})", allowed, remedy
+            ) from error
+        if isinstance(found, nn.Module):
+            return found
+        kind = f"a function that returned a {type(found).__name__}"
+    raise InputError(f"The network {name!r}, which is {kind}", allowed, remedy)
 
 
 def given_normalisation(config: RunConfig, splits: Splits) -> Normalisation | None:

@@ -85,7 +85,7 @@ def test_the_fields_of_a_dataclass_are_settings(here, task):
     assert all(not leaf.any() for leaf in found.values() if hasattr(leaf, "any"))
     with pytest.raises(InputError, match="Did you mean 'factor'"):
         build_method("mine.py:Shrink", {"facto": 1.0})
-    with pytest.raises(InputError, match="no settings.*make the method a dataclass"):
+    with pytest.raises(InputError, match=r"no settings.*make the method a dataclass"):
         build_method("mine.py:Plain", {"factor": 1.0})
 
 

@@ -1,0 +1,87 @@
+"""A network of the user's own by reference: in Python, on the command line, and opened again."""
+
+import dataclasses
+
+import pytest
+from service.toy import CONFIG
+from test_cli import DATA, TINY, _dcmu
+
+from dcmu_jax.errors import InputError
+from dcmu_jax.pipeline.run import Run
+
+FILE = """
+import flax.linen as nn
+
+
+class Mine(nn.Module):
+    classes: int = 3
+
+    def setup(self):
+        self.beginning = nn.Sequential([lambda x: x.reshape(len(x), -1), nn.Dense(8)])
+        self.intermediate = nn.Sequential([nn.relu, nn.Dense(8), nn.relu])
+        self.final = nn.Dense(self.classes)
+
+
+class Whole(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3)(x.reshape(len(x), -1))
+
+
+def make(image_shape, num_classes):
+    return Mine(num_classes)
+
+
+def number(image_shape, num_classes):
+    return 3
+
+
+def few(image_shape):
+    return Mine()
+
+
+module, whole = Mine(), Whole()
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "net.py").write_text(FILE)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["net.py:make", "net.py:module"])
+def test_a_run_on_a_network_of_a_file(here, name):
+    config = dataclasses.replace(CONFIG, model=name)
+    trained = Run.create("run", config).train()
+    assert type(trained.model).__name__ == "Mine"
+    again = Run.open("run").train()
+    assert again.fingerprint() == trained.fingerprint()
+    (here / "net.py").write_text(FILE.replace("nn.Dense(8), nn.relu]", "nn.Dense(8), nn.tanh]"))
+    with pytest.raises(InputError, match="computes something else"):
+        Run.open("run")
+
+
+def test_the_command_line(here, capsys):
+    assert _dcmu("train", "--dataset", DATA, *TINY, "--model", "net.py:make") == 0
+    (run,) = (here / "runs").iterdir()
+    assert "net-py-make" in run.name
+    assert _dcmu("forget", run, "--forget", "class:1", "--quiet") == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("net.py:Mine", r"which is a type.*Write def make"),
+        ("net.py:number", r"a function that returned a int"),
+        ("net.py:few", r"fails \(TypeError"),
+        ("net.py:mak", r"Did you mean 'make'"),
+        ("absent.py:make", r"there is no file"),
+        ("net.py:whole", r"without 'beginning'"),
+    ],
+)
+def test_what_is_no_network(here, name, message):
+    with pytest.raises(InputError, match=message):
+        Run.create("run", dataclasses.replace(CONFIG, model=name))
+    assert not (here / "run").exists()
