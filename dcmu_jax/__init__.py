@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     )
     from dcmu_jax.errors import InputError
     from dcmu_jax.face import (
+        adopt,
         cluster,
         collect,
         condense,
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
         train,
         unlearn,
         unlearning_metric,
+        variables_of,
     )
     from dcmu_jax.metrics.measurement import Measurement
     from dcmu_jax.metrics.scores import gap, tug_of_war
@@ -58,6 +60,7 @@ __all__ = [
     "Splits",
     "Training",
     "__version__",
+    "adopt",
     "cluster",
     "collect",
     "compare",
@@ -79,6 +82,7 @@ __all__ = [
     "tug_of_war",
     "unlearn",
     "unlearning_metric",
+    "variables_of",
 ]
 
 _HOMES = {
@@ -92,6 +96,7 @@ _HOMES = {
     ),
     "dcmu_jax.errors": ("InputError",),
     "dcmu_jax.face": (
+        "adopt",
         "cluster",
         "collect",
         "condense",
@@ -102,6 +107,7 @@ _HOMES = {
         "train",
         "unlearn",
         "unlearning_metric",
+        "variables_of",
     ),
     "dcmu_jax.metrics.measurement": ("Measurement",),
     "dcmu_jax.metrics.scores": ("gap", "tug_of_war"),

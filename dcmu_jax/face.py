@@ -17,7 +17,7 @@ from dcmu_jax.condensation.clustering import Clusters, cluster_classes
 from dcmu_jax.condensation.features import extract
 from dcmu_jax.condensation.inversion import InversionConfig
 from dcmu_jax.condensation.matching import MatchingConfig
-from dcmu_jax.data.dataset import Dataset, Splits, channel_statistics
+from dcmu_jax.data.dataset import Dataset, Normalisation, Splits, channel_statistics
 from dcmu_jax.data.requests import ForgetRequest, RequestLike, as_request
 from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.metrics import gradients, overfitting
@@ -25,9 +25,10 @@ from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.membership import Control
 from dcmu_jax.metrics.network import measure_classifier
 from dcmu_jax.metrics.scores import with_scores
-from dcmu_jax.models.adoption import check_module
+from dcmu_jax.models.adoption import check_module, check_variables
 from dcmu_jax.models.catalogue import create
 from dcmu_jax.models.partition import PARTS, initialise
+from dcmu_jax.models.whole import Patterns, adopted, merged, runs_by_part
 from dcmu_jax.prng import Key, key_of
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples, Loss, cross_entropy
@@ -73,6 +74,62 @@ def network(
     key = key_of(0) if key is None else key
     variables = initialise(model, folded(key, "initialisation"), shape)
     return Classifier(model, variables, channel_statistics(train.images), shape)
+
+
+def adopt(
+    module: nn.Module,
+    variables: Mapping[str, Any],
+    data: Splits | Dataset,
+    *,
+    parts: Patterns | None = None,
+    layer: str | None = None,
+    normalisation: tuple[Any, Any] | None = None,
+) -> Classifier:
+    """A network that was trained elsewhere, of whatever Linen module.
+
+    Guarantee: its logits are those of ``module.apply`` on normalised images, and
+    ``variables_of`` gives back variables in the module's own tree.
+
+    Args:
+        module: of images ``(batch, height, width, channels)``, normalised, and logits.
+        variables: its parameters and BatchNorm statistics, as ``module.init`` gives them.
+        data: gives the shape of the images, and the normalisation if none is given.
+
+    Other Args:
+        parts: patterns of parameter paths for beginning, intermediate and final, such as
+            ``{"beginning": "Conv_0", "intermediate": "Conv_*", "final": "Dense_*"}``; not for a
+            module that is written in those three parts. See ``models.whole.labels_of``.
+        layer: whose output the features are; the input of ``final`` if not given.
+        normalisation: mean and standard deviation of each channel, of pixels in [0, 1], that the
+            network was trained with.
+
+    Raises:
+        InputError: patterns that match nothing, overlap or leave a parameter out; variables of
+            other kinds; a module that cannot be trained on such images.
+    """
+    dataset = data.train if isinstance(data, Splits) else data
+    height, width, channels = dataset.images.shape[1:]
+    shape = (height, width, channels)
+    if parts is not None:
+        module, variables = adopted(module, variables, parts, layer)
+    check_module(module, shape, dataset.num_classes)
+    given = channel_statistics(dataset.images)
+    if normalisation is not None:
+        mean, std = (np.asarray(numbers, np.float32) for numbers in normalisation)
+        given = Normalisation(mean, std)
+    check_variables(module, variables, shape)
+    return Classifier(module, variables, given, shape)
+
+
+def variables_of(network: Classifier) -> dict[str, Any]:
+    """The variables of a network in the tree of its module: ``module.apply`` takes them.
+
+    Args:
+        network: any; one made by ``adopt`` has its module's own tree.
+    """
+    if runs_by_part(network.model):
+        return network.variables
+    return {kind: merged(trees) for kind, trees in network.variables.items()}
 
 
 def train(

@@ -93,7 +93,9 @@ def _layers(model: nn.Module, variables: Variables, normalisation, pixels) -> di
         shape = (x.shape[-1], module.features)
         if window is not None:
             shape = (*window[0], *shape)
-        as_stored = kernels[(*path, "kernel")].shape == shape  # not so under a lifted transform
+        # Not so under a lifted transform, or in a module that is not written in parts.
+        stored = kernels.get((*path, "kernel"))
+        as_stored = stored is not None and stored.shape == shape
         # A kernel used twice has the sum of two gradients, and no short form.
         usable = as_stored and (dense or window is not None) and path not in found
         kept = _Layer(jax.ShapeDtypeStruct(output.shape, output.dtype), window)

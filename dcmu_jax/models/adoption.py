@@ -33,6 +33,7 @@ from dcmu_jax.models.partition import (
     mode_of,
     run_parts,
 )
+from dcmu_jax.models.whole import runs_by_part
 from dcmu_jax.prng import key_of
 
 _FIELDS = ("use_running_average", "deterministic")
@@ -57,7 +58,8 @@ def _checked(
         )
         first = out[0] if more and isinstance(out, tuple) and out else out
         _check_outputs(name, first, num_classes)
-    _check_parts_alone(model, variables, x)
+    if runs_by_part(model):
+        _check_parts_alone(model, variables, x)
     if not is_ours(model):
         _check_features(model, variables, image_shape)
         _check_computed(model, name, image_shape)

@@ -21,6 +21,7 @@ import pydantic
 
 from dcmu_jax.models.layers import Dropout
 from dcmu_jax.models.partition import PARTS, apply_features, initialise, mode_of, run_parts
+from dcmu_jax.models.whole import Whole, runs_by_part
 from dcmu_jax.prng import key_of
 
 _ALWAYS = (*PARTS, "features", "coarse")
@@ -66,7 +67,7 @@ def without_addresses(text: str) -> str:
 
 def is_ours(model: Any) -> bool:
     """Whether a module is of this package, whose networks are known by their settings."""
-    return type(model).__module__.startswith("dcmu_jax.")
+    return type(model).__module__.startswith("dcmu_jax.") and not isinstance(model, Whole)
 
 
 def fixed_numbers(name: str, shape: tuple[int, ...]) -> np.ndarray:
@@ -119,7 +120,7 @@ def _without_draws(following: Any, args: Any, kwargs: Any, context: Any) -> Any:
 def _outputs(model: Any, variables: Any, x: Any, key: Any) -> dict[str, Any]:
     """Of each part, of ``features``, and of the whole in training, with the statistics after it."""
     found, h = {}, x
-    for part in PARTS:
+    for part in PARTS if runs_by_part(model) else ():
         h = model.apply(
             variables, h, method=lambda module, h, part=part: run_parts(module, h, (part,))
         )

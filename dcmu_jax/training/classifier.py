@@ -38,6 +38,7 @@ from dcmu_jax.models.partition import (
     check_kind,
     initialise,
 )
+from dcmu_jax.models.whole import runs_by_part
 from dcmu_jax.training.flops import spend_on
 from dcmu_jax.training.keys import named_key
 
@@ -224,6 +225,12 @@ class Classifier:
         """What ``part`` (intermediate or final) sees when the model is fed ``pixels``."""
         if part not in PARTS[1:]:
             raise unknown_name("part above the first", part, PARTS[1:])
+        if not runs_by_part(self.model):
+            raise InputError(
+                f"The input of {part!r} of a module that is not written in parts",
+                "a module in three parts",
+                "Take features, or write the module in three parts",
+            )
         return self._run(pixels, part)
 
     def evaluate(self, dataset: Dataset) -> Evaluation:

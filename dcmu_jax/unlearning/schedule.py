@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from dcmu_jax.errors import InputError, as_names, check_at_least, unknown_name
 from dcmu_jax.models.partition import PARTS, Part, check_parts, initialise
+from dcmu_jax.models.whole import runs_by_part
 from dcmu_jax.prng import Key, typed_key
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples
@@ -144,7 +145,8 @@ def train_step(
     devices = 1 if mesh is None else mesh.shape["data"]
     count = len(examples.labels)
     size = batch_size_for(step.epochs, step.batch_size, step.min_steps, count, devices)
-    lowest = min(step.parts, key=PARTS.index)
+    # The parts of a module that is not split cannot be run one by one: masks alone freeze them.
+    lowest = min(step.parts, key=PARTS.index) if runs_by_part(classifier.model) else PARTS[0]
     if lowest != PARTS[0]:
         examples = examples._replace(
             inputs=classifier.inputs_of(lowest, np.asarray(examples.inputs))
