@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Any, Literal
+from typing import Any
 
 import flax.linen as nn
 import numpy as np
@@ -213,7 +213,7 @@ def condense(
     dataset: Dataset,
     clusters: Clusters,
     *,
-    by: Literal["matching", "inversion"] | MatchingConfig | InversionConfig = "matching",
+    by: str | MatchingConfig | InversionConfig = "matching",
     layer: str | None = None,
     seed: int = 0,
 ) -> CondensedBank:
@@ -225,7 +225,7 @@ def condense(
         clusters: of it.
 
     Other Args:
-        by: the algorithm with the paper's settings, or its settings.
+        by: ``matching`` or ``inversion``, with the paper's settings; or settings of either.
         layer: as for ``cluster``.
         seed: of inversion; matching draws nothing.
 
@@ -317,13 +317,12 @@ def unlearn(
         "retain": _examples(retain),
     }
     used = {step.on for step in steps}
-    absent = sorted(name for name in used if given[name] is None)
-    if schedule.sees_forget_set and forget is None:
-        absent.append("forget")
+    wanted = used | ({"forget"} if schedule.sees_forget_set else set())
+    absent = sorted(name for name in wanted if (given | {"forget": forget})[name] is None)
     if absent:
         raise InputError(
-            f"A schedule that trains on the sets {', '.join(sorted(used))}"
-            f"{' and forget' if schedule.sees_forget_set else ''}, without {', '.join(absent)}",
+            f"A schedule that trains on the sets {', '.join(sorted(wanted))}, without "
+            f"{', '.join(absent)}",
             "each set that a step of the schedule names",
             f"Give {', '.join(f'{name}=...' for name in absent)}",
         )

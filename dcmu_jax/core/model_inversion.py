@@ -63,7 +63,7 @@ def invert(
 
     def both(params):
         logits, _ = apply_parts(network.model, network.variables, draw(params))
-        by_class = share @ cross_entropy(logits, labels)
+        by_class = share @ cross_entropy(logits, jnp.asarray(labels))
         return by_class + config.reconstruction * reconstruction(params)
 
     params = inverter.init(key, clusters[:1])["params"]

@@ -34,7 +34,7 @@ def unlearning_metric(network: Classifier, retain: Dataset, forget: Dataset) -> 
     def loss(params, dataset):
         x = network.normalisation.apply(dataset.images)
         logits, _ = apply_parts(network.model, {**network.variables, "params": params}, x)
-        return cross_entropy(logits, dataset.labels).mean()
+        return cross_entropy(logits, jnp.asarray(dataset.labels)).mean()
 
     on_retain, on_forget = (
         ravel_pytree(jax.grad(loss)(network.variables["params"], dataset))[0]
