@@ -81,7 +81,7 @@ def adopt(
     variables: Mapping[str, Any],
     data: Splits | Dataset,
     *,
-    parts: Patterns | None = None,
+    parts: Patterns | Any = None,
     layer: str | None = None,
     normalisation: tuple[Any, Any] | None = None,
 ) -> Classifier:

@@ -33,7 +33,7 @@ from dcmu_jax.models.partition import (
     mode_of,
     run_parts,
 )
-from dcmu_jax.models.whole import runs_by_part
+from dcmu_jax.models.whole import name_of, runs_by_part
 from dcmu_jax.prng import key_of
 
 _FIELDS = ("use_running_average", "deterministic")
@@ -44,7 +44,7 @@ _FIELDS = ("use_running_average", "deterministic")
 def _checked(
     model: nn.Module, image_shape: tuple[int, int, int], num_classes: int, more: bool
 ) -> None:
-    name = type(model).__name__
+    name = name_of(model)
     x = jax.ShapeDtypeStruct((2, *image_shape), jnp.float32)
     variables = _tried(
         f"{name} cannot be initialised on images {image_shape}",
@@ -114,7 +114,7 @@ def _check_features(model: nn.Module, variables: Any, image_shape: tuple[int, in
     """Raise where a module has a method ``features`` that does not give a row for each image."""
     if not hasattr(type(model), "features"):
         return
-    name, count = type(model).__name__, 3
+    name, count = name_of(model), 3
     allowed = "a method features(self, x) that gives an array with a row for each image"
     remedy = "Mend features, or delete it: the features are the input of final then"
     x = jax.ShapeDtypeStruct((count, *image_shape), jnp.float32)
@@ -148,7 +148,7 @@ def _check_parts_alone(model: nn.Module, variables: Any, x: Any) -> None:
             x = jax.eval_shape(run, own, x)
         except Exception as error:
             raise InputError(
-                f"The part {part!r} of {type(model).__name__} does not run on its own variables "
+                f"The part {part!r} of {name_of(model)} does not run on its own variables "
                 f"({type(error).__name__})",
                 "parts that share no layer and no parameters",
                 "Give each of beginning, intermediate and final layers of its own",
@@ -222,7 +222,7 @@ def _outputs(model: nn.Module, variables: Any, x: Any, train: bool) -> Any:
         stuck = [p for p in updated.get("batch_stats", {}) if not mode_of(getattr(bound, p), True)]
     if wrong or stuck:
         raise InputError(
-            f"{', '.join(wrong or stuck)} of {type(model).__name__} is in "
+            f"{', '.join(wrong or stuck)} of {name_of(model)} is in "
             f"{'evaluation' if train else 'training'} mode while the module is "
             f"{'trained' if train else 'evaluated'}"
             + ("" if wrong else ": it keeps statistics and takes no argument train"),
@@ -318,7 +318,7 @@ def check_variables(model: Any, variables: Any, image_shape: tuple[int, int, int
     shape = check_image_shape(image_shape)
     like = jax.eval_shape(lambda key: initialise(model, key, shape), key_of(0))
     wanted, given = _leaves(like), _leaves({kind: variables.get(kind, {}) for kind in like})
-    name = type(model).__name__
+    name = name_of(model)
     for path in sorted(wanted.keys() - given.keys()) or sorted(given.keys() - wanted.keys()):
         lacks = path in wanted
         raise InputError(

@@ -125,6 +125,8 @@ def _outputs(model: Any, variables: Any, x: Any, key: Any) -> dict[str, Any]:
             variables, h, method=lambda module, h, part=part: run_parts(module, h, (part,))
         )
         found[part] = h
+    if not runs_by_part(model):
+        found[PARTS[-1]] = model.apply(variables, x, method=run_parts)
     found["features"] = apply_features(model, variables, x)
     with nn.intercept_methods(_without_draws):
         found["training"] = model.apply(

@@ -34,7 +34,7 @@ class _Box:
     module: nn.Module
 
 
-def labels_of(paths: Collection[str], parts: Patterns, module: str) -> dict[str, str]:
+def labels_of(paths: Collection[str], parts: Patterns | Any, module: str) -> dict[str, str]:
     """The part of each path.
 
     A pattern is that of a file name (``*``, ``?``, ``[...]``), and stands for all that lies below
@@ -253,6 +253,11 @@ class Whole(nn.Module):
         return seen[0]
 
 
+def name_of(model: Any) -> str:
+    """The name of a module's class, of one that is not written in parts the user's."""
+    return type(model.inner.module if isinstance(model, Whole) else model).__name__
+
+
 def runs_by_part(model: Any) -> bool:
     """Whether the parts of a module can be run one by one, and so be cached."""
     return not isinstance(model, Whole)
@@ -280,7 +285,7 @@ def merged(by_part: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def adopted(
-    module: Any, variables: Mapping[str, Any], parts: Patterns, layer: str | None = None
+    module: Any, variables: Any, parts: Patterns | Any, layer: str | None = None
 ) -> tuple[Whole, dict[str, Any]]:
     """A user's module and variables as the library takes them.
 

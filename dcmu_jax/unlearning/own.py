@@ -69,7 +69,7 @@ class OwnMethod:
         )
 
 
-def register_method(name: str, target: Any) -> None:
+def register_method(name: Any, target: Any) -> None:
     """Give a method of one's own a name, for this process.
 
     Args:
