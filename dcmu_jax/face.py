@@ -25,6 +25,7 @@ from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.membership import Control
 from dcmu_jax.metrics.network import measure_classifier
 from dcmu_jax.metrics.scores import with_scores
+from dcmu_jax.models import nnx_modules
 from dcmu_jax.models.adoption import check_module, check_variables
 from dcmu_jax.models.catalogue import create
 from dcmu_jax.models.partition import PARTS, initialise
@@ -77,22 +78,24 @@ def network(
 
 
 def adopt(
-    module: nn.Module,
-    variables: Mapping[str, Any],
+    module: Any,
+    variables: Any,
     data: Splits | Dataset,
     *,
     parts: Patterns | Any = None,
     layer: str | None = None,
+    make: Any = None,
     normalisation: tuple[Any, Any] | None = None,
 ) -> Classifier:
-    """A network that was trained elsewhere, of whatever Linen module.
+    """A network that was trained elsewhere, of whatever module of Flax, Linen or NNX.
 
-    Guarantee: its logits are those of ``module.apply`` on normalised images, and
-    ``variables_of`` gives back variables in the module's own tree.
+    Guarantee: its logits are those of the module on normalised images, and ``variables_of`` gives
+    back variables in the module's own tree.
 
     Args:
         module: of images ``(batch, height, width, channels)``, normalised, and logits.
-        variables: its parameters and BatchNorm statistics, as ``module.init`` gives them.
+        variables: parameters and BatchNorm statistics of a Linen module, as ``module.init`` gives
+            them; ``None`` for a module of NNX, which has its own.
         data: gives the shape of the images, and the normalisation if none is given.
 
     Other Args:
@@ -100,6 +103,7 @@ def adopt(
             ``{"beginning": "Conv_0", "intermediate": "Conv_*", "final": "Dense_*"}``; not for a
             module that is written in those three parts. See ``models.whole.labels_of``.
         layer: whose output the features are; the input of ``final`` if not given.
+        make: of a module of NNX: makes a fresh one from ``nnx.Rngs``.
         normalisation: mean and standard deviation of each channel, of pixels in [0, 1], that the
             network was trained with.
 
@@ -110,7 +114,9 @@ def adopt(
     dataset = data.train if isinstance(data, Splits) else data
     height, width, channels = dataset.images.shape[1:]
     shape = (height, width, channels)
-    if parts is not None:
+    if nnx_modules.is_nnx(module):
+        module, variables = nnx_modules.adopted(module, make, parts, layer)
+    elif parts is not None:
         module, variables = adopted(module, variables, parts, layer)
     check_module(module, shape, dataset.num_classes)
     given = channel_statistics(dataset.images)
@@ -122,7 +128,10 @@ def adopt(
 
 
 def variables_of(network: Classifier) -> dict[str, Any]:
-    """The variables of a network in the tree of its module: ``module.apply`` takes them.
+    """The variables of a network in the tree of its module.
+
+    Those of Linen are what ``module.apply`` takes; ``models.nnx_modules.load(module, variables)``
+    puts those of NNX into a module.
 
     Args:
         network: any; one made by ``adopt`` has its module's own tree.

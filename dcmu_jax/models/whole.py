@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import dataclasses
 import fnmatch
-from collections.abc import Collection, Mapping
-from typing import Any
+import functools
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -27,11 +28,120 @@ Patterns = Mapping[str, str | Collection[str]]
 _COLLECTIONS = ("params", "batch_stats")
 
 
+@runtime_checkable
+class Inner(Protocol):
+    """What ``Whole`` needs of the kind of module that a user brings; hashable."""
+
+    @property
+    def name(self) -> str:
+        """Of the user's class."""
+        ...
+
+    def fresh(self, key: Any, x: Any) -> dict[str, Any]:
+        """Parameters and statistics, newly initialised, as nested dictionaries of the user's."""
+        ...
+
+    def run(
+        self, variables: Mapping[str, Any], x: Any, switch: Switch, dropout_key: Any
+    ) -> tuple[Any, Any]:
+        """Outputs, and the new statistics (``{}`` where nothing trains)."""
+        ...
+
+    def watched(self, variables: Mapping[str, Any], x: Any, note: Note) -> None:
+        """Run in evaluation mode, ``note`` being told of every layer as it is called."""
+        ...
+
+
+Note = Callable[[str, Any, Any], None]
+"""``note(path, input, output)`` of a layer."""
+
+
 @dataclasses.dataclass(frozen=True)
-class _Box:
-    """A module that Linen shall not take for a layer of the one whose field it is."""
+class LinenInner:
+    """A Linen module, in a box: Linen shall not take it for a layer of the one it is a field of."""
 
     module: nn.Module
+
+    @property
+    def name(self) -> str:
+        """Of its class."""
+        return type(self.module).__name__
+
+    def fresh(self, key: Any, x: Any) -> dict[str, Any]:
+        """See ``Inner``."""
+        return dict(self.module.init(key, x))
+
+    def run(
+        self, variables: Mapping[str, Any], x: Any, switch: Switch, dropout_key: Any
+    ) -> tuple[Any, Any]:
+        """See ``Inner``."""
+        training = bool(switch.training)
+        rngs = {} if dropout_key is None else {"dropout": dropout_key}
+        with nn.intercept_methods(functools.partial(_in_linen, switch)):
+            found = self.module.apply(
+                variables,
+                x,
+                **mode_of(self.module, training),
+                rngs=rngs,
+                mutable=["batch_stats"] if training else False,
+            )
+        if not training:
+            return found, {}
+        return found[0], found[1].get("batch_stats", {})
+
+    def watched(self, variables: Mapping[str, Any], x: Any, note: Note) -> None:
+        """See ``Inner``."""
+
+        def watch(following: Any, args: Any, kwargs: Any, context: Any) -> Any:
+            outputs = following(*args, **kwargs)
+            if context.method_name == "__call__" and context.module.path and args:
+                note("/".join(context.module.path), args[0], outputs)
+            return outputs
+
+        with nn.intercept_methods(watch):
+            self.module.apply(variables, x, **mode_of(self.module, False))
+
+
+@dataclasses.dataclass(frozen=True)
+class Switch:
+    """Which layers are in training mode: those of parts that train.
+
+    A layer without parameters (dropout) is of the part that the layers beside it are in, if they
+    are in one; of several, it is on while one of them trains.
+
+    Attributes:
+        labels: path -> part.
+        training: the parts that train.
+    """
+
+    labels: dict[str, str]
+    training: frozenset[str]
+
+    def trains(self, path: tuple[str, ...]) -> bool:
+        """Whether the layer at a path is in training mode."""
+        if not self.training:
+            return False
+        for depth in range(len(path), -1, -1):
+            prefix = "".join(f"{name}/" for name in path[:depth])
+            owners = {part for name, part in self.labels.items() if name.startswith(prefix)}
+            if owners:
+                return bool(owners & self.training)
+        return True
+
+
+def _in_linen(switch: Switch, following: Any, args: Any, kwargs: Any, context: Any) -> Any:
+    """Puts layers of frozen parts into evaluation mode, whatever the module around says."""
+    module = context.module
+    switched = context.method_name == "__call__" and isinstance(module, nn.BatchNorm | nn.Dropout)
+    if not switched or switch.trains(module.path):
+        return following(*args, **kwargs)
+    flag = "use_running_average" if isinstance(module, nn.BatchNorm) else "deterministic"
+    if len(args) > 1:
+        return following(args[0], True, *args[2:], **kwargs)
+    if getattr(module, flag) is not None:  # set as a field, where no argument may say it too
+        object.__setattr__(module, flag, True)
+        return following(*args, **{k: v for k, v in kwargs.items() if k != flag})
+    return following(*args, **{**kwargs, flag: True})
 
 
 def labels_of(paths: Collection[str], parts: Patterns | Any, module: str) -> dict[str, str]:
@@ -117,7 +227,7 @@ class _Held(nn.Module):
         labels: path -> part, of all parameters and statistics.
     """
 
-    inner: _Box
+    inner: Inner
     part: str
     labels: tuple[tuple[str, str], ...]
 
@@ -126,7 +236,7 @@ class _Held(nn.Module):
         carry = given if isinstance(given, _Carry) else _Carry(given, {}, {}, frozenset())
         fresh: dict[str, Any] = {}
         if self.is_initializing():
-            made = self.inner.module.init(self.make_rng("params"), carry.x)
+            made = self.inner.fresh(self.make_rng("params"), carry.x)
             fresh = {name: split(made.get(name, {}), self.labels) for name in _COLLECTIONS}
         own = fresh.get("params", {}).get(self.part) or self.variables.get("params", {})
         values: dict[str, Any] = {
@@ -152,60 +262,15 @@ class _Held(nn.Module):
             kind: merged({part: held[kind] for part, held in carry.variables.items()})
             for kind in _COLLECTIONS
         }
-        if not variables["batch_stats"]:
-            del variables["batch_stats"]
-        training = bool(carry.training)
-        rngs = {"dropout": self.make_rng("dropout")} if training and self.has_rng("dropout") else {}
-        with nn.intercept_methods(_Switch(dict(self.labels), carry.training)):
-            found = self.inner.module.apply(
-                variables,
-                carry.x,
-                **mode_of(self.inner.module, training),
-                rngs=rngs,
-                mutable=["batch_stats"] if training else False,
-            )
-        if not training:
-            return found
-        outputs, updated = found
-        new = split(updated.get("batch_stats", {}), self.labels)
+        drops = bool(carry.training) and self.has_rng("dropout")
+        key = self.make_rng("dropout") if drops else None
+        switch = Switch(dict(self.labels), carry.training)
+        outputs, stats = self.inner.run(variables, carry.x, switch, key)
+        new = split(stats, self.labels)
         for part in carry.training:
             for name, value in new.get(part, {}).items():
                 carry.holders[part][name].value = value
         return outputs
-
-
-@dataclasses.dataclass(frozen=True)
-class _Switch:
-    """Puts layers of frozen parts into evaluation mode, whatever the module around says.
-
-    A layer without parameters (dropout) is of the part that the layers beside it are in, if they
-    are in one; of several, it is on while one of them trains.
-    """
-
-    labels: dict[str, str]
-    training: frozenset[str]
-
-    def __call__(self, following: Any, args: Any, kwargs: Any, context: Any) -> Any:
-        module = context.module
-        if context.method_name != "__call__" or not isinstance(module, nn.BatchNorm | nn.Dropout):
-            return following(*args, **kwargs)
-        flag = "use_running_average" if isinstance(module, nn.BatchNorm) else "deterministic"
-        if self._trains(module.path):
-            return following(*args, **kwargs)
-        if len(args) > 1:
-            return following(args[0], True, *args[2:], **kwargs)
-        if getattr(module, flag) is not None:  # set as a field, where no argument may say it too
-            object.__setattr__(module, flag, True)
-            return following(*args, **{k: v for k, v in kwargs.items() if k != flag})
-        return following(*args, **{**kwargs, flag: True})
-
-    def _trains(self, path: tuple[str, ...]) -> bool:
-        for depth in range(len(path), -1, -1):
-            prefix = "".join(f"{name}/" for name in path[:depth])
-            owners = {part for name, part in self.labels.items() if name.startswith(prefix)}
-            if owners:
-                return bool(owners & self.training)
-        return True
 
 
 class Whole(nn.Module):
@@ -218,7 +283,7 @@ class Whole(nn.Module):
             ``None``, the input of the first layer whose parameters are all in ``final``.
     """
 
-    inner: _Box
+    inner: Inner
     labels: tuple[tuple[str, str], ...]
     layer: str | None = None
 
@@ -233,20 +298,15 @@ class Whole(nn.Module):
         seen: list[Any] = []
         final = {name for name, part in self.labels if part == PARTS[-1]}
 
-        def watch(following: Any, args: Any, kwargs: Any, context: Any) -> Any:
-            path = "/".join(context.module.path)
-            outputs = following(*args, **kwargs)
-            if context.method_name != "__call__" or not path or context.module.scope is None:
-                return outputs
+        def note(path: str, given: Any, outputs: Any) -> None:
             if path == self.layer:
                 seen.append(outputs)
             below = [name for name, _ in self.labels if name.startswith(f"{path}/")]
-            if self.layer is None and below and final.issuperset(below) and not seen:
-                seen.append(args[0])
-            return outputs
+            if self.layer is None and below and final.issuperset(below):
+                seen.append(given)
 
-        with nn.intercept_methods(watch):
-            self.final(self.intermediate(self.beginning(x)))
+        variables = {kind: merged(self.variables.get(kind, {})) for kind in _COLLECTIONS}
+        self.inner.watched(variables, x, note)
         if not seen:
             known = sorted({name.rpartition("/")[0] for name, _ in self.labels} - {""})
             raise unknown_name("layer of the features", self.layer, known)
@@ -255,7 +315,7 @@ class Whole(nn.Module):
 
 def name_of(model: Any) -> str:
     """The name of a module's class, of one that is not written in parts the user's."""
-    return type(model.inner.module if isinstance(model, Whole) else model).__name__
+    return model.inner.name if isinstance(model, Whole) else type(model).__name__
 
 
 def runs_by_part(model: Any) -> bool:
@@ -287,7 +347,7 @@ def merged(by_part: Mapping[str, Any]) -> dict[str, Any]:
 def adopted(
     module: Any, variables: Any, parts: Patterns | Any, layer: str | None = None
 ) -> tuple[Whole, dict[str, Any]]:
-    """A user's module and variables as the library takes them.
+    """A user's Linen module and variables as the library takes them.
 
     Args:
         module: any Linen module of images and logits.
@@ -314,8 +374,22 @@ def adopted(
             "params and batch_stats",
             "Leave them out, if the module runs without; other kinds cannot be kept",
         )
+    return in_parts(LinenInner(module), variables, parts, layer)
+
+
+def in_parts(
+    inner: Inner, variables: Mapping[str, Any], parts: Patterns | Any, layer: str | None
+) -> tuple[Whole, dict[str, Any]]:
+    """A module in three parts, and its variables by part.
+
+    Args:
+        inner: the user's module.
+        variables: ``params`` and ``batch_stats``, nested dictionaries of the user's.
+        parts: see ``labels_of``.
+        layer: see ``Whole``.
+    """
     given = {kind: jax.tree.map(lambda x: x, dict(tree)) for kind, tree in variables.items()}
     paths = sorted({p for tree in given.values() for p in flatten_dict(tree, sep="/")})
-    labels = tuple(sorted(labels_of(paths, parts, name).items()))
+    labels = tuple(sorted(labels_of(paths, parts, inner.name).items()))
     by_part = {kind: split(tree, labels) for kind, tree in given.items() if tree}
-    return Whole(_Box(module), labels, layer), by_part
+    return Whole(inner, labels, layer), by_part
