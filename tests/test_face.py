@@ -49,7 +49,8 @@ def test_the_example(data, original, bank):
         remembrance=remembrance,
         key=jax.random.key(1),
     )
-    retain, forgotten = data.train.without(request.ids), data.train.only(request.ids)
+    retain, forgotten = data.train.without(request), data.train.only(request)
+    assert retain.ids.tolist() == data.train.without(request.ids).ids.tolist()
     metric = dcmu.unlearning_metric(unlearned, retain=retain, forget=forgotten)
     assert 0 <= metric <= 200
     assert dcmu.overfitting_metric(unlearned, retain).shape == (len(retain),)

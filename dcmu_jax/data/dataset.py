@@ -81,13 +81,16 @@ class Dataset:
             self, images=self.images[at], labels=self.labels[at], ids=self.ids[at]
         )
 
-    def positions(self, ids: Ids) -> np.ndarray:
+    def positions(self, ids: Ids | Any) -> np.ndarray:
         """Where ``ids`` stand in this dataset, int64 ``(len(ids),)``.
+
+        Args:
+            ids: integers; or a request or another data set, which has ids.
 
         Raises:
             InputError: an id that is not in the dataset, or there twice; a mask.
         """
-        ids = as_ids("ids", ids)
+        ids = as_ids("ids", getattr(ids, "ids", ids))
         order = np.argsort(self.ids)
         at = np.searchsorted(self.ids, ids, sorter=order)
         found = order[np.minimum(at, len(order) - 1)] if len(order) else at
@@ -102,11 +105,11 @@ class Dataset:
             )
         return found
 
-    def only(self, ids: Ids) -> Dataset:
+    def only(self, ids: Ids | Any) -> Dataset:
         """The samples with these ids, in their order; see ``positions`` for what it raises."""
         return self.take(self.positions(ids))
 
-    def without(self, ids: Ids) -> Dataset:
+    def without(self, ids: Ids | Any) -> Dataset:
         """The samples with other ids than these; see ``positions`` for what it raises."""
         stays = np.ones(len(self), bool)
         stays[self.positions(ids)] = False
