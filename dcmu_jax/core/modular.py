@@ -46,7 +46,9 @@ def masked(
             part: jax.tree.map(lambda _, part=part: part, tree) for part, tree in params.items()
         }
 
-    by_part = {part: optimizer if part in parts else optax.set_to_zero() for part in PARTS}
+    by_part: dict[Any, optax.GradientTransformation] = {
+        part: optimizer if part in parts else optax.set_to_zero() for part in PARTS
+    }
     return optax.multi_transform(by_part, labels)
 
 

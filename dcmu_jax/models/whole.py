@@ -13,7 +13,7 @@ import dataclasses
 import fnmatch
 import functools
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import flax.linen as nn
 import jax
@@ -78,10 +78,10 @@ class LinenInner:
         training = bool(switch.training)
         rngs = {} if dropout_key is None else {"dropout": dropout_key}
         with nn.intercept_methods(functools.partial(_in_linen, switch)):
-            found = self.module.apply(
+            found: Any = self.module.apply(
                 variables,
                 x,
-                **mode_of(self.module, training),
+                **cast(Any, mode_of(self.module, training)),
                 rngs=rngs,
                 mutable=["batch_stats"] if training else False,
             )
@@ -99,7 +99,7 @@ class LinenInner:
             return outputs
 
         with nn.intercept_methods(watch):
-            self.module.apply(variables, x, **mode_of(self.module, False))
+            self.module.apply(variables, x, **cast(Any, mode_of(self.module, False)))
 
 
 @dataclasses.dataclass(frozen=True)

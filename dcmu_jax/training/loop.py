@@ -209,17 +209,17 @@ def fit(
     check_at_least("epochs", epochs, 0)
     if batch_size is not None:
         check_at_least("batch_size", batch_size, 1)
-    optimizer = as_optimizer(optimizer)
+    own = as_optimizer(optimizer)
     if augmentation is not None and start != PARTS[0]:
         raise InputError(
             f"Augmentation of the inputs of {start!r}",
             "augmentation of pixels, the inputs of 'beginning'",
             "Leave augmentation out, or start at 'beginning'",
         )
-    if opt_state is not None and optimizer.scheduled:
+    if opt_state is not None and own.scheduled:
         raise InputError(
-            f"An optimizer state to go on from with the schedule {optimizer.schedule!r}"
-            + (" and l1" if optimizer.l1 else ""),
+            f"An optimizer state to go on from with the schedule {own.schedule!r}"
+            + (" and l1" if own.l1 else ""),
             "the schedule 'constant' and no l1 where a call goes on from another",
             "Take the schedule 'constant' and l1 = 0, or leave opt_state out",
         )
@@ -255,9 +255,9 @@ def fit(
         parts=trainable,
         start=start,
         loss=loss,
-        optimizer=optimizer,
+        optimizer=own,
         # Constant rates do without, so that calls of any length share one program.
-        total_steps=epochs * math.ceil(n / size) if optimizer.scheduled else 0,
+        total_steps=epochs * math.ceil(n / size) if own.scheduled else 0,
         augmentation=augmentation,
         batch_size=size,
         mesh=mesh,
@@ -272,7 +272,7 @@ def fit(
             "params": partition(frozen_params, running)[0],
             "batch_stats": partition(frozen_stats, running)[0],
         }
-        init = optimizer.build(settings.total_steps).init
+        init = own.build(settings.total_steps).init
         if opt_state is None:
             opt_state = init(params)
         else:
@@ -301,7 +301,7 @@ def fit(
             else:
                 state, mean_loss, accuracy = streamed_epoch(*given, examples, typed, piece)
             history.append((float(mean_loss), float(accuracy)))
-            check_loss(history[-1][0], epoch, epochs, optimizer.learning_rate)
+            check_loss(history[-1][0], epoch, epochs, own.learning_rate)
             if progress is not None:
                 progress(epoch + 1, *history[-1])
             if observe is not None:
@@ -312,7 +312,7 @@ def fit(
                     checkpoint.save(home(state), history, watch.elapsed(), epochs)
         state = home(jax.block_until_ready(state))
     if epochs:  # the loss of the last epoch does not tell of its last step
-        check_parameters((state.params, state.batch_stats), optimizer.learning_rate)
+        check_parameters((state.params, state.batch_stats), own.learning_rate)
     flops = None
     if count_flops and epochs and rule is None:
         batch = jax.tree.map(

@@ -216,7 +216,7 @@ def fit_population(
     check_examples(examples)
     check_at_least("epochs", epochs, 0)
     check_at_least("batch_size", batch_size, 1)
-    optimizer = as_optimizer(optimizer)
+    own = as_optimizer(optimizer)
     count = len(examples.labels)
     rows = np.asarray(rows, np.int32)
     if rows.shape[0] != models or not rows.shape[1]:
@@ -243,8 +243,8 @@ def fit_population(
         parts=frozenset(PARTS),
         start=PARTS[0],
         loss=loss,
-        optimizer=optimizer,
-        total_steps=epochs * math.ceil(rows.shape[1] / size) if optimizer.scheduled else 0,
+        optimizer=own,
+        total_steps=epochs * math.ceil(rows.shape[1] / size) if own.scheduled else 0,
         augmentation=augmentation,
         batch_size=size,
         mesh=None,
@@ -253,7 +253,7 @@ def fit_population(
     watch = Stopwatch()
     with watch.running():
         params = classifiers.variables["params"]
-        opt_state = jax.vmap(optimizer.build(settings.total_steps).init)(params)
+        opt_state = jax.vmap(own.build(settings.total_steps).init)(params)
         stats = classifiers.variables.get("batch_stats", {})
         # Copied, because the state is donated and the caller keeps what was passed in.
         states = jax.tree.map(
@@ -275,12 +275,12 @@ def fit_population(
             history.append(jax.tree.map(np.asarray, gathered((losses, accuracies))))
             for number in np.flatnonzero(~np.isfinite(history[-1][0]))[:1].tolist():
                 found = float(history[-1][0][number])
-                check_loss(found, epoch, epochs, optimizer.learning_rate, f" of network {number}")
+                check_loss(found, epoch, epochs, own.learning_rate, f" of network {number}")
             if progress is not None:
                 progress(epoch + 1, *(float(values.mean()) for values in history[-1]))
         states = gathered(jax.block_until_ready(states))
     if epochs:
-        check_parameters((states.params, states.batch_stats), optimizer.learning_rate)
+        check_parameters((states.params, states.batch_stats), own.learning_rate)
     trained = dataclasses.replace(
         classifiers, variables={"params": states.params, "batch_stats": states.batch_stats}
     )

@@ -6,7 +6,7 @@ import dataclasses
 import importlib.metadata
 import inspect
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.extensions import is_reference, load_reference, source_of
@@ -137,5 +137,6 @@ def own_target(name: str) -> Any:
 
 def wrapped(name: str, target: Any, instance: Any) -> OwnMethod:
     """A user's instance or function as a ``Method``."""
-    settings = dataclasses.asdict(instance) if dataclasses.is_dataclass(instance) else {}
-    return OwnMethod(name, source_of(target), settings, instance)
+    fields: Any = instance  # whose type tells the checker too little of
+    settings = dataclasses.asdict(fields) if dataclasses.is_dataclass(fields) else {}
+    return OwnMethod(name, source_of(target), settings, cast(Any, instance))
