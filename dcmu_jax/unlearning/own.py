@@ -137,6 +137,7 @@ def own_target(name: str) -> Any:
 
 def wrapped(name: str, target: Any, instance: Any) -> OwnMethod:
     """A user's instance or function as a ``Method``."""
-    fields: Any = instance  # whose type tells the checker too little of
-    settings = dataclasses.asdict(fields) if dataclasses.is_dataclass(fields) else {}
+    settings: Any = {}
+    if dataclasses.is_dataclass(instance) and not isinstance(instance, type):
+        settings = dataclasses.asdict(instance)
     return OwnMethod(name, source_of(target), settings, cast(Any, instance))
