@@ -20,21 +20,19 @@ if TYPE_CHECKING:
     )
     from dcmu_jax.errors import InputError
     from dcmu_jax.face import (
-        adopt,
         cluster,
         collect,
         condense,
         evaluate,
         forget,
-        network,
         overfitting_metric,
         train,
         unlearn,
         unlearning_metric,
-        variables_of,
     )
     from dcmu_jax.metrics.measurement import Measurement
     from dcmu_jax.metrics.scores import gap, tug_of_war
+    from dcmu_jax.networks import adopt, network, variables_of
     from dcmu_jax.pipeline.config import RunConfig
     from dcmu_jax.pipeline.options import MethodOptions
     from dcmu_jax.pipeline.presets import preset
@@ -96,21 +94,19 @@ _HOMES = {
     ),
     "dcmu_jax.errors": ("InputError",),
     "dcmu_jax.face": (
-        "adopt",
         "cluster",
         "collect",
         "condense",
         "evaluate",
         "forget",
-        "network",
         "overfitting_metric",
         "train",
         "unlearn",
         "unlearning_metric",
-        "variables_of",
     ),
     "dcmu_jax.metrics.measurement": ("Measurement",),
     "dcmu_jax.metrics.scores": ("gap", "tug_of_war"),
+    "dcmu_jax.networks": ("adopt", "network", "variables_of"),
     "dcmu_jax.pipeline.config": ("RunConfig",),
     "dcmu_jax.pipeline.options": ("MethodOptions",),
     "dcmu_jax.pipeline.presets": ("preset",),

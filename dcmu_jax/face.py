@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-import flax.linen as nn
 import numpy as np
 
 from dcmu_jax.condensation.bank import CondensedBank
@@ -17,7 +16,7 @@ from dcmu_jax.condensation.clustering import Clusters, cluster_classes
 from dcmu_jax.condensation.features import extract
 from dcmu_jax.condensation.inversion import InversionConfig
 from dcmu_jax.condensation.matching import MatchingConfig
-from dcmu_jax.data.dataset import Dataset, Normalisation, Splits, channel_statistics
+from dcmu_jax.data.dataset import Dataset, Splits
 from dcmu_jax.data.requests import ForgetRequest, RequestLike, as_request
 from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.metrics import gradients, overfitting
@@ -25,120 +24,15 @@ from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.membership import Control
 from dcmu_jax.metrics.network import measure_classifier
 from dcmu_jax.metrics.scores import with_scores
-from dcmu_jax.models import nnx_modules
-from dcmu_jax.models.adoption import check_module, check_variables
-from dcmu_jax.models.catalogue import create
-from dcmu_jax.models.partition import PARTS, initialise
-from dcmu_jax.models.whole import Patterns, adopted, merged, runs_by_part
-from dcmu_jax.prng import Key, key_of
+from dcmu_jax.models.partition import PARTS
+from dcmu_jax.prng import Key
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples, Loss, cross_entropy
-from dcmu_jax.training.keys import folded
 from dcmu_jax.training.loop import Observer, Progress, fit
 from dcmu_jax.training.optimizers import Optimizer, OptimizerLike
 from dcmu_jax.unlearning import protocol
 from dcmu_jax.unlearning.modular import ModularUnlearning
 from dcmu_jax.unlearning.protocol import ReducedRetainSet
-
-
-def network(
-    model: str | nn.Module, data: Splits | Dataset, *, key: Key | None = None, **options: Any
-) -> Classifier:
-    """An untrained network for the images and classes of a data set.
-
-    Args:
-        model: a name of the catalogue (mlp, cnn, convnet, vgg16, resnet18), or a Linen module in
-            three parts (``dcmu_jax.models.partition``).
-        data: the training set, or the splits that hold it. It also gives the normalisation: mean
-            and standard deviation of each channel.
-
-    Other Args:
-        key: of the initialisation; ``jax.random.key(0)`` if not given.
-        **options: of a network of the catalogue: ``width``, ``dtype``, ``norm``, ``init``; see
-            ``models.catalogue.create``.
-
-    Raises:
-        InputError: an unknown name; a module that cannot be trained by part on such images.
-    """
-    train = data.train if isinstance(data, Splits) else data
-    height, width, channels = train.images.shape[1:]
-    shape = (height, width, channels)
-    if isinstance(model, str):
-        model = create(model, image_shape=shape, num_classes=train.num_classes, **options)
-    elif options:
-        raise InputError(
-            f"Options {', '.join(options)} for a module of your own",
-            "options for a network of the catalogue",
-            "Set them on the module itself",
-        )
-    check_module(model, shape, train.num_classes)
-    key = key_of(0) if key is None else key
-    variables = initialise(model, folded(key, "initialisation"), shape)
-    return Classifier(model, variables, channel_statistics(train.images), shape)
-
-
-def adopt(
-    module: Any,
-    variables: Any,
-    data: Splits | Dataset,
-    *,
-    parts: Patterns | Any = None,
-    layer: str | None = None,
-    make: Any = None,
-    normalisation: tuple[Any, Any] | None = None,
-) -> Classifier:
-    """A network that was trained elsewhere, of whatever module of Flax, Linen or NNX.
-
-    Guarantee: its logits are those of the module on normalised images, and ``variables_of`` gives
-    back variables in the module's own tree.
-
-    Args:
-        module: of images ``(batch, height, width, channels)``, normalised, and logits.
-        variables: parameters and BatchNorm statistics of a Linen module, as ``module.init`` gives
-            them; ``None`` for a module of NNX, which has its own.
-        data: gives the shape of the images, and the normalisation if none is given.
-
-    Other Args:
-        parts: patterns of parameter paths for beginning, intermediate and final, such as
-            ``{"beginning": "Conv_0", "intermediate": "Conv_*", "final": "Dense_*"}``; not for a
-            module that is written in those three parts. See ``models.whole.labels_of``.
-        layer: whose output the features are; the input of ``final`` if not given.
-        make: of a module of NNX: makes a fresh one from ``nnx.Rngs``.
-        normalisation: mean and standard deviation of each channel, of pixels in [0, 1], that the
-            network was trained with.
-
-    Raises:
-        InputError: patterns that match nothing, overlap or leave a parameter out; variables of
-            other kinds; a module that cannot be trained on such images.
-    """
-    dataset = data.train if isinstance(data, Splits) else data
-    height, width, channels = dataset.images.shape[1:]
-    shape = (height, width, channels)
-    if nnx_modules.is_nnx(module):
-        module, variables = nnx_modules.adopted(module, make, parts, layer)
-    elif parts is not None:
-        module, variables = adopted(module, variables, parts, layer)
-    check_module(module, shape, dataset.num_classes)
-    given = channel_statistics(dataset.images)
-    if normalisation is not None:
-        mean, std = (np.asarray(numbers, np.float32) for numbers in normalisation)
-        given = Normalisation(mean, std)
-    check_variables(module, variables, shape)
-    return Classifier(module, variables, given, shape)
-
-
-def variables_of(network: Classifier) -> dict[str, Any]:
-    """The variables of a network in the tree of its module.
-
-    Those of Linen are what ``module.apply`` takes; ``models.nnx_modules.load(module, variables)``
-    puts those of NNX into a module.
-
-    Args:
-        network: any; one made by ``adopt`` has its module's own tree.
-    """
-    if runs_by_part(network.model):
-        return network.variables
-    return {kind: merged(trees) for kind, trees in network.variables.items()}
 
 
 def train(

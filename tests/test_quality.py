@@ -68,7 +68,7 @@ LAYERS = (
     ("applications", "pipeline"),
     ("service",),
     ("reporting",),
-    ("face", "schedules"),
+    ("face", "networks", "schedules"),
     ("cli_arguments", "cli_output"),
     ("cli_runs", "cli_service", "cli_condensed_model"),
     ("cli_commands",),

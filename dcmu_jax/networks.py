@@ -1,0 +1,119 @@
+"""Networks to begin with: of the catalogue, or of the user's own, trained or not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import numpy as np
+
+from dcmu_jax.data.dataset import Dataset, Normalisation, Splits, channel_statistics
+from dcmu_jax.errors import InputError
+from dcmu_jax.models import nnx_modules
+from dcmu_jax.models.adoption import check_module, check_variables
+from dcmu_jax.models.catalogue import create
+from dcmu_jax.models.partition import initialise
+from dcmu_jax.models.whole import Patterns, adopted, merged, runs_by_part
+from dcmu_jax.prng import Key, key_of
+from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.keys import folded
+
+
+def network(
+    model: str | nn.Module, data: Splits | Dataset, *, key: Key | None = None, **options: Any
+) -> Classifier:
+    """An untrained network for the images and classes of a data set.
+
+    Args:
+        model: a name of the catalogue (mlp, cnn, convnet, vgg16, resnet18), or a Linen module in
+            three parts (``dcmu_jax.models.partition``).
+        data: the training set, or the splits that hold it. It also gives the normalisation: mean
+            and standard deviation of each channel.
+
+    Other Args:
+        key: of the initialisation; ``jax.random.key(0)`` if not given.
+        **options: of a network of the catalogue: ``width``, ``dtype``, ``norm``, ``init``; see
+            ``models.catalogue.create``.
+
+    Raises:
+        InputError: an unknown name; a module that cannot be trained by part on such images.
+    """
+    train = data.train if isinstance(data, Splits) else data
+    height, width, channels = train.images.shape[1:]
+    shape = (height, width, channels)
+    if isinstance(model, str):
+        model = create(model, image_shape=shape, num_classes=train.num_classes, **options)
+    elif options:
+        raise InputError(
+            f"Options {', '.join(options)} for a module of your own",
+            "options for a network of the catalogue",
+            "Set them on the module itself",
+        )
+    check_module(model, shape, train.num_classes)
+    key = key_of(0) if key is None else key
+    variables = initialise(model, folded(key, "initialisation"), shape)
+    return Classifier(model, variables, channel_statistics(train.images), shape)
+
+
+def adopt(
+    module: Any,
+    variables: Any,
+    data: Splits | Dataset,
+    *,
+    parts: Patterns | Any = None,
+    layer: str | None = None,
+    make: Any = None,
+    normalisation: tuple[Any, Any] | None = None,
+) -> Classifier:
+    """A network that was trained elsewhere, of whatever module of Flax, Linen or NNX.
+
+    Guarantee: its logits are those of the module on normalised images, and ``variables_of`` gives
+    back variables in the module's own tree.
+
+    Args:
+        module: of images ``(batch, height, width, channels)``, normalised, and logits.
+        variables: parameters and BatchNorm statistics of a Linen module, as ``module.init`` gives
+            them; ``None`` for a module of NNX, which has its own.
+        data: gives the shape of the images, and the normalisation if none is given.
+
+    Other Args:
+        parts: patterns of parameter paths for beginning, intermediate and final, such as
+            ``{"beginning": "Conv_0", "intermediate": "Conv_*", "final": "Dense_*"}``; not for a
+            module that is written in those three parts. See ``models.whole.labels_of``.
+        layer: whose output the features are; the input of ``final`` if not given.
+        make: of a module of NNX: makes a fresh one from ``nnx.Rngs``.
+        normalisation: mean and standard deviation of each channel, of pixels in [0, 1], that the
+            network was trained with.
+
+    Raises:
+        InputError: patterns that match nothing, overlap or leave a parameter out; variables of
+            other kinds; a module that cannot be trained on such images.
+    """
+    dataset = data.train if isinstance(data, Splits) else data
+    height, width, channels = dataset.images.shape[1:]
+    shape = (height, width, channels)
+    if nnx_modules.is_nnx(module):
+        module, variables = nnx_modules.adopted(module, make, parts, layer)
+    elif parts is not None:
+        module, variables = adopted(module, variables, parts, layer)
+    check_module(module, shape, dataset.num_classes)
+    given = channel_statistics(dataset.images)
+    if normalisation is not None:
+        mean, std = (np.asarray(numbers, np.float32) for numbers in normalisation)
+        given = Normalisation(mean, std)
+    check_variables(module, variables, shape)
+    return Classifier(module, variables, given, shape)
+
+
+def variables_of(network: Classifier) -> dict[str, Any]:
+    """The variables of a network in the tree of its module.
+
+    Those of Linen are what ``module.apply`` takes; ``models.nnx_modules.load(module, variables)``
+    puts those of NNX into a module.
+
+    Args:
+        network: any; one made by ``adopt`` has its module's own tree.
+    """
+    if runs_by_part(network.model):
+        return network.variables
+    return {kind: merged(trees) for kind, trees in network.variables.items()}
