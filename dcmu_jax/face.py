@@ -18,7 +18,7 @@ from dcmu_jax.condensation.inversion import InversionConfig
 from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.data.dataset import Dataset, Splits
 from dcmu_jax.data.requests import ForgetRequest, RequestLike, as_request
-from dcmu_jax.errors import InputError, unknown_name
+from dcmu_jax.errors import InputError, check_seed, unknown_name
 from dcmu_jax.metrics import gradients, overfitting
 from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.membership import Control
@@ -107,6 +107,7 @@ def cluster(
         layer: whose output the features are; the input of ``final`` if not given.
         seed: of the random starts.
     """
+    seed = check_seed("seed", seed)
     features = np.asarray(extract(network, dataset.images, layer), np.float32)
     return cluster_classes(features, dataset.labels, per_class, method=method, seed=seed)
 
@@ -135,6 +136,7 @@ def condense(
     Raises:
         InputError: an unknown algorithm.
     """
+    seed = check_seed("seed", seed)
     known = {"matching": MatchingConfig(), "inversion": InversionConfig()}
     if isinstance(by, str) and by not in known:
         raise unknown_name("way to condense", by, known)
@@ -162,6 +164,7 @@ def forget(what: RequestLike, dataset: Dataset, *, seed: int = 0) -> ForgetReque
     Other Args:
         seed: of what a text draws at random.
     """
+    seed = check_seed("seed", seed)
     return as_request(what, dataset, seed)
 
 

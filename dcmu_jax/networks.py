@@ -31,7 +31,7 @@ def network(
             and standard deviation of each channel.
 
     Other Args:
-        key: of the initialisation; ``jax.random.key(0)`` if not given.
+        key: of the initialisation; that of seed 0 if not given.
         **options: of a network of the catalogue: ``width``, ``dtype``, ``norm``, ``init``; see
             ``models.catalogue.create``.
 

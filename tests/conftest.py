@@ -5,9 +5,12 @@ of the time, and by the former emitters of fused loops, which jaxlib 0.10 still 
 rest. Level 0 saves more, and gives NaN for gradients of ``lax`` convolutions.
 """
 
+import atexit
 import gc
 import os
 import pathlib
+import shutil
+import tempfile
 from importlib.metadata import version
 
 os.environ.setdefault(
@@ -17,6 +20,11 @@ os.environ.setdefault(
     + " --xla_cpu_use_fusion_emitters=false" * version("jaxlib").startswith("0.10."),
 )
 os.environ.setdefault("MPLBACKEND", "Agg")
+# What one worker compiled the others need not: as long as one run of the tests lasts.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="compiled")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import jax
 import pytest

@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from sklearn.cluster import KMeans
 
+from dcmu_jax.errors import check_seed
 from dcmu_jax.threads import one_thread
 
 
@@ -38,6 +39,7 @@ def cluster_by_class(
     >>> bool(first[0] == first[1] != second[0] == second[1])
     True
     """
+    seed = check_seed("seed", seed)
     cluster = np.empty(len(labels), np.int32)
     classes = np.unique(labels)
     for number, label in enumerate(classes.tolist()):

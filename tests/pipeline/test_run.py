@@ -238,7 +238,7 @@ def test_remembrance_is_never_evaluated(directory, monkeypatch):
         masks.append(options["usable"])
         return measure(*args, **options)
 
-    monkeypatch.setattr(stages, "measure", noting)
+    monkeypatch.setattr("dcmu_jax.metrics.network.measure", noting)
     compare(run, run.request(CONFIG.forget))
     assert len(masks) == 3
     assert all(np.array_equal(mask, usable) for mask in masks)

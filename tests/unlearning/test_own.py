@@ -150,7 +150,7 @@ def test_a_run_finds_it_again_until_its_file_changes(here):
 def test_the_comparison_of_the_command_line(here, capsys):
     tiny = [option for option in TINY if option != "--rivals"]
     given = ["run", "--dataset", DATA, "--out", "run", *tiny]
-    assert _dcmu(*given, "--rivals", "mine.py:nothing", "catastrophic_forgetting") == 0
+    assert _dcmu(*given, "--rivals", "mine.py:nothing") == 0
     assert "mine.py:nothing" in capsys.readouterr().out
     assert "mine.py:nothing" in (here / "run" / "report.html").read_text()
     assert _dcmu(*given, "--rivals", "absent.py:nothing") == 2
