@@ -292,10 +292,11 @@ def _forget(args: ForgetRun, console: Console) -> None:
         _say_cost(run, request, console)
     found = run.unlearn(request, args.method)
     served = found.unlearned
+    share = "an unknown share" if served.reduction is None else f"{served.reduction:.3f}"
     _say(
         console,
         f"{len(request.ids)} samples forgotten in {served.online_s:.2f} s, trained on "
-        f"{served.reduction:.3f} of the retain set; new model in {found.directory / 'network'}",
+        f"{share} of the retain set; new model in {found.directory / 'network'}",
     )
     before, after = (
         stages.accuracies_of(run.config, network, run.splits, request)

@@ -129,7 +129,8 @@ def condense(
         clusters: of it.
 
     Other Args:
-        by: ``matching`` or ``inversion``, with the paper's settings; or settings of either.
+        by: ``matching``, with the paper's settings; ``inversion``, which has a convolutional
+            decoder and a warm start in place of theirs; or settings of either.
         layer: as for ``cluster``.
         seed: of inversion; matching draws nothing.
 
@@ -169,7 +170,12 @@ def forget(what: RequestLike, dataset: Dataset, *, seed: int = 0) -> ForgetReque
 
 
 def collect(
-    bank: CondensedBank, dataset: Dataset, request: RequestLike, **options: Any
+    bank: CondensedBank,
+    dataset: Dataset,
+    request: RequestLike,
+    *,
+    schedule: ModularUnlearning | None = None,
+    **options: Any,
 ) -> ReducedRetainSet:
     """Algorithm 4: the reduced retain set; see ``unlearning.protocol.collect``.
 
@@ -179,8 +185,13 @@ def collect(
         request: what must go.
 
     Other Args:
+        schedule: that will train on it: what it wants collected (``schedule.collecting``) is. The
+            paper's collection if not given; other schedules do worse on it.
         **options: ``weigh_by_size``, ``real_per_cluster``, ``stand_in``, ``seed``, ``touched``.
     """
+    if schedule is not None:
+        names = ("weigh_by_size", "real_per_cluster", "stand_in", "touched")
+        options = {name: getattr(schedule.collecting, name) for name in names} | options
     return protocol.collect(bank, dataset, forget(request, dataset).ids, **options)
 
 

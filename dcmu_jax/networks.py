@@ -83,7 +83,8 @@ def adopt(
         layer: whose output the features are; the input of ``final`` if not given.
         make: of a module of NNX: makes a fresh one from ``nnx.Rngs``.
         normalisation: mean and standard deviation of each channel, of pixels in [0, 1], that the
-            network was trained with.
+            network was trained with: ``((0.0,), (1.0,))`` for grey images that were divided by 255
+            and no more. If not given, that of ``data``, which is wrong for any other network.
 
     Raises:
         InputError: patterns that match nothing, overlap or leave a parameter out; variables of
@@ -93,6 +94,12 @@ def adopt(
     height, width, channels = dataset.images.shape[1:]
     shape = (height, width, channels)
     if nnx_modules.is_nnx(module):
+        if variables is not None:
+            raise InputError(
+                f"Variables beside the NNX module {type(module).__name__}, which has its own",
+                "None",
+                "Put them into it first: dcmu_jax.models.nnx_modules.load(module, variables)",
+            )
         module, variables = nnx_modules.adopted(module, make, parts, layer)
     elif parts is not None:
         module, variables = adopted(module, variables, parts, layer)

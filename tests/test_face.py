@@ -1,7 +1,5 @@
 """The face: the paper typed step by step in a notebook, on the user's own objects."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import optax
@@ -79,11 +77,9 @@ def test_a_schedule_does_by_itself_what_it_does_in_a_run(data, original, bank, n
     prepared = Prepared(bank, original, remembrance, 0.0, 0.0)
     served = stages.unlearn(name, config, original, data, request, prepared=prepared)
     schedule = getattr(dcmu.schedules, name)()
-    options = dataclasses.asdict(schedule.collecting)
-    kept = {key: options[key] for key in ("weigh_by_size", "real_per_cluster", "stand_in")}
     seed = stages.named_seed(config.unlearning_seed, name)
     reduced = dcmu.collect(
-        bank, data.train, request, seed=stages.named_seed(seed, "collection"), **kept
+        bank, data.train, request, seed=stages.named_seed(seed, "collection"), schedule=schedule
     )
     alone = dcmu.unlearn(
         original,

@@ -27,7 +27,7 @@ def test_the_python_of_the_readme_runs_as_printed(tmp_path, monkeypatch, capsys)
     face, library, own = blocks("python")
     steps = {}
     exec(compile(face, "README.md, step by step", "exec"), steps)
-    assert [row.method for row in steps["rows"]] == ["original", "modular"]
+    assert [row.method for row in steps["rows"]] == ["original", "retrain", "modular"]
     capsys.readouterr()
     names = {"__name__": "readme"}
 

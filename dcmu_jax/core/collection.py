@@ -7,7 +7,8 @@ r"""Algorithm 4: the collection protocol, which assembles the reduced retain set
 
 A cluster that loses no sample is replaced by its condensed image; of one that does, the other
 samples stay as they are. (As printed, the loop over forgotten images adds the condensed image of a
-touched cluster, too, once for every image that is not in it; the authors' code does as here.)
+touched cluster, too, once for every image that is not in it; and of two forgotten images in one
+cluster each puts the other back. The authors' code does as here.)
 
 The library runs ``unlearning.protocol.collection_protocol``: by counting, in linear time.
 """

@@ -8,7 +8,8 @@ An InverterNet :math:`\Lambda` draws an image from the number of a cluster; it l
 
 with the network :math:`\mathcal M` frozen, :math:`\mu_j` the mean image of cluster j,
 :math:`n_j` its size and :math:`l_j` its class. (The distance of an image to all images of its
-cluster is, up to a constant, that to their mean.) Before it come passes on the second term alone.
+cluster is, up to a constant, that to their mean.) Before it come passes on the
+second term alone, which the paper does not have (``InversionConfig.warm_start``, 0 for none).
 
 The library runs ``condensation.inversion.invert_clusters``: in batches, by the one training loop.
 """

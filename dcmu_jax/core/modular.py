@@ -6,7 +6,9 @@ labels says which leaves move:
 .. math::
     \theta_p \leftarrow \theta_p - \alpha\, \mathbb 1[p \in \text{parts}]\; u_p(\nabla_\theta L)
 
-*Online phase* (IV-C.2): S rounds, each of one epoch of ``beginning`` on the reduced retain set
+*Offline phase* (IV-C.1): R rounds, in each of which ``final`` goes back to the original's
+parameters and is trained on the remembrance samples, then ``intermediate`` on all of the training
+set. *Online phase* (IV-C.2): S rounds, each of one epoch of ``beginning`` on the reduced retain set
 and, while the round s is below S - tau, S1 full-batch steps of ``final`` on the remembrance
 samples; then one epoch of ``intermediate`` on the reduced retain set.
 
@@ -22,7 +24,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from dcmu_jax.models.partition import PARTS, apply_parts
+from dcmu_jax.models.partition import apply_parts
 from dcmu_jax.prng import Key
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples, cross_entropy
@@ -39,17 +41,16 @@ class Trained(NamedTuple):
 def masked(
     optimizer: optax.GradientTransformation, parts: Collection[str]
 ) -> optax.GradientTransformation:
-    """``optimizer`` on the parameters of ``parts``; those of other parts do not move."""
+    """``optimizer`` on the parameters of ``parts`` together; those of other parts do not move."""
 
-    def labels(params):
+    def trains(params):
         return {
-            part: jax.tree.map(lambda _, part=part: part, tree) for part, tree in params.items()
+            part: jax.tree.map(lambda _, part=part: part in parts, tree)
+            for part, tree in params.items()
         }
 
-    by_part: dict[Any, optax.GradientTransformation] = {
-        part: optimizer if part in parts else optax.set_to_zero() for part in PARTS
-    }
-    return optax.multi_transform(by_part, labels)
+    # One transformation for all that trains: clipping by the norm of a gradient, say, sees it all.
+    return optax.multi_transform({True: optimizer, False: optax.set_to_zero()}, trains)
 
 
 def train_parts(
@@ -107,6 +108,66 @@ def train_parts(
             _, dropout_key = jax.random.split(jax.random.fold_in(step_key, number))
             params, stats, state = step(params, stats, state, batch, dropout_key)
     return Trained({"params": params, "batch_stats": stats}, state)
+
+
+def offline_phase(
+    network: Classifier,
+    everything: Examples,
+    remembrance: Examples,
+    *,
+    rounds: int,
+    final_epochs: int,
+    final_rate: float,
+    final_batch: int,
+    intermediate_epochs: int,
+    intermediate_rate: float,
+    intermediate_batch: int,
+    key: Key,
+) -> dict[str, Any]:
+    """Prepare a network for unlearning, before any request is known; returns the variables.
+
+    Args:
+        network: the original.
+        everything: the training set.
+        remembrance: the remembrance samples.
+
+    Other Args:
+        rounds: R.
+        final_epochs: L1.
+        final_rate: of ``final``.
+        final_batch: examples per step there.
+        intermediate_epochs: L2.
+        intermediate_rate: of ``intermediate``.
+        intermediate_batch: examples per step there.
+        key: of shuffling and dropout.
+    """
+    variables = network.variables
+    for number in range(rounds):
+        variables = {
+            kind: {**trees, **{p: t for p, t in network.variables[kind].items() if p == "final"}}
+            for kind, trees in variables.items()
+        }
+        for part, examples, epochs, rate, size in (
+            ("final", remembrance, final_epochs, final_rate, final_batch),
+            (
+                "intermediate",
+                everything,
+                intermediate_epochs,
+                intermediate_rate,
+                intermediate_batch,
+            ),
+        ):
+            variables, _ = train_parts(
+                network,
+                variables,
+                examples,
+                parts=(part,),
+                epochs=epochs,
+                optimizer=optax.adam(rate),
+                key=folded(key, f"offline {number} {part}"),
+                batch_size=size,
+            )
+    return variables
 
 
 def online_phase(

@@ -15,7 +15,7 @@ from dcmu_jax.data.selections import Ids, Mask, as_ids, as_positions, check_name
 from dcmu_jax.errors import InputError, check_at_least
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """Labelled images whose samples are named by ids.
 
@@ -68,6 +68,10 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def __repr__(self) -> str:
+        sides = "x".join(map(str, np.shape(self.images)[1:]))
+        return f"Dataset({len(self)} images {sides}, {self.num_classes} classes)"
 
     def take(self, positions: Mask | Ids) -> Dataset:
         """The samples at ``positions`` (integer positions or a boolean mask), ids kept.
@@ -141,7 +145,7 @@ class Dataset:
         return digest.hexdigest()
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Splits:
     """A training and a test set of the same problem; their ids are disjoint.
 
@@ -154,6 +158,9 @@ class Splits:
     train: Dataset
     test: Dataset
     class_names: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Splits({self.name!r}, train={self.train!r}, test={self.test!r})"
 
     @property
     def num_classes(self) -> int:

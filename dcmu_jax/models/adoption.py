@@ -17,6 +17,8 @@ from dcmu_jax.errors import InputError
 from dcmu_jax.models.behaviour import (
     differing_alone,
     ends_in_relu_or_sigmoid,
+    fixed_images,
+    fixed_variables,
     has_call,
     is_called_alike,
     is_ours,
@@ -33,7 +35,7 @@ from dcmu_jax.models.partition import (
     mode_of,
     run_parts,
 )
-from dcmu_jax.models.whole import name_of, runs_by_part
+from dcmu_jax.models.whole import Whole, name_of, unswitched
 from dcmu_jax.prng import key_of
 
 _FIELDS = ("use_running_average", "deterministic")
@@ -58,7 +60,9 @@ def _checked(
         )
         first = out[0] if more and isinstance(out, tuple) and out else out
         _check_outputs(name, first, num_classes)
-    if runs_by_part(model):
+    if isinstance(model, Whole):
+        _check_switchable(model, name, image_shape)
+    else:
         _check_parts_alone(model, variables, x)
     if not is_ours(model):
         _check_features(model, variables, image_shape)
@@ -131,6 +135,23 @@ def _check_features(model: nn.Module, variables: Any, image_shape: tuple[int, in
         kind = f"shape {out.shape}" if hasattr(out, "shape") else f"a {type(out).__name__}"
         raise InputError(
             f"The method features of {name} gives {kind} for {count} images", allowed, remedy
+        )
+
+
+def _check_switchable(model: Whole, name: str, image_shape: tuple[int, int, int]) -> None:
+    """Raise where a frozen part of a module that is not written in parts would be in training."""
+    variables, x = fixed_variables(model, image_shape), fixed_images(image_shape)
+    moved = _tried(
+        f"{name} cannot run on images {image_shape}",
+        lambda: unswitched(model, variables, x, key_of(0)),
+    )
+    if not moved <= 1e-5:
+        raise InputError(
+            f"{name}, whose outputs in training mode differ by more than nn.BatchNorm and "
+            "nn.Dropout make them",
+            "layers of Flax in what is not written in three parts: any other that its flag "
+            "switches would be in training mode in frozen parts, too",
+            "Write the module in three parts, beginning, intermediate and final in setup()",
         )
 
 

@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 
 from dcmu_jax.errors import InputError
+from dcmu_jax.models.partition import mode_of
 from dcmu_jax.models.whole import Note, Patterns, Switch, Whole, in_parts
 
 _FLAGS = {"use_running_average": False, "deterministic": False}
@@ -38,28 +40,28 @@ class NnxInner:
 
     def _loaded(self, variables: Mapping[str, Any], dropout_key: Any = None) -> nnx.Module:
         module = self.make(nnx.Rngs(0) if dropout_key is None else nnx.Rngs(dropout_key))
-        load(module, variables)
+        _put(module, variables)
         return module
 
     def run(
         self, variables: Mapping[str, Any], x: Any, switch: Switch, dropout_key: Any
     ) -> tuple[Any, Any]:
         """See ``Inner``."""
-        module = self._loaded(variables, dropout_key)
+        module: Any = self._loaded(variables, dropout_key)
         for path, layer in _modules(module):
             trains = switch.trains(tuple(path.split("/")) if path else ())
             for flag, in_training in _FLAGS.items():
                 if hasattr(layer, flag):
                     setattr(layer, flag, in_training if trains else not in_training)
-        outputs = module(x)
+        outputs = module(x, **mode_of(module, switch.mode))
         return outputs, variables_of(module)["batch_stats"] if switch.training else {}
 
     def watched(self, variables: Mapping[str, Any], x: Any, note: Note) -> None:
         """See ``Inner``."""
-        module = self._loaded(variables)
+        module: Any = self._loaded(variables)
         module.eval()
         with _noted(module, note):
-            module(x)
+            module(x, **mode_of(module, False))
 
 
 def _modules(module: nnx.Module) -> list[tuple[str, Any]]:
@@ -112,12 +114,34 @@ def variables_of(module: nnx.Module) -> dict[str, Any]:
 
 
 def load(module: nnx.Module, variables: Mapping[str, Any]) -> None:
-    """Put variables, as ``variables_of`` gives them, into a module.
+    """Put variables, as ``variables_of`` gives them, into a module: all of them.
 
     Args:
         module: which is changed.
         variables: of such a module.
+
+    Raises:
+        InputError: no module; variables that it lacks, or has of another shape, or that are
+            missing. It is not changed then.
     """
+    if not is_nnx(module):
+        raise InputError(
+            f"A {type(module).__name__} to load variables into", "an nnx module", "Make one first"
+        )
+    wanted, given = _shapes(variables_of(module)), _shapes(variables)
+    for path in sorted(wanted.keys() ^ given.keys()) or [
+        path for path in sorted(wanted) if wanted[path] != given[path]
+    ]:
+        raise InputError(
+            f"Variables with {path} of {given.get(path, 'no')} shape for a "
+            f"{type(module).__name__} that has it of {wanted.get(path, 'no')} shape",
+            "what variables_of gives for such a module: params and batch_stats, all of them",
+            "Give dcmu.variables_of(network), whole",
+        )
+    _put(module, variables)
+
+
+def _put(module: nnx.Module, variables: Mapping[str, Any]) -> None:
     for kind, name in ((nnx.Param, "params"), (nnx.BatchStat, "batch_stats")):
         state = nnx.state(module, kind)
         nnx.replace_by_pure_dict(state, nnx.restore_int_paths(dict(variables.get(name, {}))))
@@ -151,7 +175,7 @@ def adopted(
         )
     try:
         fresh = make(nnx.Rngs(0))
-        same = _shapes(fresh) == _shapes(module)
+        same = _shapes(variables_of(fresh)) == _shapes(variables_of(module))
     except InputError:
         raise
     except Exception as error:  # whatever a user's function may raise
@@ -170,7 +194,7 @@ def adopted(
     return in_parts(NnxInner(make, name), variables_of(module), parts, layer)
 
 
-def _shapes(module: nnx.Module) -> dict[str, tuple[int, ...]]:
+def _shapes(variables: Any) -> dict[str, tuple[int, ...]]:
     """Path of each parameter and statistic -> its shape."""
-    leaves = jax.tree_util.tree_flatten_with_path(variables_of(module))[0]
-    return {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves}
+    leaves = jax.tree_util.tree_flatten_with_path(variables)[0]
+    return {jax.tree_util.keystr(path): tuple(np.shape(leaf)) for path, leaf in leaves}

@@ -50,7 +50,7 @@ FLAGS = {
 """Argument of a part that switches it -> its value in training."""
 
 
-def mode_of(part: nn.Module, train: bool) -> dict[str, bool]:
+def mode_of(part: Any, train: bool) -> dict[str, bool]:
     """The arguments that put ``part`` into training or evaluation mode; empty if it takes none."""
     taken = inspect.signature(type(part).__call__).parameters
     return {name: train == value for name, value in FLAGS.items() if name in taken}

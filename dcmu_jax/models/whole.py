@@ -69,13 +69,13 @@ class LinenInner:
 
     def fresh(self, key: Any, x: Any) -> dict[str, Any]:
         """See ``Inner``."""
-        return dict(self.module.init(key, x))
+        return dict(self.module.init(key, x, **cast(Any, mode_of(self.module, False))))
 
     def run(
         self, variables: Mapping[str, Any], x: Any, switch: Switch, dropout_key: Any
     ) -> tuple[Any, Any]:
         """See ``Inner``."""
-        training = bool(switch.training)
+        training = switch.mode
         rngs = {} if dropout_key is None else {"dropout": dropout_key}
         with nn.intercept_methods(functools.partial(_in_linen, switch)):
             found: Any = self.module.apply(
@@ -112,10 +112,18 @@ class Switch:
     Attributes:
         labels: path -> part.
         training: the parts that train.
+        outer: what the module itself is told, by an argument of its ``__call__``; whether a part
+            trains, unless said.
     """
 
     labels: dict[str, str]
     training: frozenset[str]
+    outer: bool | None = None
+
+    @property
+    def mode(self) -> bool:
+        """What the module itself is told."""
+        return bool(self.training) if self.outer is None else self.outer
 
     def trains(self, path: tuple[str, ...]) -> bool:
         """Whether the layer at a path is in training mode."""
@@ -311,6 +319,28 @@ class Whole(nn.Module):
             known = sorted({name.rpartition("/")[0] for name, _ in self.labels} - {""})
             raise unknown_name("layer of the features", self.layer, known)
         return seen[0]
+
+
+def unswitched(model: Whole, variables: Any, x: Any, key: Any) -> float:
+    """How much layers that ``Switch`` does not reach change the outputs in training mode.
+
+    Args:
+        model: a user's module.
+        variables: by part.
+        x: images, as the network sees them.
+        key: of dropout.
+
+    Returns:
+        Largest difference of an output between evaluation mode and training mode with every layer
+        that can be switched in evaluation mode; 0 where all can.
+    """
+    given = {kind: merged(variables.get(kind, {})) for kind in _COLLECTIONS}
+    labels = dict(model.labels)
+    off, on = (
+        jax.tree.leaves(model.inner.run(given, x, Switch(labels, frozenset(), outer), key)[0])[0]
+        for outer in (False, True)
+    )
+    return float(abs(off - on).max())
 
 
 def name_of(model: Any) -> str:

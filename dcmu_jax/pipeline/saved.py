@@ -62,7 +62,7 @@ class OnlineCost:
     online_s: float
     compile_s: float
     flops: float | None
-    reduction: float
+    reduction: float | None
     residual: float | None = None
     solved: bool = True
 

@@ -25,8 +25,9 @@ class OwnMethod:
     """A user's callable as a ``Method``.
 
     It is called with the task and the hooks. What it returns is the new network, which is then
-    timed, and taken to have been trained on the retain set; or an ``Unlearned`` (``Serving`` makes
-    one), which says that by itself.
+    timed: what it was trained on is not known, and its operations are those of ``fit`` and of
+    passes by ``Classifier``, unknown where there were none. Or it returns an ``Unlearned``
+    (``Serving`` makes one), which says all that.
 
     Attributes:
         name: under which it is asked for.
@@ -61,7 +62,8 @@ class OwnMethod:
         if isinstance(found, Unlearned):
             return found
         if isinstance(found, Classifier):
-            return serving.unlearned(found, task.retain().ids)
+            told = serving.unlearned(found, task.known().ids)
+            return dataclasses.replace(told, reduction=None, flops=told.flops or None)
         raise InputError(
             f"The method {self.name!r} returned a {type(found).__name__}",
             "the new network, a Classifier, or an Unlearned",

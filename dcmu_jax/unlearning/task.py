@@ -168,7 +168,8 @@ class Unlearned:
         compile_s: seconds of compilation meanwhile.
         flops: operations of all that the request caused (``training.flops.tally``): passes,
             training, systems of equations; ``None`` where not counted.
-        reduction: size of what was trained on over the size of the retain set.
+        reduction: size of what was trained on over the size of the retain set; ``None`` where that
+            is not known.
         trained_ids: ids of the real training samples that any batch may have held.
         residual: of a method that solves systems of equations, the largest relative residual that
             one was left with, measured on the solution itself; ``None`` for others.
@@ -180,7 +181,7 @@ class Unlearned:
     online_s: float
     compile_s: float
     flops: float | None
-    reduction: float
+    reduction: float | None
     trained_ids: np.ndarray
     residual: float | None = None
     solved: bool = True

@@ -12,14 +12,16 @@ from dcmu_jax.condensation.inversion import InversionConfig, invert_clusters
 from dcmu_jax.core.clustering import cluster_by_class
 from dcmu_jax.core.collection import collect_by_cluster, reduction
 from dcmu_jax.core.model_inversion import invert
-from dcmu_jax.core.modular import online_phase, train_parts
+from dcmu_jax.core.modular import offline_phase, online_phase, train_parts
 from dcmu_jax.core.overfitting_metric import overfitting_metric as plain_om
 from dcmu_jax.core.unlearning_metric import unlearning_metric as plain_um
 from dcmu_jax.metrics.gradients import unlearning_metric
 from dcmu_jax.metrics.overfitting import overfitting_metric
+from dcmu_jax.models.partition import PARTS
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import fit
 from dcmu_jax.training.optimizers import Optimizer
+from dcmu_jax.unlearning.modular import Offline, train_offline
 from dcmu_jax.unlearning.protocol import collection_protocol
 from dcmu_jax.unlearning.schedule import Step
 
@@ -124,6 +126,46 @@ def test_the_online_phase(train):
         closing_rate=0.002,
         batch_size=12,
         key=key,
+    )
+    assert_close(plain["params"], fast.variables["params"], atol=5e-5)
+    assert not same_bits(plain["params"], network.variables["params"])
+
+
+def test_an_optimizer_sees_all_that_trains(network, train):
+    """Clipping by the norm of the whole gradient couples the parts."""
+    clipped = optax.chain(optax.clip_by_global_norm(0.05), optax.sgd(0.1))
+    options = {"epochs": 1, "key": named_key(0, "t"), "batch_size": 12, "parts": PARTS[:2]}
+    fast = fit(network, examples_of(train), optimizer=clipped, **options).classifier
+    given = network, network.variables, examples_of(train)
+    plain = train_parts(*given, optimizer=clipped, **options).variables
+    assert_close(plain["params"], fast.variables["params"], atol=1e-6)
+
+
+def test_the_offline_phase(train):
+    network = fresh(Plain(), train)
+    few = toy_splits(per_class=16).test.first(2)
+    config = Offline(
+        rounds=2,
+        final_epochs=2,
+        final_batch_size=3,
+        final_optimizer=Optimizer(learning_rate=0.01),
+        intermediate_epochs=1,
+        intermediate_batch_size=12,
+        intermediate_optimizer=Optimizer(learning_rate=0.002),
+    )
+    fast = train_offline(network, train, few, config, seed=5)
+    plain = offline_phase(
+        network,
+        examples_of(train),
+        examples_of(few),
+        rounds=2,
+        final_epochs=2,
+        final_rate=0.01,
+        final_batch=3,
+        intermediate_epochs=1,
+        intermediate_rate=0.002,
+        intermediate_batch=12,
+        key=jax.random.key(5),
     )
     assert_close(plain["params"], fast.variables["params"], atol=5e-5)
     assert not same_bits(plain["params"], network.variables["params"])

@@ -139,6 +139,8 @@ def test_what_cannot_be_adopted(net, data):
         dcmu.adopt(net, None, data, parts=PARTS, make=lambda rngs: Net(4, rngs=rngs))
     with pytest.raises(InputError, match=r"make of the NNX module Net fails \(TypeError"):
         dcmu.adopt(net, None, data, parts=PARTS, make=lambda: net)
+    with pytest.raises(InputError, match=r"Variables beside the NNX module"):
+        dcmu.adopt(net, nnx_modules.variables_of(net), data, parts=PARTS, make=make)
     with pytest.raises(InputError, match=r"given as a NoneType"):
         dcmu.adopt(net, None, data, make=make)
 
@@ -151,3 +153,36 @@ def test_what_cannot_be_adopted(net, data):
         dcmu.adopt(
             Counting(rngs=nnx.Rngs(0)), None, data, parts=PARTS, make=lambda r: Counting(rngs=r)
         )
+
+
+def test_only_all_of_its_variables_are_loaded(network):
+    net = make(nnx.Rngs(3))
+    whole, before = dcmu.variables_of(network), nnx_modules.variables_of(net)
+    part = {**whole, "params": {k: v for k, v in whole["params"].items() if k != "out"}}
+    other = nnx_modules.variables_of(Net(4, rngs=nnx.Rngs(0)))
+    for given in ({}, whole["params"], {"params": whole["params"]}, part, other, network.variables):
+        with pytest.raises(InputError, match=r"Give dcmu\.variables_of\(network\)"):
+            nnx_modules.load(net, given)
+    assert same_bits(nnx_modules.variables_of(net), before)
+    with pytest.raises(InputError, match="an nnx module"):
+        nnx_modules.load(Net, whole)
+
+
+class Flagged(Net):
+    """The mode as an argument, which many modules take."""
+
+    def __call__(self, x, train):
+        x = nnx.relu(self.norm(self.conv(x), use_running_average=not train))
+        x = x.reshape(len(x), -1)
+        for layer in self.hidden:
+            x = nnx.relu(layer(x))
+        return self.out(x)
+
+
+def flagged(rngs):
+    return Flagged(rngs=rngs)
+
+
+def test_a_mode_that_overrules_its_layers_is_refused(data):
+    with pytest.raises(InputError, match=r"Flagged, whose outputs in training mode differ"):
+        dcmu.adopt(flagged(nnx.Rngs(0)), None, data, parts=PARTS, make=flagged)

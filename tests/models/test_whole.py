@@ -137,6 +137,50 @@ def test_flags_set_as_fields_and_by_position_are_switched(data):
     )
 
 
+@pytest.mark.parametrize("flag", ["train", "deterministic"])
+def test_a_flag_without_a_default_is_given(data, flag):
+    class Strict(nn.Module):
+        @nn.compact
+        def __call__(self, x, *, train):
+            x = nn.Dense(4, name="a")(x.reshape(len(x), -1))
+            x = nn.Dropout(0.5, deterministic=not train)(nn.Dense(4, name="b")(x))
+            return nn.Dense(3, name="c")(x)
+
+    class Other(nn.Module):
+        @nn.compact
+        def __call__(self, x, deterministic):
+            x = nn.Dense(4, name="a")(x.reshape(len(x), -1))
+            x = nn.Dropout(0.5, deterministic=deterministic)(nn.Dense(4, name="b")(x))
+            return nn.Dense(3, name="c")(x)
+
+    net, off = (Strict(), {"train": False}) if flag == "train" else (Other(), {flag: True})
+    image = jnp.zeros((1, *data.image_shape))
+    start = net.init(jax.random.key(0), image, **off)
+    parts = {"beginning": "a", "intermediate": "b", "final": "c"}
+    network = dcmu.adopt(net, start, data, parts=parts)
+    x = network.normalisation.apply(data.test.images)
+    expected = net.apply(start, x, **off)
+    np.testing.assert_allclose(network.logits(data.test.images), expected, atol=1e-5)
+
+
+class Drawing(nn.Module):
+    """Dropout by hand, which nothing but the module's flag switches."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.Dense(8, name="a")(x.reshape(len(x), -1))
+        if train:
+            x = x * jax.random.bernoulli(self.make_rng("dropout"), 0.5, x.shape)
+        return nn.Dense(3, name="c")(nn.Dense(8, name="b")(x))
+
+
+def test_a_layer_that_cannot_be_switched_by_part_is_refused(data):
+    start = Drawing().init(jax.random.key(0), jnp.zeros((1, *data.image_shape)))
+    parts = {"beginning": "a", "intermediate": "b", "final": "c"}
+    with pytest.raises(InputError, match=r"Drawing, whose outputs in training mode differ"):
+        dcmu.adopt(Drawing(), start, data, parts=parts)
+
+
 def test_features_are_the_input_of_final_or_a_layers_output(network, data, variables):
     x = network.normalisation.apply(data.test.images)
     found = network.features(data.test.images)
