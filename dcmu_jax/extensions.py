@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
 import inspect
 import sys
+import types
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def load_reference(name: str, kind: str) -> Any:
             "file.py:attribute, the file being there",
             "Check the path, which is relative to the directory you are in",
         ) from error
-    except Exception as error:  # whatever a user's file may raise
+    except (Exception, SystemExit) as error:  # whatever a user's file may raise
         said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise InputError(
             f"The {kind} {name!r}: {where} cannot be run ({type(error).__name__}: {said})",
@@ -58,28 +58,37 @@ def load_reference(name: str, kind: str) -> Any:
 
 
 def _from_file(path: Path) -> Any:
-    """The module of a file, run once for each state of the file."""
+    """The module of a file, run once for each state of the file; no compiled copy is kept of it."""
     source = path.read_bytes()
     name = f"dcmu_own_{hashlib.sha256(str(path.resolve()).encode() + source).hexdigest()[:16]}"
     if name in sys.modules:
         return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None and spec.loader is not None  # it ends in .py
-    module = importlib.util.module_from_spec(spec)
+    module = types.ModuleType(name)
+    module.__file__ = str(path)
     sys.modules[name] = module  # dataclasses look their module up there
     try:
-        spec.loader.exec_module(module)
+        exec(compile(source, str(path), "exec"), module.__dict__)
     except BaseException:
         del sys.modules[name]
         raise
     return module
 
 
-def source_of(target: Any) -> str:
-    """SHA-256 (hex) of the file that an object was defined in: what was made by other code differs.
+def source_of(name: str, target: Any) -> str:
+    """SHA-256 (hex) of the code of an object: what was made by other code differs.
 
-    Of what was typed in a notebook, of its own text; "" where there is neither.
+    Of the file that a reference names, and of the one that the object was defined in, which may be
+    another (that of a decorator); not of what these import. Of what was typed in a notebook, of
+    its own text; "" where there is nothing of all this.
     """
+    where = name.rpartition(":")[0]
+    if where.endswith(".py"):
+        named = hashlib.sha256(Path(where).read_bytes()).hexdigest()
+        return hashlib.sha256((named + _defined_in(target)).encode()).hexdigest()
+    return _defined_in(target)
+
+
+def _defined_in(target: Any) -> str:
     kind = target if inspect.isclass(target) or inspect.isroutine(target) else type(target)
     try:
         return hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest()

@@ -196,14 +196,14 @@ def collect(
 
 
 def unlearn(
-    network: Classifier,
-    reduced: ReducedRetainSet | None = None,
+    network: Classifier | Any,
+    reduced: ReducedRetainSet | Any = None,
     *,
-    schedule: ModularUnlearning,
+    schedule: ModularUnlearning | Any,
     key: Key,
-    remembrance: Dataset | None = None,
-    retain: Dataset | None = None,
-    forget: Dataset | None = None,
+    remembrance: Dataset | Any = None,
+    retain: Dataset | Any = None,
+    forget: Dataset | Any = None,
 ) -> Classifier:
     """The online phase (section IV-C.2): train a network part by part, as a schedule says.
 
@@ -224,6 +224,21 @@ def unlearn(
     Raises:
         InputError: a schedule that makes no sense, or trains on a set that is not given.
     """
+    for name, found, kind in (
+        ("network", network, Classifier),
+        ("schedule", schedule, ModularUnlearning),
+        ("reduced", reduced, ReducedRetainSet | None),
+        ("remembrance", remembrance, Dataset | None),
+        ("retain", retain, Dataset | None),
+        ("forget", forget, Dataset | None),
+    ):
+        if not isinstance(found, kind):
+            raise InputError(
+                f"{name} given as a {type(found).__name__}",
+                getattr(kind, "__name__", str(kind).replace("dcmu_jax.", "")),
+                "reduced is what dcmu.collect gives, a schedule one of dcmu.schedules, the others "
+                "data sets such as data.train.without(request)",
+            )
     schedule.check()
     steps = (*(schedule.round_steps if schedule.rounds else ()), *schedule.closing_steps)
     given = {
@@ -234,6 +249,13 @@ def unlearn(
         "retain": _examples(retain),
     }
     used = {step.on for step in steps}
+    empty = [name for name in used if given[name] is not None and not len(given[name].labels)]
+    if empty:
+        raise InputError(
+            f"A schedule that trains on {', '.join(empty)}, which holds no sample",
+            "at least one sample in each set",
+            "Forget fewer samples",
+        )
     wanted = used | ({"forget"} if schedule.sees_forget_set else set())
     absent = sorted(name for name in wanted if (given | {"forget": forget})[name] is None)
     if absent:

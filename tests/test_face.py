@@ -118,6 +118,24 @@ def test_sets_that_a_schedule_needs(data, original, bank):
         dcmu.unlearn(original, reduced, schedule=dcmu.schedules.recommended(), key=KEY)
 
 
+@pytest.mark.parametrize("name", ["network", "schedule", "reduced", "remembrance", "retain"])
+def test_values_of_another_kind(data, original, bank, name):
+    good = {
+        "network": original,
+        "reduced": dcmu.collect(bank, data.train, [3, 5]),
+        "schedule": dcmu.schedules.paper(),
+        "remembrance": data.test.first(2),
+        "retain": data.train,
+    }
+    for wrong in ("paper", bank):
+        with pytest.raises(InputError, match=f"{name} given as a "):
+            dcmu.unlearn(**{**good, name: wrong}, key=KEY)
+    nothing = data.train.take([])
+    if name == "remembrance":
+        with pytest.raises(InputError, match="remembrance, which holds no sample"):
+            dcmu.unlearn(**{**good, name: nothing}, key=KEY)
+
+
 def test_bad_input(data, original, bank):
     with pytest.raises(InputError, match="Did you mean 'mlp'"):
         dcmu.network("mpl", data)

@@ -113,7 +113,7 @@ def variables_of(module: nnx.Module) -> dict[str, Any]:
     }
 
 
-def load(module: nnx.Module, variables: Mapping[str, Any]) -> None:
+def load(module: nnx.Module | Any, variables: Any) -> None:
     """Put variables, as ``variables_of`` gives them, into a module: all of them.
 
     Args:

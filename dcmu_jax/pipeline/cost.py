@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -33,7 +34,7 @@ from dcmu_jax.prng import key_of
 from dcmu_jax.theory.reduction import untouched_probability
 from dcmu_jax.training.flops import program_flops
 from dcmu_jax.unlearning.modular import ModularUnlearning
-from dcmu_jax.unlearning.schedule import Step
+from dcmu_jax.unlearning.schedule import Step, batch_size_for
 
 
 class CostWarning(UserWarning):
@@ -95,10 +96,18 @@ def _operations(
     return passes, features
 
 
-def _of_training(step: Step, model: nn.Module, image_shape: tuple[int, int, int]) -> float:
-    """Operations of a step for each of its images; what lies below is computed once."""
+def _of_training(
+    step: Step, count: float, model: nn.Module, image_shape: tuple[int, int, int]
+) -> float:
+    """Operations of a step on so many images; what lies below is computed once.
+
+    The last batch of an epoch is filled up, and costs as much as a full one.
+    """
     passes, features = _operations(model, image_shape, step.parts)
-    return step.epochs * passes + features
+    whole = max(1, math.ceil(count))
+    size = batch_size_for(step.epochs, step.batch_size, step.min_steps, whole) or whole
+    size = min(size, whole)
+    return step.epochs * passes * math.ceil(whole / size) * size + features * count
 
 
 def _images(
@@ -144,14 +153,14 @@ def _costs(
         return {}
     network = model or build_model(config.model, splits, config.network)
     images = _images(method, config, name, splits, request)
-    everything = Step(parts=PARTS, epochs=config.training.epochs)
+    training = config.training
+    everything = Step(parts=PARTS, epochs=training.epochs, batch_size=training.batch_size)
     retained = len(splits.train) - len(request.ids)
-    unit = retained * _of_training(everything, network, splits.image_shape)
+    unit = _of_training(everything, retained, network, splits.image_shape)
     costs: dict[str, float] = {}
     for piece in _pieces(method):
-        each = _of_training(piece.step, network, splits.image_shape)
-        times = piece.times * images[piece.step.on]
-        costs[piece.place] = costs.get(piece.place, 0.0) + times * each / unit
+        each = _of_training(piece.step, images[piece.step.on], network, splits.image_shape)
+        costs[piece.place] = costs.get(piece.place, 0.0) + piece.times * each / unit
     return costs
 
 

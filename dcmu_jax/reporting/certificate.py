@@ -112,7 +112,9 @@ def _but_for(certificate: Mapping[str, Any]) -> str:
     if copies is None:
         return " under the ids that were forgotten"
     if any(copies[name] for name in ("train", "waiting", "test")):
-        return " under the ids that were forgotten, but not the copies named above"
+        stay = {"train": "in the training set", "waiting": "waiting", "test": "in the test set"}
+        named = [f"{len(copies[n])} {where}" for n, where in stay.items() if copies[n]]
+        return f" under the ids that were forgotten, but not the copies {' and '.join(named)}"
     return " under the ids that this version forgot" if copies["forgotten"] else ""
 
 

@@ -56,7 +56,14 @@ class OwnMethod:
             InputError: it returned anything but a ``Classifier`` or an ``Unlearned``.
         """
         with Serving(task, hooks, self.name) as serving:
-            found = self._call(task, hooks)  # type: ignore[attr-defined]
+            try:
+                found = self._call(task, hooks)  # type: ignore[attr-defined]
+            except SystemExit as error:
+                raise InputError(
+                    f"The method {self.name!r} ended the program (SystemExit: {error})",
+                    "a function that returns the new network",
+                    "Take sys.exit out of it",
+                ) from error
             if isinstance(found, Classifier):
                 found = serving.finished(found)
         if isinstance(found, Unlearned):
@@ -142,4 +149,4 @@ def wrapped(name: str, target: Any, instance: Any) -> OwnMethod:
     settings: Any = {}
     if dataclasses.is_dataclass(instance) and not isinstance(instance, type):
         settings = dataclasses.asdict(instance)
-    return OwnMethod(name, source_of(target), settings, cast(Any, instance))
+    return OwnMethod(name, source_of(name, target), settings, cast(Any, instance))

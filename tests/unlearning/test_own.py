@@ -128,6 +128,32 @@ def test_what_is_no_method(here, name, message):
         build_method(name)
 
 
+def test_a_wrapped_method_is_known_by_the_file_that_is_named(here):
+    text = "import functools\nfrom base import base\npart = functools.partial(base, epochs={})\n"
+    (here / "base.py").write_text("def base(task, hooks, epochs=1):\n    return task.original\n")
+    sys.path.insert(0, str(here))
+    try:
+        sources = set()
+        for epochs in (1, 2):  # the same size, within a second
+            (here / "wrapped.py").write_text(text.format(epochs))
+            method = build_method("wrapped.py:part")
+            sources.add(method.source)
+            assert method._call.keywords == {"epochs": epochs}
+        assert len(sources) == 2
+    finally:
+        sys.path.remove(str(here))
+        sys.modules.pop("base", None)
+
+
+def test_a_file_that_ends_the_program_is_refused(here, task):
+    (here / "ends.py").write_text("import sys\nsys.exit(0)\n")
+    with pytest.raises(InputError, match=r"ends\.py cannot be run \(SystemExit"):
+        build_method("ends.py:forget")
+    (here / "later.py").write_text("import sys\ndef forget(task, hooks):\n    sys.exit(0)\n")
+    with pytest.raises(InputError, match="ended the program"):
+        build_method("later.py:forget")(task, Hooks())
+
+
 def test_what_a_method_may_not_return(here, task):
     with pytest.raises(InputError, match=r"returned a dict.*Return the network"):
         build_method("mine.py:wrong")(task, Hooks())
