@@ -249,7 +249,7 @@ def unlearn(
         "retain": _examples(retain),
     }
     used = {step.on for step in steps}
-    empty = [name for name in used if given[name] is not None and not len(given[name].labels)]
+    empty = [name for name in used if (found := given[name]) is not None and not len(found.labels)]
     if empty:
         raise InputError(
             f"A schedule that trains on {', '.join(empty)}, which holds no sample",

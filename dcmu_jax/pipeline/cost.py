@@ -97,7 +97,7 @@ def _operations(
 
 
 def _of_training(
-    step: Step, count: float, model: nn.Module, image_shape: tuple[int, int, int]
+    step: Step, count: float | int, model: nn.Module, image_shape: tuple[int, int, int]
 ) -> float:
     """Operations of a step on so many images; what lies below is computed once.
 
