@@ -35,7 +35,7 @@ def named_seed(seed: int, name: str) -> int:
 
     A hash, so that other seeds and names give other ones but by chance: one in 2**31 of a pair of
     the former, one in 2**63 of the latter. No two seeds below 10**6 give the same by one name of
-    at most 120 characters, unless it has 52.
+    at most 120 bytes, unless it has 52.
 
     >>> named_seed(0, "shuffle"), named_seed(2**31, "shuffle") > 2**31
     (595464516, True)
