@@ -4,7 +4,7 @@ Command:   python -m experiments.table1 --scale small --dataset npz:cifar10_smal
            python -m experiments.table1 --scale full --dataset npz:cifar10.npz npz:svhn.npz
 Data:      `small`, `wide`: a subset of CIFAR-10, 500 training and 200 test images per class;
            `full`: CIFAR-10 and SVHN, also by name (cifar10, svhn) where they are prepared
-Hardware:  `small`: 2 CPU cores, 36 minutes by two workers of experiments.run_all; `wide`, the CNN
+Hardware:  `small`: 2 CPU cores, 34 minutes by two workers of experiments.run_all; `wide`, the CNN
            at its full width with the rivals that came nearest: 40; `full`: GPUs, see
            experiments.run_all --plan
 Expected:  random: fine-tuning leaves the forget accuracy where it was, `recommended` brings it

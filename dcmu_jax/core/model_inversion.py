@@ -28,6 +28,7 @@ from dcmu_jax.models.partition import apply_parts
 from dcmu_jax.prng import Key
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import cross_entropy
+from dcmu_jax.training.minimise import descend
 
 
 def invert(
@@ -74,12 +75,7 @@ def invert(
     if config.reconstruction:
         phases.insert(0, (reconstruction, config.warm_start))
     for loss, epochs in phases:
-        step = jax.jit(lambda params, state, loss=loss: _step(loss, optimizer, params, state))
+        step = jax.jit(lambda params, state, loss=loss: descend(loss, params, state, optimizer)[:2])
         for _ in range(epochs):
             params, state = step(params, state)
     return np.asarray(network.normalisation.invert(draw(params)), np.float32)
-
-
-def _step(loss, optimizer, params, state):
-    updates, state = optimizer.update(jax.grad(loss)(params), state, params)
-    return optax.apply_updates(params, updates), state
