@@ -25,8 +25,8 @@ def network(
     """An untrained network for the images and classes of a data set.
 
     Args:
-        model: a name of the catalogue (mlp, cnn, convnet, vgg16, resnet18), or a Linen module in
-            three parts (``dcmu_jax.models.partition``).
+        model: a name of the catalogue (mlp, cnn, convnet, vgg16, vgg16_bn, resnet18), or a Linen
+            module in three parts (``dcmu_jax.models.partition``).
         data: the training set, or the splits that hold it. It also gives the normalisation: mean
             and standard deviation of each channel.
 

@@ -33,7 +33,7 @@ class CondensedModelConfig:
 
     Attributes:
         dataset: digits, npz:PATH, npy:FOLDER, cifar10, svhn, tfds:NAME or synthetic.
-        target: what replaces the small final: mlp, cnn, convnet, vgg16 or resnet18.
+        target: what replaces the small final: mlp, cnn, convnet, vgg16, vgg16_bn or resnet18.
         forget: what must go: random:0.1, class:2, ids:FILE, or several joined by +.
         preset: where the construction's settings started from: recommended or paper.
         rows: what the target is compared with; retraining and the construction come first.

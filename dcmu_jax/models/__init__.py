@@ -16,7 +16,7 @@ from dcmu_jax.models.partition import (
     partition,
 )
 from dcmu_jax.models.resnet import ResNet18
-from dcmu_jax.models.vgg import VGG16
+from dcmu_jax.models.vgg import VGG16, VGG16BN
 
 __all__ = [
     "CNN",
@@ -25,6 +25,7 @@ __all__ = [
     "MODELS",
     "PARTS",
     "VGG16",
+    "VGG16BN",
     "ConvNet",
     "ModelEntry",
     "ResNet18",

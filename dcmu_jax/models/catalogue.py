@@ -16,7 +16,7 @@ from dcmu_jax.models.initialisers import check_init
 from dcmu_jax.models.mlp import MLP
 from dcmu_jax.models.partition import check_image_shape
 from dcmu_jax.models.resnet import ResNet18
-from dcmu_jax.models.vgg import VGG16
+from dcmu_jax.models.vgg import VGG16, VGG16BN
 
 DTYPES: tuple[str, ...] = ("float32", "bfloat16")
 NORMS: tuple[str, ...] = ("batch", "group")
@@ -46,6 +46,7 @@ MODELS: dict[str, ModelEntry] = {
     "cnn": ModelEntry(CNN, 8, ("channels", "hidden"), True, norm=True),
     "convnet": ModelEntry(ConvNet, 8, ("channels",), True),
     "vgg16": ModelEntry(VGG16, 32, ("channels", "hidden"), True),
+    "vgg16_bn": ModelEntry(VGG16BN, 32, ("channels", "hidden"), True),
     "resnet18": ModelEntry(ResNet18, 8, ("channels",), True),
 }
 """The catalogue. ``smallest``: CNN and ConvNet halve an image 3 times at least, VGG16 5."""
@@ -71,7 +72,7 @@ def create(
     """A model of the catalogue; hashable, so it can be a static argument of ``jax.jit``.
 
     Args:
-        name: mlp, cnn, convnet, vgg16 or resnet18.
+        name: mlp, cnn, convnet, vgg16, vgg16_bn or resnet18.
 
     Other Args:
         image_shape: ``(height, width, channels)`` of the images it must take.

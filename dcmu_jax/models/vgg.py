@@ -1,6 +1,8 @@
-"""VGG16 without BatchNorm, as torchvision builds it, with the paper's classifier and split."""
+"""VGG16 as torchvision builds it, without BatchNorm or with, in the paper's split."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -16,6 +18,7 @@ class _Convolutions(nn.Module):
     plan: tuple[str, ...]
     channels: tuple[int, ...]
     first: bool
+    batch_norm: bool
     layers: Layers
 
     @nn.compact
@@ -29,6 +32,7 @@ class _Convolutions(nn.Module):
                 x = max_pool(x)
             else:
                 x = self.layers.conv(x, self.channels[int(step[4:])], torchvision=torchvision)
+                x = self.layers.batch_norm(x, train) if self.batch_norm else x
                 torchvision = "kaiming"
         return x
 
@@ -51,10 +55,10 @@ class _Final(nn.Module):
     classifier: nn.Module
 
     def __call__(self, x: Array, train: bool = False) -> Array:
-        return self.classifier(self.features(x), train)
+        return self.classifier(self.features(x, train), train)
 
-    def features(self, x: Array) -> Array:
-        return flatten(self.convolutions(x))
+    def features(self, x: Array, train: bool = False) -> Array:
+        return flatten(self.convolutions(x, train))
 
 
 _CONV_RELU = {i: (f"conv{i}", "relu") for i in range(5)}
@@ -88,13 +92,15 @@ class VGG16(nn.Module):
     initialiser: str = "torch"
     conv: str = "auto"
 
+    batch_norm: ClassVar[bool] = False  # no field: runs on disk know a module by its fields
+
     def setup(self):
         """The three parts."""
-        layers = Layers(self.dtype, self.initialiser, self.conv)
-        self.beginning = _Convolutions(_BEGINNING, self.channels, True, layers)
-        self.intermediate = _Convolutions(_INTERMEDIATE, self.channels, False, layers)
+        layers, norm = Layers(self.dtype, self.initialiser, self.conv), self.batch_norm
+        self.beginning = _Convolutions(_BEGINNING, self.channels, True, norm, layers)
+        self.intermediate = _Convolutions(_INTERMEDIATE, self.channels, False, norm, layers)
         self.final = _Final(
-            _Convolutions(_FINAL, self.channels, False, layers),
+            _Convolutions(_FINAL, self.channels, False, norm, layers),
             _Classifier(self.num_classes, self.hidden, layers),
         )
 
@@ -105,3 +111,12 @@ class VGG16(nn.Module):
     def features(self, x: Array) -> Array:
         """Flattened output of the last convolution ``(batch, dim)``, evaluation mode."""
         return self.final.features(self.intermediate(self.beginning(x)))
+
+
+class VGG16BN(VGG16):
+    """``VGG16`` with BatchNorm after each convolution: torchvision's ``vgg16_bn``, not the paper's.
+
+    The parts end where those of ``VGG16`` do, ``intermediate`` after its last BatchNorm.
+    """
+
+    batch_norm: ClassVar[bool] = True

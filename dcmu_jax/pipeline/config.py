@@ -45,7 +45,7 @@ class RunConfig:
 
     Attributes:
         dataset: digits, npz:PATH, npy:FOLDER, cifar10, svhn, tfds:NAME or synthetic.
-        model: mlp, cnn, convnet, vgg16 or resnet18.
+        model: mlp, cnn, convnet, vgg16, vgg16_bn or resnet18.
         forget: what must go: random:0.1, class:2, ids:FILE, or several joined by +.
         preset: the method of the run: recommended, condensed or paper.
         rivals: methods to compare with, or the name of one; presets among them have their own

@@ -48,6 +48,7 @@ def paper_preset(model: str) -> MethodOptions:
         "cnn": (10, 25, 3e-3, 3e-4),
         "resnet18": (15, 15, 1e-3, 1e-4),
         "vgg16": (10, 15, 1e-3, 1e-4),
+        "vgg16_bn": (10, 15, 1e-3, 1e-4),  # not in the paper: that of vgg16
     }
     steps, tail, alpha, alpha3 = schedules.get(model, schedules["mlp"])
     rate = Optimizer(learning_rate=alpha)
@@ -84,7 +85,7 @@ def paper_preset(model: str) -> MethodOptions:
     )
 
 
-CONVOLUTIONAL = ("cnn", "convnet", "vgg16", "resnet18")
+CONVOLUTIONAL = ("cnn", "convnet", "vgg16", "vgg16_bn", "resnet18")
 """Networks of the catalogue whose ``beginning`` is convolutions, which memorise little."""
 
 

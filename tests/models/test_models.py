@@ -30,6 +30,7 @@ def paper_model(name):
         ("cnn", (19_584, 369_792, 1_059_850), 1024),
         ("convnet", (3_840, 295_680, 20_490), 2048),
         ("vgg16", (260_160, 5_015_296, 28_362_762), 512),
+        ("vgg16_bn", (260_928, 5_018_880, 28_366_858), 512),
         ("resnet18", (675_392, 2_099_712, 8_398_858), 512),
     ],
 )
@@ -203,7 +204,9 @@ def test_the_mlp_lets_logits_be_negative(random_variables):
     assert float(logits.min()) < 0
 
 
-@pytest.mark.parametrize(("name", "side"), [("mlp", 8), ("convnet", 8), ("cnn", 8), ("vgg16", 32)])
+@pytest.mark.parametrize(
+    ("name", "side"), [("mlp", 8), ("convnet", 8), ("cnn", 8), ("vgg16", 32), ("vgg16_bn", 32)]
+)
 def test_images_too_small_for_a_model_are_refused_with_those_that_take_them(name, side):
     create(name, image_shape=(side, side, 3), num_classes=10)
     with pytest.raises(InputError, match=f"{side}x{side} or more") as caught:
