@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from dcmu_jax.pipeline.presets import preset
     from dcmu_jax.pipeline.run import Run
     from dcmu_jax.reporting.comparison import Comparison, compare
-    from dcmu_jax.reporting.tables import cost_table, terminal_table
+    from dcmu_jax.reporting.tables import cost_table, own_table, terminal_table
     from dcmu_jax.training.classifier import Classifier
     from dcmu_jax.unlearning.own import register_method
     from dcmu_jax.unlearning.task import Training
@@ -70,6 +70,7 @@ __all__ = [
     "load",
     "network",
     "overfitting_metric",
+    "own_table",
     "parse_request",
     "preset",
     "register_method",
@@ -112,7 +113,7 @@ _HOMES = {
     "dcmu_jax.pipeline.presets": ("preset",),
     "dcmu_jax.pipeline.run": ("Run",),
     "dcmu_jax.reporting.comparison": ("Comparison", "compare"),
-    "dcmu_jax.reporting.tables": ("cost_table", "terminal_table"),
+    "dcmu_jax.reporting.tables": ("cost_table", "own_table", "terminal_table"),
     "dcmu_jax.training.classifier": ("Classifier",),
     "dcmu_jax.unlearning.own": ("register_method",),
     "dcmu_jax.unlearning.task": ("Training",),

@@ -16,6 +16,8 @@ from rich.text import Text
 from dcmu_jax.data.copies import copies_sentence
 from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.errors import InputError, unknown_name
+from dcmu_jax.metrics.measurement import own_columns
+from dcmu_jax.metrics.own import measured_by, own_metrics
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.auditing import audit_run
 from dcmu_jax.pipeline.config import RunConfig
@@ -34,7 +36,8 @@ from dcmu_jax.reporting.certificate import accuracy_sentence
 from dcmu_jax.reporting.comparison import Comparison, compare, renew_report
 from dcmu_jax.reporting.defending import DefenceOptions, defend_run
 from dcmu_jax.reporting.progress import training_progress
-from dcmu_jax.reporting.tables import cost_table, terminal_table
+from dcmu_jax.reporting.tables import cost_table, own_table, terminal_table
+from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import is_writer
 from dcmu_jax.training.processes import ProcessOptions, start
 
@@ -98,10 +101,12 @@ class ForgetRun(SavedRun):
     Attributes:
         forget: what must go; the run's own request if not given.
         method: a preset, or another registered method; the run's own preset if not given.
+        metrics: of your own, as file.py:attribute; besides those the run was started with.
     """
 
     forget: str | None = None
     method: str | None = None
+    metrics: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,9 +115,11 @@ class CompareRun(SavedRun):
 
     Attributes:
         forget: what must go; the run's own request if not given.
+        metrics: of your own, as file.py:attribute; besides those the run was started with.
     """
 
     forget: str | None = None
+    metrics: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -241,6 +248,8 @@ def _say_copies(run: Run, request: ForgetRequest, console: Console) -> None:
 def _show(comparison: Comparison, title: str, console: Console) -> None:
     console.print(terminal_table(comparison.measurements, title))
     console.print(cost_table(comparison.measurements, "What it cost"))
+    if own_columns(comparison.measurements):
+        console.print(own_table(comparison.measurements, "Metrics of your own"))
     for sentence in comparison.summary:
         _say(console, sentence)
     _say(console, f"Report: {comparison.directory / 'report.html'}")
@@ -287,6 +296,8 @@ def _forget(args: ForgetRun, console: Console) -> None:
     if args.method is not None and args.method not in run.methods:
         raise unknown_name("method of this run", args.method, run.methods)
     request = run.request(args.forget or run.config.forget)
+    metrics = own_metrics(run.config.metrics) | own_metrics(args.metrics)
+    own_before = _own(run, run.train(), request, metrics) if metrics else {}
     _say_copies(run, request, console)
     if args.method in (None, run.config.preset):
         _say_cost(run, request, console)
@@ -303,6 +314,18 @@ def _forget(args: ForgetRun, console: Console) -> None:
         for network in (run.train(), served.classifier)
     )
     _say(console, accuracy_sentence({"accuracy_before": before, "accuracy": after}))
+    own_after = _own(run, served.classifier, request, metrics)
+    for name, value in own_before.items():
+        _say(console, f"{name}: {value:.4g} before, {own_after[name]:.4g} after")
+
+
+def _own(
+    run: Run, network: Classifier, request: ForgetRequest, metrics: dict[str, Any]
+) -> dict[str, float]:
+    """What metrics of the user's own say of a network of a run."""
+    train, test = run.splits.train, run.splits.test.take(run.usable_tests())
+    sets = {"retain": train.without(request), "forget": train.only(request), "test": test}
+    return measured_by(metrics, network, **sets)
 
 
 def _compare(args: CompareRun, console: Console) -> None:
@@ -310,7 +333,8 @@ def _compare(args: CompareRun, console: Console) -> None:
     run = _open(args)
     request = run.request(args.forget or run.config.forget)
     _say_copies(run, request, console)
-    _show(compare(run, request), f"Forgetting {request.text} from {run.splits.name}", console)
+    found = compare(run, request, metrics=args.metrics)
+    _show(found, f"Forgetting {request.text} from {run.splits.name}", console)
 
 
 def _audit(args: AuditRun, console: Console) -> None:
@@ -323,7 +347,7 @@ def _audit(args: AuditRun, console: Console) -> None:
             _say(console, f"{done} of {of} oracles trained")
 
     audit = audit_run(run, request, oracles=args.oracles, notify=notify)
-    report = compare(run, request, audit).directory / "report.html"
+    report = compare(run, request, audit, args.metrics).directory / "report.html"
     console.print(audit_table(audit.audits, f"Audit of forgetting {request.text}"))
     for sentence in audit_sentences(audit.audits):
         _say(console, sentence)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.metadata
 import inspect
 import sys
 import types
@@ -45,9 +46,8 @@ def load_reference(name: str, kind: str) -> Any:
             "Check the path, which is relative to the directory you are in",
         ) from error
     except (Exception, SystemExit) as error:  # whatever a user's file may raise
-        said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise InputError(
-            f"The {kind} {name!r}: {where} cannot be run ({type(error).__name__}: {said})",
+            f"The {kind} {name!r}: {where} cannot be run ({said_of(error)})",
             "a Python file or module that can be imported",
             "Mend it: python -m py_compile FILE, or import it, shows the whole error",
         ) from error
@@ -55,6 +55,32 @@ def load_reference(name: str, kind: str) -> Any:
         public = [one for one in vars(module) if not one.startswith("_")]
         raise unknown_name(f"attribute of {where}", attribute, public)
     return getattr(module, attribute)
+
+
+def entry_point(group: str, name: str) -> Any:
+    """What an installed package gives a name to, as an entry point of a group; or ``None``.
+
+    Raises:
+        InputError: it fails when it is imported.
+    """
+    for entry in importlib.metadata.entry_points(group=group):
+        if entry.name != name:
+            continue
+        try:
+            return entry.load()
+        except (Exception, SystemExit) as error:  # whatever another's package may raise
+            raise InputError(
+                f"The entry point {name!r} of {group} cannot be loaded ({said_of(error)})",
+                f"an object that can be imported from {entry.value!r}",
+                "Mend the package that names it, or take it out of the environment",
+            ) from error
+    return None
+
+
+def said_of(error: BaseException) -> str:
+    """The kind of an error and the first line of what it says."""
+    said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return f"{type(error).__name__}: {said}"
 
 
 def _from_file(path: Path) -> Any:

@@ -23,6 +23,7 @@ from dcmu_jax.metrics import gradients, overfitting
 from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.membership import Control
 from dcmu_jax.metrics.network import measure_classifier
+from dcmu_jax.metrics.own import own_metrics
 from dcmu_jax.metrics.scores import with_scores
 from dcmu_jax.models.partition import PARTS
 from dcmu_jax.prng import Key
@@ -320,6 +321,7 @@ def evaluate(
     *,
     remembrance: Dataset | None = None,
     control: Control = "same_class",
+    metrics: Mapping[str, Any] | Any = None,
 ) -> list[Measurement]:
     """Accuracies, membership inference and UM of networks: a row of the table for each.
 
@@ -333,17 +335,25 @@ def evaluate(
         remembrance: test samples that a network may have trained on; none of them is used.
         control: test samples that the membership attack tells the forgotten ones from: of the
             same classes, or all.
+        metrics: of one's own, name -> ``metric(network, *, retain, forget, test)``, which returns a
+            number: an attack, say, on the network and the three data sets. In ``row.own`` then.
 
     Returns:
-        ``terminal_table`` and ``write_csv`` take them.
+        ``terminal_table``, ``own_table`` and ``write_csv`` take them.
+
+    Raises:
+        InputError: see ``metrics.own.own_metrics`` and ``measured_by``.
     """
+    own = own_metrics(metrics)
     ids = forget(request, data.train).ids
     usable = np.ones(len(data.test), bool)
     if remembrance is not None:
         usable &= ~np.isin(data.test.ids, remembrance.ids)
     gone = np.isin(data.train.ids, ids)
     rows = [
-        measure_classifier(name, found, data, gone, usable, control=control).measurement
+        measure_classifier(
+            name, found, data, gone, usable, control=control, metrics=own
+        ).measurement
         for name, found in networks.items()
     ]
     return with_scores(rows) if "retrain" in networks else rows

@@ -240,7 +240,7 @@ class Bench:
         forgotten = splits.train.take(splits.train.positions(request.ids)).images
         untrained = fresh_classifier(run.model, splits.train, named_seed(self.group.seed, "zrf"))
         both = network.logits(forgotten), untrained.logits(forgotten)
-        return dataclasses.asdict(measured) | {
+        return measured.row() | {
             "nomus": nomus(measured.test_accuracy, measured.mia),
             "zrf": zero_retrain_forgetting(*both),
             "zrf_authors": zero_retrain_forgetting(*both, unit="authors"),

@@ -99,7 +99,7 @@ def run_cell(settings: Settings, seed: int, text: str) -> list[dict]:
     measurements = compare(run, run.request(text)).measurements
     reference = next(m for m in measurements if m.method == "retrain")
     for m in measurements:
-        row = {"request": text, "seed": seed, **dataclasses.asdict(m)}
+        row = {"request": text, "seed": seed, **m.row()}
         row["online_over_retraining"] = _ratio(m.online_s, reference.online_s)
         row["flops_over_retraining"] = _ratio(m.online_flops, reference.online_flops)
         rows.append(row)

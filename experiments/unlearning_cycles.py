@@ -137,7 +137,7 @@ def _chain(options: Options, bench: Bench, name: str, method: Method) -> list[di
             unlearned=unlearned,
             prepared=prepared,
         ).measurement
-        row = {"cycle": cycle, "forgotten": len(gone), **dataclasses.asdict(measurement)}
+        row = {"cycle": cycle, "forgotten": len(gone), **measurement.row()}
         rows.append(row | {"cumulative_s": seconds})
         print(config.seed, cycle, name, f"FA {row['forget_accuracy']:.1f}", flush=True)
     return rows

@@ -54,7 +54,9 @@ def test_the_example(data, original, bank):
     assert dcmu.overfitting_metric(unlearned, retain).shape == (len(retain),)
     retrained = dcmu.train(dcmu.network(Plain(), data, key=KEY), retain, epochs=10, key=KEY)
     networks = {"original": original, "modular": unlearned, "retrain": retrained}
-    rows = dcmu.evaluate(networks, data, request, remembrance=remembrance)
+    own = {"images": lambda network, *, retain, forget, test: len(test)}
+    rows = dcmu.evaluate(networks, data, request, remembrance=remembrance, metrics=own)
+    assert [row.own for row in rows] == 3 * [{"images": len(data.test) - len(remembrance)}]
     assert [row.method for row in rows] == list(networks)
     assert rows[1].unlearning_metric == pytest.approx(metric)
     assert rows[2].gap == 0 and rows[0].gap == dcmu.gap(rows[0], rows[2]) > 0

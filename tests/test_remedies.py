@@ -126,7 +126,7 @@ def test_settings_exist():
         for field in dataclasses.fields(config)
         if dataclasses.is_dataclass(getattr(config, field.name))
     }
-    pattern = rf"(?<![\w./-])(?:{'|'.join(sorted(fields))})(?:\.[a-z]\w*)+(?!\w*[/(])"
+    pattern = rf"(?<![\w./-])(?:{'|'.join(sorted(fields))})(?:\.[a-z]\w*)++(?!\w*[/(])"
     said = [(file, m[0]) for file, m in _found(pattern)]
     said = [(f, word) for f, word in said if not word.endswith((".json", ".npz", ".txt", ".csv"))]
     assert len(said) > 4

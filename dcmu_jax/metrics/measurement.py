@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
 
 Better = Literal["nearer the retrained model", "lower", "higher", "for information"]
+
+OWN = "own."
+"""Begins the name of a metric of the user's own, where it stands among those of this library."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +58,7 @@ class Measurement:
             to its tolerance; ``None`` where they were, or it has none.
         gap: mean absolute difference to the retrained model over RA, FA, TeA and MIA.
         tug_of_war: product over forget, retain and test of (1 - |accuracy difference|).
+        own: metrics of the user's own by name (``metrics.own``).
     """
 
     method: str
@@ -71,6 +76,21 @@ class Measurement:
     unsolved: float | None = None
     gap: float | None = None
     tug_of_war: float | None = None
+    own: Mapping[str, float] = dataclasses.field(default_factory=dict, hash=False)
+
+    def value(self, name: str) -> Any:
+        """A field by name, or as ``own.NAME`` a metric of the user's own; ``None`` if not there.
+
+        Args:
+            name: of a field, or of one in ``own``.
+        """
+        return self.own.get(name[len(OWN) :]) if name.startswith(OWN) else getattr(self, name)
+
+    def row(self) -> dict[str, Any]:
+        """All of it as one flat row of names and values, as files have it."""
+        fields = dataclasses.asdict(self)
+        own = fields.pop("own")
+        return fields | {OWN + name: value for name, value in own.items()}
 
 
 _NEAR: Better = "nearer the retrained model"
@@ -120,6 +140,13 @@ METRICS: tuple[Metric, ...] = (
     ),
 )
 """Every number of a ``Measurement``, in the order of the columns."""
+
+
+def own_columns(measurements: Iterable[Measurement]) -> tuple[Metric, ...]:
+    """The metrics of the user's own that some row has, in the order in which they first occur."""
+    names = dict.fromkeys(name for measurement in measurements for name in measurement.own)
+    meaning = "a metric of your own"
+    return tuple(Metric(OWN + name, name, "", _NEAR, 4, meaning) for name in names)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

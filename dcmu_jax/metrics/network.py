@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from dcmu_jax.metrics.accuracy import measure
 from dcmu_jax.metrics.gradients import unlearning_metric
 from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.membership import Control
+from dcmu_jax.metrics.own import measured_by
 from dcmu_jax.training.classifier import Classifier, Evaluation
 from dcmu_jax.training.divergence import Diverged
 
@@ -34,6 +36,7 @@ def measure_classifier(
     usable: Mask,
     *,
     control: Control = "all",
+    metrics: Mapping[str, Any] | None = None,
     **costs: Any,
 ) -> Measured:
     """Accuracies, membership inference and UM of one network; scores come later.
@@ -47,11 +50,12 @@ def measure_classifier(
 
     Other Args:
         control: of the membership attack, see ``control_losses_for``.
+        metrics: of the user's own, as ``own_metrics`` gives them.
         **costs: fields of ``Measurement`` that were measured elsewhere.
 
     Raises:
         Diverged: a loss that is not finite.
-        InputError: see ``measure``.
+        InputError: see ``measure`` and ``measured_by``.
     """
     train, test = splits.train, splits.test
     forget = as_mask("forget mask", forget, (len(train),), "training samples")
@@ -79,4 +83,8 @@ def measure_classifier(
         seed=0,
         **costs,
     )
+    if metrics:
+        sets = {"retain": train.take(~forget), "forget": train.take(forget)}
+        own = measured_by(metrics, classifier, **sets, test=test.take(usable))
+        measurement = dataclasses.replace(measurement, own=own)
     return Measured(measurement, on_train, on_test)

@@ -52,6 +52,8 @@ class RunConfig:
             settings.
         settings: of rivals, where they are not the published ones: method -> setting -> value, as
             in ``{"paper": {"online": {"rounds": 5}}}``.
+        metrics: of one's own, beside those of the table: ``file.py:attribute`` or another name, see
+            ``metrics.own.own_metrics``. They are looked up where a comparison measures.
         seed: of the original network.
         forget_seed: of what a random request draws.
         unlearning_seed: of every unlearning method, retraining included.
@@ -76,6 +78,7 @@ class RunConfig:
     preset: str = "recommended"
     rivals: tuple[str, ...] | str = ("catastrophic_forgetting",)
     settings: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    metrics: tuple[str, ...] | str = ()
     seed: int = 0
     forget_seed: int = 0
     unlearning_seed: int = 1
@@ -88,6 +91,7 @@ class RunConfig:
     def __post_init__(self):
         check_meant(self)
         object.__setattr__(self, "rivals", as_names(self.rivals))
+        object.__setattr__(self, "metrics", as_names(self.metrics))
         without = () if self.method is not None else ("method",)
         for name, value in changed_fields(self, without=without).items():
             object.__setattr__(self, name, value)

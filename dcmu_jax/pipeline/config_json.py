@@ -20,8 +20,17 @@ _METHOD_OF = "method_of"
 
 
 def to_json(config: RunConfig) -> str:
-    """The config as indented JSON, every field written out."""
-    return _ADAPTER.dump_json(config, indent=2).decode()
+    """The config as indented JSON, every field written out but ``metrics`` where it has none.
+
+    So files and hashes are those of versions that knew of no metrics of one's own.
+    """
+    without = None if config.metrics else {"metrics"}
+    return _ADAPTER.dump_json(config, indent=2, exclude=without).decode()
+
+
+def _fields(config: RunConfig) -> dict[str, Any]:
+    """Every field of a config as JSON has it."""
+    return _ADAPTER.dump_python(config, mode="json")
 
 
 def to_file(config: RunConfig) -> str:
@@ -84,7 +93,7 @@ def from_json(data: bytes | str, source: str) -> RunConfig:
     of = given.pop(_METHOD_OF, None)
     if of is not None:  # files of earlier versions, and workspaces, do not say
         _check_whose(config, of, source)
-    unknown = _unknown_field(given, json.loads(to_json(config)))
+    unknown = _unknown_field(given, _fields(config))
     if unknown:  # not to be passed over: the setting meant would silently have its default
         raise refused(unknown, "no such setting")
     return config
@@ -148,7 +157,7 @@ def differing_settings(saved: RunConfig, given: RunConfig) -> dict[str, tuple[An
             inner |= found(a, b, f"{name}.{key}".lstrip("."))
         return inner or {name: (one, other)}
 
-    return found(json.loads(to_json(saved)), json.loads(to_json(given)), "")
+    return found(_fields(saved), _fields(given), "")
 
 
 def _unknown_field(given: Any, known: Any) -> str | None:

@@ -48,6 +48,16 @@ def check_meant(config: Any) -> None:
             "Give it as method" if options else f"Give {next(iter(PRESETS))!r}, or leave it out",
         )
     _check_rivals(config.rivals)
+    _check_metrics(config.metrics)
+
+
+def _check_metrics(given: Any) -> None:
+    if isinstance(given, Mapping) or callable(given):
+        raise InputError(
+            f"metrics given as a {type(given).__name__}",
+            "names such as 'file.py:attribute', which config.json can hold",
+            'Give functions to dcmu_jax.compare(run, request, metrics={"name": function})',
+        )
 
 
 def _check_rivals(given: Any) -> None:

@@ -25,6 +25,7 @@ from dcmu_jax.extensions import is_reference
 from dcmu_jax.files import FilePath, json_text
 from dcmu_jax.locks import locked_again
 from dcmu_jax.metrics.measurement import Trajectory
+from dcmu_jax.metrics.own import own_metrics
 from dcmu_jax.models.adoption import check_module
 from dcmu_jax.models.behaviour import behaviour_of, model_text
 from dcmu_jax.pipeline import facts, stages
@@ -175,6 +176,7 @@ class Run:
         check_platform()
         by_writer(lambda: check_new(as_path(directory)))
         run = cls(directory, config, **rest)
+        own_metrics(config.metrics)
         run.check_comparable(run.request(config.forget))
         by_writer(lambda: make_directory(run.directory, config, run._note()))
         return run

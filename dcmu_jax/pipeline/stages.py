@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 import flax.linen as nn
 import numpy as np
@@ -17,7 +18,7 @@ from dcmu_jax.data.remembrance import remembrance_samples
 from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.errors import InputError
-from dcmu_jax.extensions import is_reference, load_reference
+from dcmu_jax.extensions import is_reference, load_reference, said_of
 from dcmu_jax.metrics.network import Measured, measure_classifier
 from dcmu_jax.models.catalogue import create
 from dcmu_jax.pipeline.config import RunConfig
@@ -92,9 +93,8 @@ def _own_module(name: str, splits: Splits) -> nn.Module:
         try:
             found = found(**given)
         except Exception as error:  # whatever a user's function may raise
-            said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             raise InputError(
-                f"The network {name!r} fails ({type(error).__name__}: {said})", allowed, remedy
+                f"The network {name!r} fails ({said_of(error)})", allowed, remedy
             ) from error
         if isinstance(found, nn.Module):
             return found
@@ -452,6 +452,7 @@ def measure_network(
     *,
     unlearned: Unlearned | None = None,
     prepared: Prepared | None = None,
+    metrics: Mapping[str, Any] | None = None,
 ) -> Measured:
     """Everything that is measured of one network after a request; scores come later."""
     return measure_classifier(
@@ -461,6 +462,7 @@ def measure_network(
         np.isin(splits.train.ids, request.ids),
         usable,
         control=config.method.control,
+        metrics=metrics,
         reduction=unlearned and unlearned.reduction,
         online_s=unlearned and unlearned.online_s,
         offline_s=prepared.offline_s if prepared else (unlearned and 0.0),

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from dcmu_jax.metrics.measurement import Measurement, Metric
+from dcmu_jax.metrics.measurement import OWN, Measurement, Metric
 
 ORIGINAL = "original"
 """Method name of the model before forgetting."""
@@ -108,6 +108,8 @@ def number_text(metric: Metric, value: float | None, digits: int | None = None) 
         return flops_text(value)
     if metric.unit == "s":
         return seconds_text(value)
+    if metric.name.startswith(OWN):  # of any size
+        return f"{value:.{metric.digits}g}"
     return f"{value:.{metric.digits if digits is None else digits}f}"
 
 
@@ -125,14 +127,16 @@ def cell(
         retrained: what to set the number beside; ``None`` when it was not measured.
         digits: decimals, ``None`` for those of the metric.
     """
-    value = getattr(measurement, metric.name)
+    value = measurement.value(metric.name)
     text = number_text(metric, value, digits)
     if retrained is None or measurement.method == retrained.method or metric.name in _ALONE:
         return Cell(text, "")
-    reference = getattr(retrained, metric.name)
+    reference = retrained.value(metric.name)
     if not (known(value) and known(reference)):
         return Cell(text, "")
     if metric.name in _AS_RATIO:
         return Cell(text, ratio_text(value / reference) if reference > 0 else "")
+    if metric.name.startswith(OWN):
+        return Cell(text, f"{value - reference:+.3g}")
     shown = metric.digits if digits is None else digits
     return Cell(text, f"{round(value - reference, shown) + 0.0:+.{shown}f}")

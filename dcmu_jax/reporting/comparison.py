@@ -17,6 +17,7 @@ from dcmu_jax.data.requests import ForgetRequest, RequestLike
 from dcmu_jax.files import FilePath, written_aside
 from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.membership import control_losses_for
+from dcmu_jax.metrics.own import own_metrics
 from dcmu_jax.metrics.scores import with_scores
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.auditing import RunAudit, audit_stage
@@ -75,7 +76,9 @@ class Comparison:
 
 
 @one_at_a_time
-def compare(run: Run, request: RequestLike, audit: RunAudit | None = None) -> Comparison:
+def compare(
+    run: Run, request: RequestLike, audit: RunAudit | None = None, metrics: Any = None
+) -> Comparison:
     """Serve ``request`` by every method of the run that has not yet, measure, and report.
 
     The run's own request is reported in its directory, any other in its folder under
@@ -86,19 +89,22 @@ def compare(run: Run, request: RequestLike, audit: RunAudit | None = None) -> Co
         run: the run.
         request: what must go: a request, its text, ids or a mask.
         audit: of the run on this request; if not given, the last one that was reported.
+        metrics: of one's own, beside those of the run's settings, for this report: see
+            ``metrics.own.own_metrics``. The original is measured by them before the others train.
 
     Of several processes, process 0 alone reports.
     """
     request = run.request(request)
     run.check_comparable(request)  # before any training, not after it
+    own = own_metrics(run.config.metrics) | own_metrics(metrics)
     original = run.train()
-    served, failed = _serve_all(run, request)
     usable = run.usable_tests()
     rows = {
         "original": stages.measure_network(
-            "original", run.config, original, run.splits, request, usable
+            "original", run.config, original, run.splits, request, usable, metrics=own
         )
     }
+    served, failed = _serve_all(run, request)
     for name, result in served.items():
         rows[name] = stages.measure_network(
             name,
@@ -109,12 +115,13 @@ def compare(run: Run, request: RequestLike, audit: RunAudit | None = None) -> Co
             usable,
             unlearned=result.unlearned,
             prepared=run.prepare(name) if name in PRESETS else None,
+            metrics=own,
         )
     measurements = with_scores([row.measurement for row in rows.values()])
     by_name = {m.method: m for m in measurements}
     directory = run.request_directory(request)
     for m in measurements:
-        run.log(stage=f"compare {directory.name}", **dataclasses.asdict(m))
+        run.log(stage=f"compare {directory.name}", **m.row())
     if directory == run.request_directory(run.request(run.config.forget)):
         directory = run.directory
     summary = [*summarise(measurements, request.text), *failed]

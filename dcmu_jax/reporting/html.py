@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import FilePath, write_text
-from dcmu_jax.metrics.measurement import METRICS, Measurement, Metric
+from dcmu_jax.metrics.measurement import METRICS, Measurement, Metric, own_columns
 from dcmu_jax.reporting.cells import (
     ARROWS,
     COST_METRICS,
@@ -83,15 +83,17 @@ def write_report(
     Raises:
         InputError: a path among the figures is not a PNG file.
     """
+    own = own_columns(measurements)
+    knowledge = [*(m for m in METRICS if m.name not in COST_METRICS), *own]
     page = render(
         "report.html.j2",
         title=title,
         summary=[(_unbroken(text), text.startswith(WARNING)) for text in summary],
-        knowledge=_table(measurements, [m for m in METRICS if m.name not in COST_METRICS]),
+        knowledge=_table(measurements, knowledge),
         cost=_table(measurements, [m for m in METRICS if m.name in COST_METRICS]),
         bars=_bars(measurements),
         has_reference=find(measurements, RETRAINED) is not None,
-        metrics=METRICS,
+        metrics=[*METRICS, *own],
         arrows=ARROWS,
         legend=legend(METRICS),
         figures=[(_data_uri(figure), caption) for figure, caption in figures],

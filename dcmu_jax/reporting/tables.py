@@ -6,6 +6,7 @@ import csv
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich import box
 from rich.table import Table
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import FilePath, write_rows
-from dcmu_jax.metrics.measurement import METRICS, Measurement, Metric
+from dcmu_jax.metrics.measurement import METRICS, OWN, Measurement, Metric, own_columns
 from dcmu_jax.reporting.cells import (
     ARROWS,
     COST_METRICS,
@@ -53,6 +54,17 @@ def cost_table(measurements: Sequence[Measurement], title: str) -> Table:
         title: printed as it is, without markup.
     """
     return _table(measurements, title, _COST, "in brackets: over the retrained model's")
+
+
+def own_table(measurements: Sequence[Measurement], title: str) -> Table:
+    """What metrics of the user's own say, beside it the difference to the retrained model's.
+
+    Args:
+        measurements: one row each, in this order.
+        title: printed as it is, without markup.
+    """
+    beside = "in brackets: minus the retrained model's"
+    return _table(measurements, title, own_columns(measurements), beside)
 
 
 def _table(
@@ -101,19 +113,21 @@ def _aligned(cells: list[Cell]) -> list[Text]:
     ]
 
 
-_FIELDS = tuple(field.name for field in dataclasses.fields(Measurement))
+_FIELDS = tuple(field.name for field in dataclasses.fields(Measurement) if field.name != "own")
 _REQUIRED = frozenset(
-    f.name for f in dataclasses.fields(Measurement) if f.default is dataclasses.MISSING
+    f.name
+    for f in dataclasses.fields(Measurement)
+    if f.default is f.default_factory is dataclasses.MISSING
 )
 
 
 def write_csv(measurements: Sequence[Measurement], path: FilePath) -> None:
-    """Write one row per method and one column per field of ``Measurement``.
+    """Write one row per method; a column per field of ``Measurement`` and per ``own.NAME``.
 
     Numbers are written in full, so that ``read_csv`` gives back the same values; ``None`` is an
     empty field. See ``write_rows``.
     """
-    write_rows(path, [{n: getattr(m, n) for n in _FIELDS} for m in measurements], _FIELDS)
+    write_rows(path, [m.row() for m in measurements], _FIELDS)
 
 
 def read_csv(path: FilePath) -> list[Measurement]:
@@ -128,27 +142,34 @@ def read_csv(path: FilePath) -> list[Measurement]:
     with path.open(newline="", encoding="utf-8") as file:
         reader = csv.DictReader(file)
         columns = list(reader.fieldnames or ())
-        if not _REQUIRED <= set(columns) <= set(_FIELDS):
+        known = {name for name in columns if not name.startswith(OWN)}
+        if not _REQUIRED <= known <= set(_FIELDS):
             raise InputError(
                 f"{path} has the columns {', '.join(columns) or '(none)'}",
-                ", ".join(_FIELDS),
+                f"{', '.join(_FIELDS)}, and {OWN}NAME for metrics of your own",
                 "Read a table written by write_csv",
             )
         return [_measurement(row, f"{path}, row {n}") for n, row in enumerate(reader, start=1)]
 
 
 def _measurement(row: dict[str, str | None], where: str) -> Measurement:
-    values: dict[str, float | None] = {}
+    values: dict[str, Any] = {}
+    own: dict[str, float] = {}
     for name, text in row.items():
         if name == "method":
             continue
         if not text and name not in _REQUIRED:
-            values[name] = None
+            if not name.startswith(OWN):
+                values[name] = None
             continue
         try:
-            values[name] = float(text or "")
+            number = float(text or "")
         except ValueError:
             raise InputError(
                 f"{where}: {name} = {text!r}", "a number", "Correct the table or write it anew"
             ) from None
-    return Measurement(method=row["method"] or "", **values)  # pyright: ignore[reportArgumentType]
+        if name.startswith(OWN):
+            own[name.removeprefix(OWN)] = number
+        else:
+            values[name] = number
+    return Measurement(method=row["method"] or "", own=own, **values)

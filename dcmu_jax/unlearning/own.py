@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.metadata
 import inspect
 from collections.abc import Callable
 from typing import Any, cast
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.extensions import is_reference, load_reference, source_of
+from dcmu_jax.extensions import entry_point, is_reference, load_reference, source_of
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.unlearning.serving import Serving
 from dcmu_jax.unlearning.task import Hooks, Unlearned, UnlearningTask
@@ -132,13 +131,7 @@ def own_target(name: str) -> Any:
     """
     if name in _REGISTERED:
         return _REGISTERED[name]
-    target = None
-    if is_reference(name):
-        target = load_reference(name, "method")
-    else:
-        for entry in importlib.metadata.entry_points(group=GROUP):
-            if entry.name == name:
-                target = entry.load()
+    target = load_reference(name, "method") if is_reference(name) else entry_point(GROUP, name)
     if target is not None:
         check_callable(name, target)
     return target

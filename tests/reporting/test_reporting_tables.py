@@ -10,6 +10,7 @@ from dcmu_jax.files import written_aside
 from dcmu_jax.metrics.measurement import METRICS, Measurement
 from dcmu_jax.reporting import cost_table, read_csv, terminal_table, write_csv
 from dcmu_jax.reporting.cells import COST_METRICS, cell
+from dcmu_jax.reporting.tables import own_table
 
 BY_NAME = {metric.name: metric for metric in METRICS}
 
@@ -73,7 +74,8 @@ def test_csv_gives_back_the_same_values(measurements, tmp_path):
     write_csv(given, path)
     assert read_csv(path) == given
     lines = path.read_text().splitlines()
-    assert lines[0].split(",") == [f.name for f in dataclasses.fields(Measurement)]
+    fields = [f.name for f in dataclasses.fields(Measurement) if f.name != "own"]
+    assert lines[0].split(",") == fields
     assert len(lines) == 1 + len(given)
     assert list(path.parent.iterdir()) == [path]
 
@@ -115,3 +117,22 @@ def test_cells(method, retrained):
     stopped = dataclasses.replace(retrained, online_s=0.0)
     assert cell(BY_NAME["online_s"], method("m", online_s=1.0), stopped).beside == ""
     assert set(COST_METRICS) <= set(BY_NAME)
+
+
+def test_metrics_of_ones_own_stand_beside_the_retrained_models(measurements, tmp_path):
+    own = ({"rate": 12345.678}, {"rate": 1e-5, "late": 2.0}, {"rate": 2.5}, {})
+    given = [
+        dataclasses.replace(m, own=values) for m, values in zip(measurements, own, strict=True)
+    ]
+    path = tmp_path / "table.csv"
+    write_csv(given, path)
+    assert path.read_text().splitlines()[0].endswith("tug_of_war,own.rate,own.late")
+    assert read_csv(path) == given
+    path.write_text(path.read_text().replace("12345.678", "many"))
+    with pytest.raises(InputError, match=r"own\.rate = 'many'"):
+        read_csv(path)
+    text = printed(own_table(given, "own"))
+    assert "rate" in text and "→ R" in text
+    assert row(text, "original").split() == ["original", "1.235e+04", "(+1.23e+04)", "-"]
+    assert row(text, "retrain").split() == ["retrain", "1e-05", "2"]
+    assert row(text, "recommended").split() == ["recommended", "2.5", "(+2.5)", "-"]

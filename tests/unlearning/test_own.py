@@ -1,6 +1,9 @@
 """Methods of the user's own: by file, by name, and what is refused at the door."""
 
 import dataclasses
+import importlib.metadata
+import json
+import re
 import sys
 import types
 
@@ -12,6 +15,7 @@ from toys import same_bits
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.pipeline.run import Run
+from dcmu_jax.reporting.tables import read_csv
 from dcmu_jax.unlearning import own
 from dcmu_jax.unlearning.registry import build_method
 from dcmu_jax.unlearning.task import Hooks
@@ -51,6 +55,14 @@ def wrong(task, hooks):
 
 def few(task):
     return task.original
+
+
+def loss(network, *, forget, **rest):
+    return network.evaluate(forget).losses.mean()
+
+
+def text(network, **sets):
+    return "high"
 
 
 number = 3
@@ -102,8 +114,8 @@ def test_names_are_registered(here, task):
 
 
 def test_entry_points_of_other_packages_are_methods(monkeypatch, task):
-    entry = own.importlib.metadata.EntryPoint("theirs", "own_method_of_a_package:forget", own.GROUP)
-    monkeypatch.setattr(own.importlib.metadata, "entry_points", lambda group: [entry])
+    entry = importlib.metadata.EntryPoint("theirs", "own_method_of_a_package:forget", own.GROUP)
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [entry])
     module = types.ModuleType("own_method_of_a_package")
     module.forget = lambda task, hooks: task.original
     monkeypatch.setitem(sys.modules, module.__name__, module)
@@ -177,9 +189,27 @@ def test_a_run_finds_it_again_until_its_file_changes(here):
 def test_the_comparison_of_the_command_line(here, capsys):
     tiny = [option for option in TINY if option != "--rivals"]
     given = ["run", "--dataset", DATA, "--out", "run", *tiny]
-    assert _dcmu(*given, "--rivals", "mine.py:nothing") == 0
-    assert "mine.py:nothing" in capsys.readouterr().out
-    assert "mine.py:nothing" in (here / "run" / "report.html").read_text()
+    with_both = [*given, "--rivals", "mine.py:nothing", "--metrics", "mine.py:loss"]
+    assert _dcmu(*with_both) == 0
+    printed = capsys.readouterr().out
+    assert "mine.py:nothing" in printed and "Metrics of your own" in printed
+    report = (here / "run" / "report.html").read_text()
+    assert "mine.py:nothing" in report and "<dt>mine.py:loss</dt>" in report
+    rows = {row.method: row for row in read_csv(here / "run" / "table.csv")}
+    log = (here / "run" / "metrics.jsonl").read_text().splitlines()
+    lines = [json.loads(line) for line in log]
+    logged = {line["method"]: line["own.mine.py:loss"] for line in lines if "method" in line}
+    assert {name: row.own["mine.py:loss"] for name, row in rows.items()} == logged
+    retrained, value = logged["retrain"], logged["original"]
+    assert re.search(
+        rf"original +{value:.4g} +" + re.escape(f"({value - retrained:+.3g})"), printed
+    )
     assert _dcmu("forget", "run", "--method", "mine.py:nothing", "--quiet") == 0
-    assert "trained on an unknown share of the retain set" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "trained on an unknown share of the retain set" in printed
+    assert f"mine.py:loss: {value:.4g} before, {value:.4g} after" in printed
+    assert _dcmu("forget", "run", "--metrics", "mine.py:text", "--quiet") == 2
+    assert "'mine.py:text' returned a str" in capsys.readouterr().err
+    assert _dcmu("compare", "run", "--metrics", "mine.py:los", "--quiet") == 2
+    assert "Did you mean 'loss'" in capsys.readouterr().err
     assert _dcmu(*given, "--rivals", "absent.py:nothing") == 2

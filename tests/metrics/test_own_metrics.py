@@ -1,0 +1,167 @@
+"""Metrics of the user's own: what they may be, what they may return, and where they come from."""
+
+import dataclasses
+import importlib.metadata
+import sys
+import types
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from toys import Plain, toy_splits
+
+import dcmu_jax as dcmu
+from dcmu_jax.errors import InputError
+from dcmu_jax.metrics import own
+from dcmu_jax.metrics.measurement import own_columns
+from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.config_json import differing_settings, from_json, to_file, to_json
+from dcmu_jax.pipeline.meant import check_meant
+from dcmu_jax.pipeline.run import Run
+from dcmu_jax.training.classifier import fresh_classifier
+
+FILE = '''
+def counts(network, *, retain, forget, test):
+    """Nothing about the network at all."""
+    return len(forget)
+
+
+def few(network):
+    return 0.0
+
+
+number = 3
+'''
+
+
+@pytest.fixture(scope="module")
+def data():
+    return toy_splits(classes=3, per_class=8)
+
+
+@pytest.fixture(scope="module")
+def network(data):
+    return fresh_classifier(Plain(), data.train, 0)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(FILE)
+    return tmp_path
+
+
+def say(network, data, metric):
+    sets = {"retain": data.train, "forget": data.train.take([0, 1]), "test": data.test}
+    return own.measured_by(own.own_metrics({"mine": metric}), network, **sets)["mine"]
+
+
+@pytest.mark.parametrize("value", [2, 0.5, np.float32(0.5), np.array(2), jnp.float32(0.5)])
+def test_any_one_number_is_a_value(network, data, value):
+    found = say(network, data, lambda network, **sets: value)
+    assert type(found) is float and found == float(value)
+
+
+def test_a_metric_gets_the_network_and_the_sets(network, data):
+    def metric(given, *, retain, forget, test):
+        assert given is network
+        return 100 * len(retain) + 10 * len(forget) + len(test)
+
+    assert say(network, data, metric) == 100 * len(data.train) + 20 + len(data.test)
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (None, "returned a NoneType. Allowed: one number"),
+        (True, "returned a bool"),
+        ("high", "returned a str"),
+        (np.zeros(3), r"returned a ndarray of shape \(3,\)"),
+        (1j, "returned a complex"),
+        (float("nan"), "returned nan"),
+        (np.float32("inf"), "returned inf"),
+    ],
+)
+def test_what_a_metric_may_not_return(network, data, value, message):
+    with pytest.raises(InputError, match=message):
+        say(network, data, lambda network, **sets: value)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError("by 0"), SystemExit(3)])
+def test_a_metric_that_raises(network, data, error):
+    def metric(network, **sets):
+        raise error
+
+    with pytest.raises(InputError, match=rf"'mine' fails \({type(error).__name__}.*line \d+\)"):
+        say(network, data, metric)
+    with pytest.raises(MemoryError):  # of the machine: told of as such
+        error = MemoryError()
+        say(network, data, metric)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("other.py:counts", r"there is no file 'other\.py'"),
+        ("mine.py:count", "Did you mean 'counts'"),
+        ("mine.py:number", "which is a int"),
+        ("mine.py:few", "cannot be called with a network, retain, forget and test"),
+        ("mine.py", "Name the function in it: mine.py:FUNCTION"),
+        ("absent", r"Unknown metric 'absent'.*as in mine\.py:metric"),
+        ({"mine": Plain}, "which is a class"),
+        ({"": max}, "The name '' of a metric"),
+        ({3: max}, "The name 3 of a metric"),
+        ([max], "Metrics given as a list"),
+        (max, "Metrics given as a builtin_function"),
+    ],
+)
+def test_what_is_no_metric(here, given, message):
+    with pytest.raises(InputError, match=message):
+        own.own_metrics(given)
+
+
+def test_entry_points_of_other_packages_are_metrics(monkeypatch):
+    entry = importlib.metadata.EntryPoint("theirs", "own_metric_of_a_package:metric", own.GROUP)
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [entry])
+    module = types.ModuleType("own_metric_of_a_package")
+    module.metric = lambda network, **sets: 0.0
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    assert own.own_metrics("theirs") == {"theirs": module.metric}
+    del module.metric
+    with pytest.raises(InputError, match=r"'theirs' of dcmu_jax\.metrics cannot be loaded"):
+        own.own_metrics("theirs")
+    with pytest.raises(InputError, match=r"a name that a package gives \(theirs\)"):
+        own.own_metrics("their")
+
+
+def test_settings_without_metrics_are_written_as_before(here):
+    without, named = RunConfig(), RunConfig(metrics="mine.py:counts")
+    assert "metrics" not in to_json(without) and named.metrics == ("mine.py:counts",)
+    for config in (without, named):
+        assert from_json(to_file(config), "config.json") == config
+    assert differing_settings(without, named) == {"metrics": ([], ["mine.py:counts"])}
+    with pytest.raises(InputError, match=r"Give functions to dcmu_jax\.compare"):
+        check_meant(types.SimpleNamespace(**vars(without) | {"metrics": {"mine": max}}))
+    with pytest.raises(InputError, match=r"no file 'absent\.py'"):
+        Run.create("run", dataclasses.replace(named, metrics="absent.py:counts"))
+    assert not (here / "run").exists()
+
+
+def test_columns_are_those_of_all_rows(data):
+    rows = [
+        dcmu.Measurement(
+            method=name,
+            retain_accuracy=0.0,
+            forget_accuracy=0.0,
+            train_accuracy=0.0,
+            test_accuracy=0.0,
+            mia=0.0,
+            unlearning_metric=0.0,
+            own=values,
+        )
+        for name, values in (("a", {"x": 1.0}), ("b", {"y": 2.0, "x": 3.0}))
+    ]
+    assert [metric.title for metric in own_columns(rows)] == ["x", "y"]
+    assert rows[0].value("own.y") is None and rows[1].value("own.y") == 2.0
+    assert rows[1].row()["own.x"] == 3.0 and "own" not in rows[1].row()
+    assert hash(rows[0]) is not None
