@@ -22,6 +22,7 @@ from dcmu_jax.pipeline.config_json import from_json
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.reporting.certificate import (
     accuracy_sentence,
+    audit_sentence,
     certificate_sentences,
     write_certificate,
 )
@@ -318,6 +319,8 @@ def _certificate(args: _Certificate, console: Console) -> None:
         ) from error
     for sentence in certificate_sentences(certificate):
         _say(console, sentence)
+    if certificate["audit"]:
+        _say(console, audit_sentence(certificate["audit"]))
     _say(console, f"Certificate: {page} and {path.with_suffix('.json').name}")
 
 

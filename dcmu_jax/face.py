@@ -238,7 +238,7 @@ def unlearn(
                 f"{name} given as a {type(found).__name__}",
                 getattr(kind, "__name__", str(kind).replace("dcmu_jax.", "")),
                 "reduced is what dcmu.collect gives, a schedule one of dcmu.schedules, the others "
-                "data sets such as data.train.without(request)",
+                "data sets such as train.without(request)",
             )
     schedule.check()
     steps = (*(schedule.round_steps if schedule.rounds else ()), *schedule.closing_steps)

@@ -5,15 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import flax.linen as nn
+import jax
 import numpy as np
+from flax.traverse_util import flatten_dict
 
-from dcmu_jax.data.dataset import Dataset, Normalisation, Splits, channel_statistics
+from dcmu_jax.data.dataset import (
+    Dataset,
+    Normalisation,
+    Splits,
+    channel_statistics,
+    check_normalisation,
+)
 from dcmu_jax.errors import InputError
 from dcmu_jax.models import nnx_modules
 from dcmu_jax.models.adoption import check_module, check_variables
 from dcmu_jax.models.catalogue import create
 from dcmu_jax.models.partition import initialise
-from dcmu_jax.models.whole import Patterns, adopted, merged, runs_by_part
+from dcmu_jax.models.whole import Patterns, Whole, adopted, merged, runs_by_part
 from dcmu_jax.prng import Key, key_of
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.keys import folded
@@ -88,7 +96,8 @@ def adopt(
 
     Raises:
         InputError: patterns that match nothing, overlap or leave a parameter out; variables of
-            other kinds; a module that cannot be trained on such images.
+            other kinds, or without an array that the module has; a normalisation that is none; a
+            module that cannot be trained on such images.
     """
     dataset = data.train if isinstance(data, Splits) else data
     height, width, channels = dataset.images.shape[1:]
@@ -103,13 +112,47 @@ def adopt(
         module, variables = nnx_modules.adopted(module, make, parts, layer)
     elif parts is not None:
         module, variables = adopted(module, variables, parts, layer)
+    if isinstance(module, Whole):
+        _check_complete(module, shape)
     check_module(module, shape, dataset.num_classes)
     given = channel_statistics(dataset.images)
     if normalisation is not None:
-        mean, std = (np.asarray(numbers, np.float32) for numbers in normalisation)
-        given = Normalisation(mean, std)
+        given = _normalisation(normalisation, channels)
     check_variables(module, variables, shape)
     return Classifier(module, variables, given, shape)
+
+
+def _check_complete(module: Whole, shape: tuple[int, int, int]) -> None:
+    """Raise where variables lack an array that the user's module makes on such images."""
+    x = jax.ShapeDtypeStruct((1, *shape), np.float32)
+    try:
+        fresh = jax.eval_shape(module.inner.fresh, jax.eval_shape(lambda: key_of(0)), x)
+    except Exception:  # whatever a user's module may raise: check_module says it
+        return
+    given = {path for path, _ in module.labels}
+    for kind in ("params", "batch_stats"):
+        for path, like in sorted(flatten_dict(fresh.get(kind, {}), sep="/").items()):
+            if path not in given:
+                raise InputError(
+                    f"Variables without {kind}/{path}, which {module.inner.name} has",
+                    "all that module.init gives of params and batch_stats",
+                    f"Add {kind}/{path}, of shape {like.shape}",
+                )
+
+
+def _normalisation(given: Any, channels: int) -> Normalisation:
+    """Mean and standard deviation of each channel as the network takes them."""
+    try:
+        mean, std = (np.atleast_1d(np.asarray(numbers, np.float32)) for numbers in given)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"A normalisation given as {given!r}",
+            "mean and standard deviation of each channel, of pixels in [0, 1]",
+            "Give two tuples of numbers, such as ((0.5,), (0.25,)) for grey images",
+        ) from error
+    for name, value in (("mean", mean), ("std", std)):
+        check_normalisation(name, value, channels)
+    return Normalisation(mean, std)
 
 
 def variables_of(network: Classifier) -> dict[str, Any]:

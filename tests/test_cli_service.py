@@ -15,6 +15,7 @@ from dcmu_jax.cli import main
 from dcmu_jax.cli_service import process_defaults
 from dcmu_jax.errors import InputError
 from dcmu_jax.service import Workspace
+from dcmu_jax.service import workspace as workspace_module
 
 
 def _dcmu(*arguments):
@@ -24,7 +25,7 @@ def _dcmu(*arguments):
         return stop.code
 
 
-def test_a_life_of_a_workspace(toy_run, tmp_path, ids, capsys):  # noqa: F811
+def test_a_life_of_a_workspace(toy_run, tmp_path, ids, capsys, monkeypatch):  # noqa: F811
     w = tmp_path / "w"
     assert _dcmu("workspace", toy_run.directory, "--out", w, "--quiet") == 0
     assert "36 samples, version 0" in capsys.readouterr().out
@@ -43,7 +44,14 @@ def test_a_life_of_a_workspace(toy_run, tmp_path, ids, capsys):  # noqa: F811
     assert "The workspace is as the service left it." in capsys.readouterr().out
     assert _dcmu("certificate", w, 1, "--out", tmp_path / "c") == 0
     assert "It is no proof that the network remembers nothing" in capsys.readouterr().out
+    audit = {"passed": False, "oracles": 4, "statistics": {}}
+    monkeypatch.setattr(
+        workspace_module, "audit_version", lambda *_, **__: json.dumps(audit).encode()
+    )
+    assert _dcmu("certificate", w, 1, "--audit", 4, "--out", tmp_path / "c") == 0
+    assert "The network did not pass the audit, held against 4 that" in capsys.readouterr().out
     saved = json.loads((tmp_path / "c" / "certificate-0001.json").read_text())
+    assert saved["audit"] == audit
     assert saved["record"]["forgotten"] == sorted(ids[:3])
     assert "Certificate of version 1" in (tmp_path / "c" / "certificate-0001.html").read_text()
     assert _dcmu("purge", w, "--quiet") == 0

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import math
+import numbers
 from typing import Any
 
 import numpy as np
@@ -106,9 +107,10 @@ def epsilon_of_one_run(
     if scores.ndim != 1:
         raise InputError(f"Scores {scores.shape} of one network", "one row", "Take a single row")
     count = scores.size
-    if guesses % 2 or not 2 <= guesses <= count:
+    whole = isinstance(guesses, numbers.Integral) and not isinstance(guesses, bool)
+    if not whole or guesses % 2 or not 2 <= guesses <= count:
         raise InputError(
-            f"guesses = {guesses} of {count} canaries",
+            f"guesses = {guesses!r} of {count} canaries",
             f"an even number in 2..{count}",
             "Take a tenth of the canaries",
         )
@@ -154,8 +156,8 @@ def _check_delta(delta: float) -> None:
         raise InputError(f"delta = {delta!r}", "a number in 0..1", "Take 1e-5")
 
 
-def _check_confidence(confidence: float) -> None:
-    if not 0.5 < confidence < 1:
+def _check_confidence(confidence: Any) -> None:
+    if not isinstance(confidence, numbers.Real) or not 0.5 < confidence < 1:
         raise InputError(f"confidence = {confidence!r}", "a number in (0.5, 1)", "Take 0.95")
 
 

@@ -145,7 +145,7 @@ class CondensedBank:
                     f"A condensed bank of another {what} (fingerprint {made_from[:12]}..., "
                     f"given {given[:12]}...)",
                     f"the {what} that the bank was made from",
-                    f"Pass that {what}, or make the bank again with build_bank",
+                    f"Pass that {what}, or condense again: dcmu.condense, or the run's condense",
                 )
 
 

@@ -105,7 +105,7 @@ class Dataset:
             raise InputError(
                 f"Unknown id(s): {shown}{', ...' if len(missing) > 5 else ''}",
                 f"ids of the {len(self)} samples{known}",
-                "Check the ids against those of the training set",
+                "Check the ids against those of this set: training and test samples have others",
             )
         return found
 

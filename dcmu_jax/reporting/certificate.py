@@ -203,7 +203,7 @@ def write_certificate(path: FilePath, certificate: Mapping[str, Any], name: str)
             ids=_shown(record.get("forgotten", [])),
             numbers=flat_rows(numbers, digits=5),
             audit=statistics,
-            audit_sentence=_audit_sentence(audit),
+            audit_sentence=audit_sentence(audit),
             hashes=flat_rows(certificate["hashes"]),
             settings=setting_sections(
                 {"method": record.get("method"), "seed": record.get("seed"), **record["settings"]}
@@ -224,8 +224,12 @@ def _shown(ids: list[int]) -> str:
     return ", ".join(map(str, ids[:_SHOWN_IDS])) + more
 
 
-def _audit_sentence(audit: Any) -> str:
+def audit_sentence(audit: Any) -> str:
+    """Whether a version passed its audit; empty for one that was not audited."""
     if not audit:
         return ""
     passed = "passed" if audit["passed"] else "did not pass"
-    return f"It {passed}, held against {audit['oracles']} of them."
+    return (
+        f"The network {passed} the audit, held against {audit['oracles']} that never saw the "
+        "forgotten samples."
+    )

@@ -1,5 +1,6 @@
 """The bound on epsilon: a known epsilon, our own ROC beside jax_privacy's, and refusals."""
 
+import inspect
 import math
 import sys
 
@@ -143,3 +144,12 @@ def test_refusals():
         epsilon_of_one_run(scores, member, guesses=22)
     with pytest.raises(InputError, match=r"Scores \(2, 10\) of one network"):
         epsilon_of_one_run(scores.reshape(2, 10), member.reshape(2, 10), guesses=2)
+
+
+@pytest.mark.parametrize("setting", [{"guesses": 10.0}, {"guesses": "4"}, {"guesses": None}])
+def test_guesses_of_another_type_are_refused(setting):
+    unchecked = inspect.unwrap(epsilon_of_one_run)  # by the annotations that only tests check
+    with pytest.raises(InputError, match=f"guesses = {setting['guesses']!r} of 20"):
+        unchecked(*_answers(1.0, 20), **setting)
+    with pytest.raises(InputError, match="confidence = 'x'"):
+        unchecked(*_answers(1.0, 20), guesses=4, confidence="x")

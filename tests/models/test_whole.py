@@ -56,6 +56,40 @@ def network(data, variables):
     return dcmu.adopt(Net(), variables, data, parts=PARTS)
 
 
+@pytest.mark.parametrize(
+    ("without", "shape"),
+    [("BatchNorm_0/mean", r"\(4,\)"), ("BatchNorm_1/var", r"\(6,\)"), ("", "")],
+)
+def test_statistics_that_the_module_has_must_be_given(data, variables, without, shape):
+    given = {"params": variables["params"]}
+    if without:
+        layer, name = without.split("/")
+        left = {k: v for k, v in variables["batch_stats"][layer].items() if k != name}
+        given["batch_stats"] = variables["batch_stats"] | {layer: left}
+    named = without or "BatchNorm_0/mean"
+    with pytest.raises(InputError, match=rf"without batch_stats/{named}, which Net has.*{shape}"):
+        dcmu.adopt(Net(), given, data, parts=PARTS)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("a", "b"), "A normalisation given as"),
+        (((0.5,), (0.0,)), "above 0"),
+        (((0.5, 0.5), (0.2, 0.2)), "whose mean is"),
+        (((127.0,), (60.0,)), "as of pixels in 0..255"),
+    ],
+)
+def test_a_normalisation_that_is_none(data, variables, given, said):
+    with pytest.raises(InputError, match=said):
+        dcmu.adopt(Net(), variables, data, parts=PARTS, normalisation=given)
+
+
+def test_a_normalisation_of_bare_numbers(data, variables):
+    network = dcmu.adopt(Net(), variables, data, parts=PARTS, normalisation=(0.25, 0.5))
+    assert [np.asarray(x).tolist() for x in network.normalisation] == [[0.25], [0.5]]
+
+
 def _fit(network, data, **rest):
     options = {"epochs": 2, "key": named_key(0, "t"), "batch_size": 12, **rest}
     optimizer = Optimizer(learning_rate=0.01)
