@@ -26,7 +26,8 @@ _ARRAYS = {
     "final_loss": ("f4", 1),
     "feature_sums": ("i8", 2),
 }
-_WHAT, _REMEDY = "a condensed bank", "Make the bank again with build_bank"
+_WHAT = "a condensed bank"
+_REMEDY = "Condense again: dcmu.condense(network, data, clusters)"
 _STRINGS = ("layer", "lineage", "data_fingerprint", "model_fingerprint")
 
 
@@ -78,7 +79,7 @@ class CondensedBank:
             raise InputError(
                 f"A condensed bank to be saved: {fault}",
                 "the arrays of a condensed bank; nothing was saved",
-                "Make the bank again with build_bank",
+                _REMEDY,
             )
         write_archive(path, arrays)
 
@@ -145,7 +146,7 @@ class CondensedBank:
                     f"A condensed bank of another {what} (fingerprint {made_from[:12]}..., "
                     f"given {given[:12]}...)",
                     f"the {what} that the bank was made from",
-                    f"Pass that {what}, or condense again: dcmu.condense, or the run's condense",
+                    f"Pass that {what}. Or condense again: dcmu.condense(network, data, clusters)",
                 )
 
 
