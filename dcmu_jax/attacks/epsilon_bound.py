@@ -157,7 +157,7 @@ def _check_delta(delta: float) -> None:
 
 
 def _check_confidence(confidence: Any) -> None:
-    if not isinstance(confidence, numbers.Real) or not 0.5 < confidence < 1:
+    if not isinstance(confidence, numbers.Real) or not 0.5 < float(confidence) < 1:
         raise InputError(f"confidence = {confidence!r}", "a number in (0.5, 1)", "Take 0.95")
 
 
