@@ -15,7 +15,7 @@ COMMANDS = {
     "prepare": "Run the offline phase of a saved run: clusters, condensed images, training.",
     "forget": "Serve a request on a saved run: the online phase.",
     "compare": "Compare every method of a saved run on a request, and write the report.",
-    "audit": "Hold every network of a saved run against networks that never saw what must go.",
+    "audit": "Compare every network of a saved run with networks that never saw the forget set.",
     "defend": "Unlearn what the original of a run is overfitted on, against inference.",
     "condensed-model": "Unlearn a condensed model, and compare how a target in its place trains.",
     "workspace": "Make a workspace of a saved run: its network, its bank, a copy of its images.",

@@ -1,4 +1,4 @@
-"""The words of a command line: which no command takes, and values that are looked up early."""
+"""Command-line arguments: ones that no command accepts, and values needed before parsing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def number_of(flag: str, argv: Sequence[str]) -> int | None:
 
 
 def check_words(argv: Sequence[str]) -> None:
-    """Raise ``InputError`` for words that no shell can give, and that can name no file.
+    """Raise ``InputError`` for words that no shell can pass and no file can be named.
 
     >>> check_words(["status", "w"])
     """

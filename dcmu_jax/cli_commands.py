@@ -1,4 +1,4 @@
-"""A command of `dcmu`: its words parsed, checked and carried out."""
+"""A command of `dcmu`: its arguments are parsed and checked, and it is run."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from dcmu_jax.outlets import OutputFailed, WayOn, interrupted
 from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.cost import CostWarning
 from dcmu_jax.pipeline.presets import PRESETS
+from dcmu_jax.pipeline.renamed import new_options
 from dcmu_jax.service.shape import check_outside
 from dcmu_jax.training.devices import check_platform
 from dcmu_jax.training.processes import ended_together
@@ -47,6 +48,7 @@ def _parse(command: str, argv: Sequence[str]) -> Any:
     handler, kind = COMMANDS[command]
     options: dict[str, Any] = {}
     if kind is NewRun:
+        argv = new_options(argv)
         chosen, model = value_of("preset", argv, "recommended"), value_of("model", argv, "mlp")
         if chosen not in PRESETS:
             raise unknown_name("preset", chosen, PRESETS)
@@ -71,7 +73,7 @@ def _parse(command: str, argv: Sequence[str]) -> Any:
 
 
 def _named(args: Any) -> Any:
-    """Arguments whose directory is settled, so that an interrupted command can name it."""
+    """The arguments with a directory filled in, so that an interrupted command can name it."""
     if isinstance(args, CondensedModelCommand):
         return with_folder(args)
     new = isinstance(args, NewRun) and not (args.resume or args.start_or_resume)
@@ -84,7 +86,7 @@ def _named(args: Any) -> Any:
 
 
 def _go_on(argv: Sequence[str], args: Any, there: bool) -> list[str]:
-    """The arguments that go on with a command that stopped.
+    """The arguments of the command that resumes an interrupted one.
 
     Args:
         argv: its own.
@@ -105,7 +107,7 @@ def _go_on(argv: Sequence[str], args: Any, there: bool) -> list[str]:
 
 
 def execute(argv: Sequence[str], way_on: WayOn) -> int:
-    """Carry out the command ``argv[0]``, one of ``COMMANDS``, with the words that follow it.
+    """Run the command ``argv[0]``, one of ``COMMANDS``, with the arguments after it.
 
     Args:
         argv: the command and its arguments.

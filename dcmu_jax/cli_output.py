@@ -1,4 +1,4 @@
-"""Where a command prints: a stdout that fails stops no work, and is told of at the end."""
+"""The console of a command: a failed stdout does not stop the work; it is reported at the end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 
 
 class Output(Console):
-    """A console that goes on in silence once it cannot print.
+    """A console that drops its output once printing has failed.
 
     Attributes:
         failure: why it cannot; None while it can.

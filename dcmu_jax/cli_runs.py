@@ -99,7 +99,7 @@ class ForgetRun(SavedRun):
     """A saved run, a request, and the method that serves it.
 
     Attributes:
-        forget: what must go; the run's own request if not given.
+        forget: what to forget; the run's own request if not given.
         method: a preset, or another registered method; the run's own preset if not given.
         metrics: of your own, as file.py:attribute; besides those the run was started with.
     """
@@ -114,7 +114,7 @@ class CompareRun(SavedRun):
     """A saved run and a request.
 
     Attributes:
-        forget: what must go; the run's own request if not given.
+        forget: what to forget; the run's own request if not given.
         metrics: of your own, as file.py:attribute; besides those the run was started with.
     """
 
@@ -145,7 +145,7 @@ class DefendRun(SavedRun):
 
 
 def _say(console: Console, text: str) -> None:
-    """Print as it is: a path in it can be copied, however narrow the terminal."""
+    """Print without wrapping, so that a path can be copied from a narrow terminal."""
     console.print(Text(text), soft_wrap=True)
 
 
@@ -182,13 +182,13 @@ def _start(args: NewRun, console: Console) -> Run:
         _say(
             console,
             f"--method options are settings of {run.config.preset} alone; {', '.join(others)} "
-            "among the rivals: as published, or as RunConfig.settings says in Python.",
+            "among the baselines: as published, or as RunConfig.settings says in Python.",
         )
     return run
 
 
 def _check_resumed(args: NewRun, run: Run) -> None:
-    """Raise where a setting beside ``--resume`` is another than that of the run."""
+    """Raise where a setting given with ``--resume`` is another than that of the run."""
     # Those of Python are no options. With the saved ones for defaults, what differs was typed.
     saved = dataclasses.replace(run.config, settings={})
     typed = tyro.cli(NewRun, args=list(args.words), default=NewRun(config=saved)).config
@@ -338,7 +338,7 @@ def _compare(args: CompareRun, console: Console) -> None:
 
 
 def _audit(args: AuditRun, console: Console) -> None:
-    """Hold every network of a saved run against networks that never saw what must go."""
+    """Compare every network of a saved run with networks that never saw the forget set."""
     run = _open(args)
     request = run.request(args.forget or run.config.forget)
 
@@ -365,7 +365,7 @@ def _defend(args: DefendRun, console: Console) -> None:
 
     def notify(done: int, of: int) -> None:
         if not args.quiet:
-            _say(console, f"{done} of {of} shadow networks trained")
+            _say(console, f"{done} of {of} shadow models trained")
 
     defended = defend_run(run, args.options, notify=notify)
     for sentence in defended.sentences:

@@ -1,4 +1,4 @@
-"""The commands of the deletion service: a workspace, requests to it, and what it can show."""
+"""The commands of the deletion service."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from dcmu_jax.unlearning.task import Hooks
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Create:
-    """A saved run and where its workspace shall be.
+    """A saved run and the folder of the new workspace.
 
     Attributes:
         run: directory of a run, as `dcmu train` leaves it.
@@ -82,11 +82,11 @@ class _Work(_Workspace):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Schedules:
-    """With what a batch is forgotten.
+    """The settings of a batch.
 
     Attributes:
         online: where single samples go.
-        online_classes: where all that must go are whole classes.
+        online_classes: where only whole classes are forgotten.
     """
 
     online: ModularUnlearning
@@ -95,7 +95,7 @@ class _Schedules:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProcessCommand(_Work):
-    """A workspace, and with what this batch is forgotten; recorded, and for this batch alone.
+    """A workspace and the settings of this batch alone; the ledger records them.
 
     Attributes:
         preset: the workspace's own if not given; of another its schedules, without its offline
@@ -170,7 +170,7 @@ class _Gate(_Workspace):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Request(_Workspace):
-    """A workspace and what must go.
+    """A workspace and what to forget.
 
     Attributes:
         forget: ids:FILE, ids:3,17,29, class:2, random:0.1, or several joined by +.

@@ -1,4 +1,4 @@
-"""The one style of error: what was given, what is allowed, what to do."""
+"""Errors in one style: what was given, what is allowed, what to do."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import Any
 
 SEEDS = 2**63
-"""Seeds are 0 and above and below this."""
+"""Seeds are from 0 to one below this."""
 
 
 class InputError(ValueError):
@@ -57,7 +57,7 @@ def unknown_name(kind: str, name: Any, known: Iterable[str]) -> InputError:
 
 
 def _is_number(value: Any) -> bool:
-    """Whether a value is a finite number that fits 64 bits, if it is a whole one."""
+    """Whether a value is a finite number and, if an integer, fits 64 bits."""
     if isinstance(value, numbers.Integral):
         return -(2**63) <= int(value) < 2**64
     return isinstance(value, numbers.Real) and math.isfinite(value)
@@ -102,7 +102,7 @@ def check_numbers(value: Any, name: str = "") -> None:
 
 
 def as_names(names: str | Iterable[str]) -> tuple[str, ...]:
-    """Names as a tuple, where a single one may be given by itself.
+    """A tuple of names; a single name may be given without one.
 
     Raises:
         InputError: anything that holds no names.

@@ -58,7 +58,7 @@ def load_reference(name: str, kind: str) -> Any:
 
 
 def entry_point(group: str, name: str) -> Any:
-    """What an installed package gives a name to, as an entry point of a group; or ``None``.
+    """The object of an installed entry point in a group, or ``None``.
 
     Raises:
         InputError: it fails when it is imported.
@@ -78,7 +78,7 @@ def entry_point(group: str, name: str) -> Any:
 
 
 def said_of(error: BaseException) -> str:
-    """The kind of an error and the first line of what it says."""
+    """The type of an error and the first line of its message."""
     said = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     return f"{type(error).__name__}: {said}"
 

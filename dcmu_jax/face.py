@@ -1,4 +1,4 @@
-"""The paper step by step, as a notebook types it: values in, values out, no directory.
+"""The paper step by step, for notebooks: values in, values out, no directory.
 
 ``import dcmu_jax as dcmu`` has every function here as ``dcmu.NAME``.
 """
@@ -157,7 +157,7 @@ def condense(
 
 
 def forget(what: RequestLike, dataset: Dataset, *, seed: int = 0) -> ForgetRequest:
-    """What must go, by a text (``class:3``, ``random:0.1``, ``ids:5,7``), ids, or a mask.
+    """What to forget, by a text (``class:3``, ``random:0.1``, ``ids:5,7``), ids, or a mask.
 
     Args:
         what: one of these.
@@ -183,7 +183,7 @@ def collect(
     Args:
         bank: of ``dataset``.
         dataset: the training set.
-        request: what must go.
+        request: what to forget.
 
     Other Args:
         schedule: that will train on it: what it wants collected (``schedule.collecting``) is. The
@@ -220,7 +220,7 @@ def unlearn(
         remembrance: what steps on the remembrance samples train on. Leave out classes that go
             whole, and evaluate on other test images.
         retain: what steps on the whole ``retain`` set train on.
-        forget: what must go, for a schedule that trains on it under wrong labels.
+        forget: the forget set, for a schedule that trains on it under wrong labels.
 
     Raises:
         InputError: a schedule that makes no sense, or trains on a set that is not given.
@@ -285,8 +285,8 @@ def unlearning_metric(network: Classifier, *, retain: Dataset, forget: Dataset, 
         network: any.
 
     Other Args:
-        retain: what stays.
-        forget: what must go.
+        retain: the retain set.
+        forget: the forget set.
         **options: ``per`` (part, layer or class), ``batch_size``.
     """
     return gradients.unlearning_metric(
@@ -329,7 +329,7 @@ def evaluate(
         networks: by name. Where one is named ``retrain``, every row has its distance to it
             (``gap``, ``tug_of_war``).
         data: training and test set.
-        request: what must go.
+        request: what to forget.
 
     Other Args:
         remembrance: test samples that a network may have trained on; none of them is used.

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and what is left of those that did not."""
+"""Atomic writes (to a temporary file, then renamed), and cleaning up after interrupted ones."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ except ImportError:  # Windows
     fcntl = None
 
 FilePath: TypeAlias = str | os.PathLike[str]
-"""What names a file or a folder: text, a ``Path``, or anything else that is a path."""
+"""A path: a text, a ``Path``, or anything else with ``__fspath__``."""
 
 
 def expanded(path: FilePath) -> Path:
-    """A path whose ``~`` is a home; as it stands where there is no such home, or none is known.
+    """A path with ``~`` expanded; unchanged where there is no such home directory.
 
     >>> expanded("~nobody of that name/x").name
     'x'
@@ -39,23 +39,23 @@ def expanded(path: FilePath) -> Path:
 
 
 def aside_of(path: Path) -> Path:
-    """Where this thread writes a file or fills a folder that will be ``path``."""
+    """The temporary name, of this thread, of a file or folder that will be ``path``."""
     return path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
 
 
 def is_aside_of(name: str, target: str) -> re.Match[str] | None:
-    """Whether a name is one that ``aside_of`` gives to ``target``, of whatever process and thread.
+    """Whether a name is one that ``aside_of`` gives to ``target``, in any process and thread.
 
-    The whole of it: anything shorter may be a copy that somebody named.
+    It must match completely: any other name may be a copy that somebody made.
     """
     number = "([1-9][0-9]{{0,{}}})".format
     return re.fullmatch(rf"\.{re.escape(target)}\.{number(9)}\.{number(19)}\.part", name)
 
 
 def left_aside(path: Path) -> list[Path]:
-    """What lies beside ``path`` under a name of ``aside_of`` and nobody works on any more.
+    """Temporary files and folders of ``path`` whose process has died.
 
-    Of a folder the lock says so (``held``), of a file the number of the process.
+    For a folder its lock tells (``held``), for a file the process id in its name.
     """
     path = path.absolute()
     found = []
@@ -94,7 +94,7 @@ def _is_free(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder, which the system lets go when this process ends.
+    """Hold the lock of a folder; the system releases it when this process ends.
 
     Raises:
         OSError: another holds it, or there is no such folder.
@@ -111,12 +111,12 @@ def held(folder: Path) -> Iterator[None]:
 
 
 def remove_left_aside(path: Path, unfinished: Callable[[Path], bool]) -> None:
-    """Remove the folders that were meant to be ``path`` and were left by processes that died.
+    """Remove temporary folders of ``path`` that were left by processes that died.
 
     Args:
-        path: of the folder that is to be made.
-        unfinished: whether a folder holds what an interrupted making leaves, and nothing else.
-            Any other stays, and a warning says so.
+        path: the folder that will be made.
+        unfinished: whether a folder holds only what an interrupted write leaves.
+            Any other folder stays, and a warning says so.
     """
     log = logging.getLogger("dcmu_jax")
     for left in left_aside(path):
@@ -129,10 +129,10 @@ def remove_left_aside(path: Path, unfinished: Callable[[Path], bool]) -> None:
 
 @contextlib.contextmanager
 def written_aside(path: FilePath) -> Iterator[Path]:
-    """A path to write to in place of ``path``; renamed to it when the block ends well.
+    """A temporary path, renamed to ``path`` when the block ends without an error.
 
-    Folders above ``path`` are made. When the block raises, the file aside is removed and whatever
-    was at ``path`` stays as it was. So are files that processes left which were killed.
+    Parent folders are made. When the block raises, the temporary file is removed and whatever
+    was at ``path`` stays. Temporary files of killed processes are removed, too.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -148,7 +148,7 @@ def written_aside(path: FilePath) -> Iterator[Path]:
 
 
 def json_text(value: Any, indent: int | None = None) -> str:
-    """A value as JSON: all that this library writes.
+    """A value as JSON text; every JSON file of this library is written so.
 
     Raises:
         InputError: a number that is not finite, which JSON has no word for.

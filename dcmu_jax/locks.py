@@ -1,4 +1,4 @@
-"""Locks between processes and threads, released by the system when their holder dies."""
+"""Locks between processes and threads; the system releases them when their holder dies."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ except ImportError:  # Windows
 
 
 _HELD = threading.local()
-"""Of each thread: device and number of the files that it holds by ``locked_again``."""
+"""Per thread: device and inode of the files that it has locked by ``locked_again``."""
 
 
 @contextlib.contextmanager
 def locked_again(path: Path) -> Iterator[None]:
-    """Hold the lock ``path``, after whoever holds it; again, where this thread does already.
+    """Hold the lock ``path``, and wait for it if need be; reentrant within a thread.
 
-    Where the platform has no locks, or the folder is not to be written to, nothing is held. Who
-    has to wait is told so in the log.
+    Where the platform has no locks, or the folder cannot be written to, nothing is locked. A
+    thread that has to wait says so in the log.
 
     Args:
         path: see ``locked``.
 
     Raises:
-        InputError: a link or a folder is in its place.
+        InputError: ``path`` is a link or a folder.
     """
     if fcntl is None or not os.access(path.parent, os.W_OK):
         yield
@@ -70,8 +70,8 @@ def locked(path: Path, *, wait_s: float) -> Iterator[None]:
     """Hold the lock ``path`` while the block runs.
 
     Args:
-        path: an empty file, made if it is not there.
-        wait_s: how long to wait for another holder, a thread of this process too.
+        path: an empty file, created if missing.
+        wait_s: how long to wait for another holder, which may be a thread of this process.
 
     Raises:
         InputError: another holds it for longer, or the platform has no such locks.

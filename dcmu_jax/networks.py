@@ -1,4 +1,4 @@
-"""Networks to begin with: of the catalogue, or of the user's own, trained or not."""
+"""Networks to start from: from the catalogue or the user's own, trained or not."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def adopt(
     make: Any = None,
     normalisation: tuple[Any, Any] | None = None,
 ) -> Classifier:
-    """A network that was trained elsewhere, of whatever module of Flax, Linen or NNX.
+    """A network that was trained elsewhere, as a Flax Linen or NNX module.
 
     Guarantee: its logits are those of the module on normalised images, and ``variables_of`` gives
     back variables in the module's own tree.
@@ -105,7 +105,7 @@ def adopt(
     if nnx_modules.is_nnx(module):
         if variables is not None:
             raise InputError(
-                f"Variables beside the NNX module {type(module).__name__}, which has its own",
+                f"Variables given with the NNX module {type(module).__name__}, which has its own",
                 "None",
                 "Put them into it first: dcmu_jax.models.nnx_modules.load(module, variables)",
             )

@@ -1,4 +1,4 @@
-"""What surrounds a command: streams that fail or know few characters, signals, exhaustion."""
+"""What can stop a command from outside: broken or limited streams, signals, exhausted memory."""
 
 from __future__ import annotations
 
@@ -72,12 +72,12 @@ class OutputFailed(Exception):
 
 
 class WayOn:
-    """The command that goes on with one that stopped: the same one, until it is known better.
+    """The command that resumes an interrupted one: the same command, unless ``find`` knows better.
 
     Attributes:
         argv: the arguments of the command.
-        find: gives those of the one that goes on.
-        begun: whether the command does its work, where an output that fails raises nothing
+        find: returns the arguments of the command that resumes.
+        begun: whether the command has begun its work; from then on a failed output raises nothing
             (``cli_output``).
     """
 
@@ -90,18 +90,18 @@ class WayOn:
         return shlex.join(["dcmu", *self.find()])
 
     def is_another(self) -> bool:
-        """Whether the same work goes on by other arguments than it was begun with."""
+        """Whether the command that resumes has other arguments."""
         found = self.find()
         return found != self.argv and found[:1] == self.argv[:1]
 
 
 def interrupted(words: Sequence[str]) -> str:
-    """What is said of an interrupted command, with the arguments of the one that goes on."""
+    """The message for an interrupted command, with the command that resumes it."""
     return f"Interrupted; go on with {shlex.join(['dcmu', *words])}"
 
 
 def _leave(number: int, words: Sequence[str]) -> NoReturn:
-    """End the process at once, with what is said of an interrupted command."""
+    """Print the message for an interrupted command, and end the process at once."""
     with contextlib.suppress(OSError):
         os.write(2, (interrupted(words) + "\n").encode(errors="replace"))
     os._exit(128 + number)
@@ -121,15 +121,16 @@ def _handled(handler: Any) -> Iterator[None]:
 
 
 def _is_the_command() -> bool:
-    """Whether this process is ``dcmu``, and not a program that calls it."""
+    """Whether this process is ``dcmu`` itself, not a program that calls it."""
     return os.path.basename(sys.argv[0]) in ("dcmu", "cli.py", "-m")
 
 
 @contextlib.contextmanager
 def quiet_imports() -> Iterator[None]:
-    """Leave by one message, if this is the command, when a signal comes within the block.
+    """If this process is ``dcmu``, a signal within the block ends it with one message.
 
-    At once: nothing was begun, and an exception within an import is often taken for its failure.
+    At once: nothing has begun yet, and an exception within an import is often taken for a
+    failed import.
     """
 
     def leave(number: int, frame: object) -> None:
@@ -144,7 +145,7 @@ def quiet_imports() -> Iterator[None]:
 
 @contextlib.contextmanager
 def interruptible(way_on: WayOn) -> Iterator[None]:
-    """Raise ``Interrupted`` when a signal comes within the block; a second one leaves at once."""
+    """Raise ``Interrupted`` on a signal within the block; a second signal ends the process."""
 
     def leave(number: int, frame: object) -> None:
         _leave(number, way_on.find())
@@ -159,7 +160,7 @@ def interruptible(way_on: WayOn) -> Iterator[None]:
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
-    """ASCII in place of what the encoding of a stream does not have."""
+    """ASCII for characters that the encoding of a stream lacks."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     told = []
@@ -174,12 +175,12 @@ codecs.register_error("dcmu", _plain)
 
 
 def _prepare_streams() -> None:
-    """Have closed streams stay out of the way of files, and the others say what they can.
+    """Reserve the numbers of closed streams, and let the others print what their encoding can.
 
-    A closed stdout takes nothing, and that is told of as of a full disk; a closed stderr swallows.
+    Output to a closed stdout is reported like a full disk; that to a closed stderr is dropped.
 
-    An unbuffered stdout (PYTHONUNBUFFERED) gets a buffer of lines: what could not be written would
-    be lost there, and a second try would not tell.
+    An unbuffered stdout (PYTHONUNBUFFERED) gets a line buffer: without one, what could not be
+    written would be lost, and a second try would not report it.
     """
     raw = getattr(sys.stdout, "buffer", None)
     if sys.stdout is sys.__stdout__ and isinstance(raw, io.RawIOBase):
@@ -200,7 +201,7 @@ def _prepare_streams() -> None:
 
 
 def _say(message: str) -> None:
-    """One message on stderr, if it takes any."""
+    """Print one message on stderr, if that works."""
     try:
         print(message, file=sys.stderr, flush=True)
     except OSError:
@@ -208,7 +209,7 @@ def _say(message: str) -> None:
 
 
 def _failed_output() -> OSError | None:
-    """Why stdout does not take what was printed; None if it does. It swallows the rest then."""
+    """Why stdout failed, or None. After a failure its output is dropped."""
     try:
         sys.stdout.flush()
     except OSError as error:
@@ -220,7 +221,7 @@ def _failed_output() -> OSError | None:
 
 
 def _swallow(stream: Any) -> None:
-    """What is still in a stream that failed would fail again when Python ends."""
+    """Send a failed stream to the null device, or its buffer would fail again when Python ends."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, stream.fileno())
@@ -228,7 +229,7 @@ def _swallow(stream: Any) -> None:
 
 
 def _ended_output(error: OSError, status: int = 0) -> int:
-    """The exit status for a stdout that failed: quiet for a reader that has gone, else said.
+    """The exit status for a failed stdout; with a message, unless the reader closed the pipe.
 
     Args:
         error: why it failed.
@@ -245,7 +246,7 @@ def _ended_output(error: OSError, status: int = 0) -> int:
 
 
 def _failure(error: Exception, way_on: WayOn) -> InputError | None:
-    """What a failure of the machine is said as; None for one of the program."""
+    """The message for a failure of the machine; None for one of the program."""
     first = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
     # A full disk that TensorStore tells of has the mark of the device's memory, too.
     device = "RESOURCE_EXHAUSTED" in str(error) and not isinstance(error, OSError)

@@ -1,4 +1,4 @@
-"""The readers of files that may hold anything: JSON, ``npz`` and ``npy``; nothing is unpickled.
+"""Readers of untrusted JSON, ``npz`` and ``npy`` files; nothing is unpickled.
 
 Whatever lies at a path and whatever bytes it has, they raise ``InputError`` and nothing else, and
 take no more memory than a file of its size can hold.
@@ -37,9 +37,9 @@ _OF_WHAT_LIES_THERE = (
 )
 """What the system says of a path, and not of permissions, open files, the disk or memory."""
 LARGEST_JSON = 2**28
-"""Bytes of the largest JSON file that is read: far beyond any that is written."""
+"""Largest JSON file that is read, in bytes; far larger than any that is written."""
 DEFLATE = 1100
-"""Deflate makes at most 1,032 bytes of one: a member that states more is lying."""
+"""Deflate expands a byte to 1,032 at most: a member that claims more is forged."""
 
 
 @contextlib.contextmanager
@@ -82,7 +82,7 @@ class Unreadable(InputError):
 
 
 def system_error(error: BaseException) -> OSError | None:
-    """What the system said. TensorStore tells of it in its text alone."""
+    """The ``OSError`` behind an error; TensorStore names it in its message only."""
     if isinstance(error, OSError) and error.errno:
         return error
     found = re.search("os_error_code='([0-9]{1,4})'", str(error))
@@ -137,7 +137,7 @@ def is_there(path: str | os.PathLike[str]) -> bool:
 
 @contextlib.contextmanager
 def _refused(path: str | os.PathLike[str], what: str, remedy: str) -> Iterator[None]:
-    """Turn whatever is raised within into an ``InputError``.
+    """Turn any error within the block into an ``InputError``.
 
     All of ``Exception``: what the libraries raise on bytes that are not to be trusted is of many
     kinds, and none of their documents lists them.

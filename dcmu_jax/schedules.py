@@ -43,7 +43,7 @@ def paper(model: str = "mlp", *, whole_classes: bool = False) -> ModularUnlearni
 
 
 def recommended(model: str = "mlp", *, whole_classes: bool = False) -> ModularUnlearning:
-    """As it comes nearest to retraining for its time; trains on the whole retain set.
+    """The form nearest to retraining for its time; trains on the whole retain set.
 
     Args:
         model: see ``paper``.
@@ -55,7 +55,7 @@ def recommended(model: str = "mlp", *, whole_classes: bool = False) -> ModularUn
 
 
 def condensed(model: str = "mlp", *, whole_classes: bool = False) -> ModularUnlearning:
-    """On the reduced retain set alone, without a look at what goes.
+    """Trains on the reduced retain set alone, and never looks at the forget set.
 
     Args:
         model: see ``paper``.

@@ -1,4 +1,4 @@
-"""One thread for OpenMP and BLAS, where their number must not change a result."""
+"""One thread for OpenMP and BLAS, where the number of threads must not change a result."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def one_thread() -> Iterator[None]:
 
 
 class _Shared:
-    """Pools with one limit for the process: 1 while anyone is within."""
+    """One limit of thread pools for the process: 1 while any thread is in the block."""
 
     def __init__(self, pools: list[LibController]):
         self._pools = pools

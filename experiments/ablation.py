@@ -14,12 +14,12 @@ Measured on original networks, forget sets and a class that no table reports (se
 class 7). The presets were chosen on others of the kind, their schedules for a class on class 2. A
 piece is some fields of the preset `condensed`; "paper with" is the published preset with them
 alone, "condensed without" is `condensed` with the published values.
-`recommended` is `condensed` with other resets and steps, on all that stays: it is shown without
-its resets, on the reduced retain set, and with the forgotten samples in its loss under wrong
-labels, or without them where it has them. The controls: a random member in place of each
-condensed image, a coreset of the same size at the same cost; plain fine-tuning, and retraining, on
-all that stays, for as many operations as `recommended` takes. One offline round stands for the
-paper's ten. Writes experiments/results/ablation_MODEL.{csv,json,png}.
+`recommended` is `condensed` with other resets and steps, on the whole retain set: it is shown
+without its resets, on the reduced retain set, and with the forgotten samples in its loss under
+wrong labels, or without them where it has them. The controls: a random member in place of each
+condensed image, a coreset of the same size at the same cost; plain fine-tuning, and retraining,
+on the whole retain set, for as many operations as `recommended` takes. One offline round stands for
+the paper's ten. Writes experiments/results/ablation_MODEL.{csv,json,png}.
 """
 
 from __future__ import annotations

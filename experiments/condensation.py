@@ -1,4 +1,4 @@
-"""Rival condensers (the paper's Fig. 9, done right): accuracy and seconds by images per class.
+"""Baseline condensers (the paper's Fig. 9, done right): accuracy and seconds by images per class.
 
 Command:   python -m experiments.condensation --scale small --dataset npz:cifar10_small.npz
            python -m experiments.condensation --scale full --dataset npz:cifar10.npz

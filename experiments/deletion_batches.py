@@ -1,4 +1,4 @@
-"""Ten batches of deletions through the service, each held against retraining without them.
+"""Ten batches of deletions through the service, each compared with retraining without them.
 
 Command:   python -m experiments.deletion_batches --dataset digits
 Data:      digits; or a subset of CIFAR-10, as --dataset npz:cifar10_small.npz --seeds 1 2 3 4 5 6
@@ -22,6 +22,7 @@ forgotten. Writes experiments/results/deletion_batches_DATASET.*.
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -35,7 +36,9 @@ from dcmu_jax.data.requests import request_for_ids
 from dcmu_jax.files import json_text, write_rows
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.config_json import to_json
 from dcmu_jax.pipeline.options import NetworkOptions
+from dcmu_jax.pipeline.renamed import old_names
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.pipeline.store import hash_of, plain
 from dcmu_jax.reading import read_json
@@ -82,7 +85,7 @@ def _config(options: Options, seed: int) -> RunConfig:
         dataset=options.dataset,
         model=options.model,
         preset=options.method,
-        rivals=(),
+        baselines=(),
         seed=seed,
         forget_seed=seed,
         unlearning_seed=seed + 100,
@@ -95,7 +98,8 @@ def measure_seed(options: Options, seed: int) -> dict[str, Any]:
     name = Path(options.dataset.split(":")[-1]).stem
     # More seeds, or another place, change nothing that is in a folder.
     shared = dataclasses.replace(options, seeds=(), out=Path())
-    of_all = hash_of(plain({"options": str(shared), "run": _config(options, seed)}))[:8]
+    settings = json.loads(to_json(_config(options, seed)))
+    of_all = hash_of(plain({"options": str(shared), "run": old_names(settings)}))[:8]
     folder = options.out / f"{name}-{options.model}-{options.method}-seed{seed}-{of_all}"
     finished = folder / "rows.json"
     if finished.exists():

@@ -208,7 +208,7 @@ class Bench:
 
     def __init__(self, folder: Path):
         self.folder, self.template = folder, folder / "template"
-        run = Run.create(folder / "run", RunConfig(rivals=()))
+        run = Run.create(folder / "run", RunConfig(baselines=()))
         Workspace.create(run, self.template)
         self.ends: dict[Sequence, str] = {}
         self.operations: dict[Sequence, list[tuple[str, str]]] = {}

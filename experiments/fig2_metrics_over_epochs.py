@@ -52,7 +52,7 @@ class Options:
         dataset: as for `dcmu run`.
         model: as for `dcmu run`.
         width: of the network.
-        request: what must go.
+        request: what to forget.
         methods: presets and registered methods.
         epochs: of each that are looked at.
         seeds: see ``experiments.grid.Group``.

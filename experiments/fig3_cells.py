@@ -41,8 +41,8 @@ from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.training.population import member as one_of
 from dcmu_jax.training.population import population_logits, stack
 from dcmu_jax.unlearning.task import Training
-from experiments.beside import Step
 from experiments.tables import without_folders
+from experiments.worker_pool import Step
 
 UNLEARNED = {
     "unlearned_otsu": ("otsu", "paper"),
@@ -59,7 +59,7 @@ GRIDS: dict[str, tuple[float, ...]] = {
     "dp_adam": (3e-4, 1e-3, 3e-3),
     "dp_sgd": (0.1, 0.5, 2.0),
 }
-"""Rival -> strengths that are tried: epochs, share, probability, factor; of DP, learning rates."""
+"""Baseline -> strengths tried: epochs, share, probability, factor; of DP, learning rates."""
 
 DEFENCES = ("original", *UNLEARNED, *GRIDS, "output")
 INVERTED = ("original", "dp_adam", "dp_sgd", *UNLEARNED)
@@ -86,10 +86,10 @@ class Options:
         private_batch_size: of the same, expected.
         unlearning_epochs: the few epochs of unlearning.
         share: of the samples that are unlearned by the rules quantile and lira.
-        matched: the defence whose accuracy the rivals are tuned to.
+        matched: the defence whose accuracy the baselines are tuned to.
         inversion_epochs: of the InverterNet.
         chunk: networks that train side by side.
-        workers: processes beside each other; see ``experiments.beside``.
+        workers: processes of the worker pool; see ``experiments.worker_pool``.
         out: where the cells lie.
     """
 
@@ -372,7 +372,7 @@ class Cells:
 
     @functools.cache  # noqa: B019, one instance for a process
     def strengths(self) -> dict[str, float]:
-        """The strength of each rival: nearest to the matched accuracy; of DP, the best."""
+        """The strength of each baseline: nearest to the matched accuracy; of DP, the best."""
         wanted = self._tuning_accuracy(self.options.matched, None)
         chosen = {}
         for name, grid in GRIDS.items():
@@ -384,7 +384,7 @@ class Cells:
         return chosen
 
     def tune(self, name: str) -> None:
-        """What ``strengths`` asks of a rival, or of the defence they are matched to."""
+        """What ``strengths`` asks of a baseline, or of the defence they are matched to."""
         for strength in GRIDS.get(name, (None,)):
             self._tuning_accuracy(name, strength)
 

@@ -1,4 +1,4 @@
-"""Unlearning the overfitted samples against differential privacy and its rivals (Figure 3).
+"""Unlearning the overfitted samples against differential privacy and its baselines (Figure 3).
 
 Command:   python -m experiments.fig3_dp_competitor --dataset npz:cifar10_small.npz --workers 2
            python -m experiments.fig3_dp_competitor --dataset npz:cifar10.npz --model cnn --width 1
@@ -12,13 +12,13 @@ Expected:  Otsu calls 90 to 98 % of the samples overfitted. Unlearned as publish
 
 Every network is trained on a random half of the training split (complementary halves in pairs), by
 every defence on the same halves and from the same initialisation; each in turn is attacked with the
-others for shadows. So attackers know the training procedure, the pool of samples and, but for
-``lira_plain``, the defence. The strength of a rival that has one (early stopping, label smoothing,
-dropout, weight decay) is the one of a small grid whose accuracy on one half of the test split, with
-networks of another seed, is nearest to that of ``--matched``; learning rates of DP are those with
-the best one. What the grids spent of privacy is not in the epsilon. All accuracies are on the other
-half of the test split, remembrance samples come from the first. Cells lie under --out, are
-independent, and are not measured again. Writes experiments/results/fig3_dp_competitor_DATASET*:
+others as shadow models. So attackers know the training procedure, the pool of samples and, but for
+``lira_plain``, the defence. The strength of a baseline that has one (early stopping, label
+smoothing, dropout, weight decay) is the one of a small grid whose accuracy on one half of the test
+split, with networks of another seed, is nearest to that of ``--matched``; learning rates of DP are
+those with the best one. What the grids spent of privacy is not in the epsilon. All accuracies are
+on the other half of the test split, remembrance samples come from the first. Cells lie under --out,
+are independent, and are not measured again. Writes experiments/results/fig3_dp_competitor_DATASET*:
 numbers, pictures, and a page of the pictures with what each shows and what it does not.
 """
 
@@ -43,10 +43,10 @@ from dcmu_jax.reporting.defence import (
 )
 from dcmu_jax.reporting.sections import Conclusion
 from experiments.benchmarks.record import RESULTS, write_result
-from experiments.beside import run_beside
 from experiments.captions import write_captions
 from experiments.fig3_cells import DEFENCES, Cells, Options, draw_inversions, steps
 from experiments.tables import mean_and_interval, without_folders
+from experiments.worker_pool import run_in_pool
 
 LABELS = {
     "original": "original",
@@ -157,7 +157,7 @@ def main() -> None:
     """Measure what is not there yet, attack, write, draw."""
     options = tyro.cli(Options, description=__doc__)
     if options.workers > 1:
-        run_beside(steps(options), options.workers, options.out / "compiled")
+        run_in_pool(steps(options), options.workers, options.out / "compiled")
     cells = Cells(options)
     rows: dict[str, dict[str, list[float]]] = {}
     about: dict[str, list[dict]] = {}

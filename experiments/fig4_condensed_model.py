@@ -70,9 +70,9 @@ from dcmu_jax.reporting.condensed_model import (
 )
 from dcmu_jax.unlearning.task import Training
 from experiments.benchmarks.record import RESULTS, write_result
-from experiments.beside import Step, run_beside
 from experiments.captions import write_captions
 from experiments.tables import mean_and_interval, without_folders
+from experiments.worker_pool import Step, run_in_pool
 
 RECOMMENDED, PUBLISHED = "recommended", "published"
 """The condensed models; the latter of the paper's architecture, and its row with the target."""
@@ -93,7 +93,7 @@ class Scale:
         curve: numbers of remembrance samples per class of the curve.
         construction: the recommended one at this size.
         published: the paper's at this size.
-        budget: of the rivals.
+        budget: of the baselines.
     """
 
     targets: dict[str, float]
@@ -194,9 +194,9 @@ class Options:
     Attributes:
         dataset: as for `dcmu run`.
         scale: see SCALES.
-        request: what must go.
+        request: what to forget.
         seeds: of the constructions; each draws its own forget set.
-        workers: processes beside each other; see ``experiments.beside``.
+        workers: processes of the worker pool; see ``experiments.worker_pool``.
         out: where the rows lie.
     """
 
@@ -353,7 +353,7 @@ def main() -> None:
     rows: list[dict] = []
     curve: list[dict] = []
     if options.workers > 1:
-        run_beside(steps(options), options.workers, options.out / "compiled")
+        run_in_pool(steps(options), options.workers, options.out / "compiled")
     for seed in options.seeds:
         compared, points = measure(options, seed)
         rows, curve = rows + compared, curve + points

@@ -43,7 +43,7 @@ class Options:
         dataset: as for `dcmu run`.
         model: as for `dcmu run`.
         width: of the network.
-        request: what must go.
+        request: what to forget.
         methods: presets and registered methods.
         batch_size: of figure 6.
         seed: see ``experiments.grid.Group``.

@@ -25,6 +25,7 @@ from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.config_json import to_json
 from dcmu_jax.pipeline.options import MethodOptions, NetworkOptions
 from dcmu_jax.pipeline.presets import PRESETS
+from dcmu_jax.pipeline.renamed import old_names
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.pipeline.store import digest, hash_of, plain
 from dcmu_jax.reading import read_json
@@ -64,7 +65,7 @@ class Group:
     def name(self) -> str:
         """Name of the group's folder."""
         data = Path(self.dataset.split(":")[-1]).stem
-        of_all = hash_of(json.loads(to_json(self.config())))[:8]
+        of_all = hash_of(old_names(json.loads(to_json(self.config()))))[:8]
         return f"{data}-{self.model}-{self.width:g}-{self.epochs}-seed{self.seed}-{of_all}"
 
     def config(self) -> RunConfig:
@@ -73,7 +74,7 @@ class Group:
             dataset=self.dataset,
             model=self.model,
             preset="recommended",
-            rivals=("paper", "condensed"),
+            baselines=("paper", "condensed"),
             seed=self.seed,
             forget_seed=self.seed,
             unlearning_seed=self.seed + 100,
@@ -176,7 +177,7 @@ class Bench:
         """One row, measured if it is not there yet, or has other settings.
 
         Args:
-            request: what must go.
+            request: what to forget.
             name: of the row: a method, a preset, ``original``, ``retrain_again``; or any, with
                 ``options`` or ``method``.
             settings: of a method, see ``registry.build_method``.
@@ -283,7 +284,7 @@ def scored(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def scored_cells(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of any groups and requests, each scored against the retrained network of its own."""
+    """Rows of any groups and requests, each scored against the retrained model of its own."""
     cells: dict[tuple, list[dict]] = {}
     for row in rows:
         cells.setdefault(cell_of(row), []).append(row)

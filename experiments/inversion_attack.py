@@ -9,7 +9,7 @@ Expected:  the original puts all images into the forgotten class; the unlearned 
            network may name the class for any smooth picture
 
 Attacks the original network, what `recommended` made of it, and one retrained without the class, by
-the same images, settings and seed. Only the difference to the retrained network is evidence: with
+the same images, settings and seed. Only the difference to the retrained model is evidence: with
 the reconstruction term the attacker holds the images already. Beside the share that the attacked
 network puts into the class stands that of an original of another seed, which an image made to
 deceive the first cannot deceive. The same is told of a class that stays. Writes

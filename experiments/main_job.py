@@ -8,8 +8,8 @@ Expected:  class forgetting: `paper` keeps the class, `recommended` leaves 0 % o
 
 Each seed is a run directory under --out, so that an interrupted experiment goes on where it
 stopped. Writes experiments/results/main_job_DATASET_MODEL.{csv,json}. To vary it: any dataset and
-model of the catalogue, other requests, fewer rivals. At the size of the publication, on 2 cores in
-half an hour: --dataset npz:cifar10.npz --model mlp --requests class:2 --preset paper --rivals
+model of the catalogue, other requests, fewer baselines. At the size of the publication, on 2 cores
+in half an hour: --dataset npz:cifar10.npz --model mlp --requests class:2 --preset paper --baselines
 --seeds 1
 """
 
@@ -20,12 +20,14 @@ import itertools
 import json
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import tyro
 
 from dcmu_jax.files import write_rows
 from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.config_json import to_json
+from dcmu_jax.pipeline.renamed import old_names
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.pipeline.store import hash_of
 from dcmu_jax.reporting.comparison import compare
@@ -59,9 +61,9 @@ class Settings:
     Attributes:
         dataset: as for `dcmu run`.
         model: as for `dcmu run`.
-        requests: what must go.
+        requests: what to forget.
         preset: of the method.
-        rivals: compared with it, besides retraining.
+        baselines: compared with it, besides retraining.
         seeds: of the original; the forget set has the same seed, unlearning the seed + 100.
             Not 0: it was looked at while the presets were chosen.
         out: where the run directories lie.
@@ -71,7 +73,10 @@ class Settings:
     model: str = "cnn"
     requests: tuple[str, ...] = ("random:0.1", "class:2")
     preset: str = "recommended"
-    rivals: tuple[str, ...] = ("catastrophic_forgetting", "paper")
+    baselines: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--rivals",))] = (
+        "catastrophic_forgetting",
+        "paper",
+    )
     seeds: tuple[int, ...] = (1, 2, 3)
     out: Path = Path("runs/main_job")
 
@@ -87,12 +92,12 @@ def run_cell(settings: Settings, seed: int, text: str) -> list[dict]:
         model=settings.model,
         forget=settings.requests[0],
         preset=settings.preset,
-        rivals=settings.rivals,
+        baselines=settings.baselines,
         seed=seed,
         forget_seed=seed,
         unlearning_seed=seed + 100,
     )
-    of_all = hash_of(json.loads(to_json(config)))[:8]
+    of_all = hash_of(old_names(json.loads(to_json(config))))[:8]
     directory = settings.out / f"{settings.model}-seed{seed}-{of_all}"
     run = Run.create_or_open(directory, config, progress=training_progress)
     rows = []

@@ -18,6 +18,7 @@ where they stopped. Writes experiments/results/method_audit_DATASET_MODEL.{json,
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import sys
 from collections.abc import Callable
@@ -45,8 +46,10 @@ from dcmu_jax.data.sources import load
 from dcmu_jax.models.partition import apply_parts
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.pipeline.config_json import to_json
 from dcmu_jax.pipeline.options import NetworkOptions
 from dcmu_jax.pipeline.presets import PRESETS
+from dcmu_jax.pipeline.renamed import old_names
 from dcmu_jax.pipeline.store import hash_of, plain
 from dcmu_jax.reporting import style
 from dcmu_jax.reporting.pareto import title
@@ -66,7 +69,7 @@ class Options:
         model: as for `dcmu run`.
         width: of the network.
         epochs: of originals and oracles.
-        forget: what must go.
+        forget: the forget set.
         methods: presets and registered methods; retraining is the control that must pass.
         oracles: networks that never saw the forgotten samples.
         originals: networks that every method is applied to.
@@ -178,7 +181,7 @@ def main() -> None:
     made_of = {
         name: stages.serving_method(name, config, splits, request) for name in options.methods
     }
-    of_all = hash_of(plain({"run": config, "methods": made_of}))[:8]
+    of_all = hash_of(plain({"run": old_names(json.loads(to_json(config))), "methods": made_of}))[:8]
     name = f"{splits.name}-{options.model}-{options.width:g}-{request.slug}-{of_all}"
     rearing = Rearing(
         model=stages.build_model(options.model, splits, NetworkOptions(width=options.width)),

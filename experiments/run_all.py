@@ -37,9 +37,9 @@ from dcmu_jax.pipeline.stages import build_model
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.flops import program_flops
 from experiments.benchmarks.record import RESULTS
-from experiments.beside import Step, run_beside
 from experiments.grid import Group, train_originals_together
 from experiments.table1 import SCALES, groups, measure_group, prepare_group
+from experiments.worker_pool import Step, run_in_pool
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Options:
         dataset: as for `dcmu run`, one or several.
         scale: see experiments.table1.
         methods: rows, instead of those of the scale.
-        workers: processes beside each other on this machine.
+        workers: processes of the worker pool on this machine.
         together: train the originals of all seeds of a network in one program, this many of them
             side by side, before their cells are measured; for small networks on a GPU.
         slurm: partition to submit one job for each group to, instead.
@@ -187,7 +187,7 @@ def main() -> None:
         for group_arguments in arguments:
             measure_group(*group_arguments)
         return
-    run_beside(steps(options, chosen, methods), options.workers, options.out / "compiled")
+    run_in_pool(steps(options, chosen, methods), options.workers, options.out / "compiled")
 
 
 if __name__ == "__main__":

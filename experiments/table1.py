@@ -5,14 +5,14 @@ Command:   python -m experiments.table1 --scale small --dataset npz:cifar10_smal
 Data:      `small`, `wide`: a subset of CIFAR-10, 500 training and 200 test images per class;
            `full`: CIFAR-10 and SVHN, also by name (cifar10, svhn) where they are prepared
 Hardware:  `small`: 2 CPU cores, 34 minutes by two workers of experiments.run_all; `wide`, the CNN
-           at its full width with the rivals that came nearest: 40; `full`: GPUs, see
+           at its full width with the baselines that came nearest: 40; `full`: GPUs, see
            experiments.run_all --plan
 Expected:  random: fine-tuning leaves the forget accuracy where it was, `recommended` brings it
-           the retrained network's; class: `paper` keeps some of the class, `recommended` none
+           the retrained model's; class: `paper` keeps some of the class, `recommended` none
 
 Every method has had three trials to find its settings, on another original network, another forget
 set and another class (experiments.tuning); where that has not run, it has the published ones. Other
-budgets are unequal: fisher_forgetting looks at 100 samples of what stays, ntk_scrubbing and
+budgets are unequal: fisher_forgetting looks at 100 samples of the retain set, ntk_scrubbing and
 influence at 500 samples by 300 iterations at most, and `recommended` had more trials. Each cell
 lies in a file of its own under --out and is not measured again. Writes the figures, gap against
 time of every method and ranks, and experiments/results/table1_SCALE.{csv,json}.
@@ -83,7 +83,7 @@ class Scale:
 
     Attributes:
         networks: names of the catalogue and their widths.
-        requests: what must go; ``class`` stands for the class that the paper forgets.
+        requests: what to forget; ``class`` stands for the class that the paper forgets.
         seeds: see ``Group``; 1000 and above are for tuning.
         methods: rows that are measured unless others are asked for.
         tuning: the scale whose tuned settings are taken.

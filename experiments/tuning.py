@@ -7,7 +7,7 @@ Expected:  of most methods the learning rate decides; published ones are seldom 
 
 Every method is tried with ``TRIALS`` settings on an original network, a random forget set and an
 unlearning seed that no table has, and on another class than the tables forget (``CLASS``). The
-setting with the smallest gap to the retrained network of that seed is chosen; all that was tried
+setting with the smallest gap to the retrained model of that seed is chosen; all that was tried
 is written to experiments/results/tuning_SCALE.json, from where experiments.table1 takes the choice.
 ``recommended`` had its trials too: see experiments.ablation.
 
@@ -36,10 +36,10 @@ import tyro
 from dcmu_jax.training.divergence import Diverged
 from dcmu_jax.unlearning.registry import METHODS
 from experiments.benchmarks.record import RESULTS, write_result
-from experiments.beside import Step, run_beside
 from experiments.grid import Bench, Group, kind_of, scored
 from experiments.table1 import SCALES, prepare_group
 from experiments.tables import without_folders
+from experiments.worker_pool import Step, run_in_pool
 
 SEED = 1000
 """Of the original network; forget set and unlearning follow from it, see ``Group``."""
@@ -111,7 +111,7 @@ def check_candidates() -> None:
 
 
 def try_reference(group: Group, request: str, out: Path) -> None:
-    """The retrained network that all trials of a request are held against."""
+    """The retrained model that all trials of a request are compared with."""
     Bench(group, out).cell(request, "retrain")
 
 
@@ -176,7 +176,7 @@ class Options:
         methods: only these.
         networks: only these of the scale.
         kinds: only these kinds of request; without trials a method keeps its published settings.
-        workers: processes beside each other on this machine.
+        workers: processes of the worker pool on this machine.
         out: where the cells lie.
     """
 
@@ -213,7 +213,7 @@ def main() -> None:
     chosen, texts = groups(options), requests(options)
     if options.workers > 1:
         taken = steps(chosen, texts, options.methods, options.out)
-        run_beside(taken, options.workers, options.out / "compiled")
+        run_in_pool(taken, options.workers, options.out / "compiled")
     path = RESULTS / f"tuning_{options.scale}.json"
     networks: dict[str, dict] = (
         json.loads(path.read_text())["figures"]["networks"] if path.exists() else {}

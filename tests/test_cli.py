@@ -30,7 +30,7 @@ TINY = [
     "--method.remembrance.per-class=2",
     "--method.condensation.matching.steps=2",
     "--method.condensation.clusters-per-class=6",
-    "--rivals",
+    "--baselines",
     "--quiet",
 ]
 
@@ -82,7 +82,7 @@ def test_an_audit_of_a_saved_run(saved, capsys):
         trace = audit["traces"]["linear_class"]
         assert trace["within"] == (trace["low"] <= trace["value"] <= trace["high"])
     page = (saved / "report.html").read_text()
-    assert "Networks held against ones that never saw the forgotten samples" in page
+    assert "Networks compared with ones that never saw the forgotten samples" in page
     assert "What is left of the forgotten class in features" in page
     assert (saved / "figures" / "audit.png").is_file()
     oracles = {path: path.stat().st_mtime_ns for path in saved.rglob("oracle-*.npz")}
@@ -183,7 +183,8 @@ def test_resume_goes_on_with_the_saved_settings(saved, capsys):
         (["--seed=7", "--forget", "class:0"], r"--forget = 'class:0' .*--seed = 7"),
         (["--preset", "paper"], r"--preset = 'paper' where the run has 'recommended'"),
         (["--model", "cnn"], r"--model = 'cnn'"),
-        (["--rivals", "scrub"], r"--rivals = \['scrub'\] where"),
+        (["--baselines", "scrub"], r"--baselines = \['scrub'\] where"),
+        (["--rivals=scrub"], r"--baselines = \['scrub'\] where"),
         (
             ["--method.online.closing-steps.0.epochs", "77"],
             r"--method\.online\.closing-steps\.0\.epochs = 77 where the run has",
@@ -264,7 +265,7 @@ BAD_NEW_RUNS = {
     "npy without folder": (["--dataset", "npy:none"], r"There is no folder none"),
     "unknown model": (["--model", "resnet"], r"Unknown model 'resnet'.*Did you mean 'resnet18'"),
     "unknown preset": (["--preset", "papper"], r"Unknown preset 'papper'.*Did you mean 'paper'"),
-    "unknown rival": (["--rivals", "retrane"], r"method 'retrane'.*Did you mean 'retrain'"),
+    "unknown baseline": (["--baselines", "retrane"], r"method 'retrane'.*Did you mean 'retrain'"),
     "small images": (["--model", "vgg16"], r"Images of 8x8 pixels for the model 'vgg16'.*32x32"),
     "unknown class": (["--forget", "class:3"], r"There is no class '3'.*0, 1, 2"),
     "unknown term": (["--forget", "klass:1"], r"request 'klass'.*Did you mean 'class'"),
@@ -384,7 +385,7 @@ def test_a_class_of_fewer_samples_than_clusters(tmp_path, capsys):
     labels = np.repeat([0, 1, 2], [11, 11, 2])
     np.savez(tmp_path / "mine.npz", **{**arrays, "y_train": labels})
     out = tmp_path / "run"
-    options = [*TINY[:2], "--method.remembrance.per-class=1", "--rivals", "--quiet"]
+    options = [*TINY[:2], "--method.remembrance.per-class=1", "--baselines", "--quiet"]
     clusters = "--method.condensation.clusters-per-class=4"
     archive = f"npz:{tmp_path / 'mine.npz'}"
     assert _dcmu("train", "--dataset", archive, "--out", out, clusters, *options) == 0

@@ -49,7 +49,7 @@ def test_a_life_of_a_workspace(toy_run, tmp_path, ids, capsys, monkeypatch):  # 
         workspace_module, "audit_version", lambda *_, **__: json.dumps(audit).encode()
     )
     assert _dcmu("certificate", w, 1, "--audit", 4, "--out", tmp_path / "c") == 0
-    assert "The network did not pass the audit, held against 4 that" in capsys.readouterr().out
+    assert "The network did not pass the audit, compared with 4 that" in capsys.readouterr().out
     saved = json.loads((tmp_path / "c" / "certificate-0001.json").read_text())
     assert saved["audit"] == audit
     assert saved["record"]["forgotten"] == sorted(ids[:3])

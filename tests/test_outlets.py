@@ -52,7 +52,7 @@ def test_a_signal_while_libraries_are_imported():
 
 
 def test_ctrl_c_while_training_and_the_way_on(tmp_path):
-    few = ["--method.remembrance.per-class", "2", "--network.width=0.05", "--rivals", "--quiet"]
+    few = ["--method.remembrance.per-class", "2", "--network.width=0.05", "--baselines", "--quiet"]
     out = tmp_path / "run"
     arguments = ["train", "--dataset", DATA, "--training.epochs=200000", "--out", str(out), *few]
     process, log = _start(*arguments), out / "metrics.jsonl"

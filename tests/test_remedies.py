@@ -182,19 +182,19 @@ def test_the_way_to_a_data_set_is_an_option(options):
 
 
 def test_options_of_the_method_say_whom_they_reach(tmp_path, capsys):
-    rivals = [word for word in TINY if word not in ("--rivals", "--quiet")]
-    arguments = ["train", "--dataset", "digits", "--model", "mlp", *rivals, "--quiet"]
+    baselines = [word for word in TINY if word not in ("--baselines", "--quiet")]
+    arguments = ["train", "--dataset", "digits", "--model", "mlp", *baselines, "--quiet"]
     out = tmp_path / "run"
-    assert _dcmu(*arguments, "--out", out, "--rivals", "paper", "condensed") == 0
+    assert _dcmu(*arguments, "--out", out, "--baselines", "paper", "condensed") == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "--method options are settings of recommended alone; paper, condensed among" in said
-    assert _dcmu(*arguments, "--out", tmp_path / "other", "--rivals", "retrain") == 0
+    assert _dcmu(*arguments, "--out", tmp_path / "other", "--baselines", "retrain") == 0
     assert "--method options" not in capsys.readouterr().out
 
 
-def test_settings_reach_presets_among_the_rivals():
+def test_settings_reach_presets_among_the_baselines():
     config = RunConfig(
-        rivals=("paper",),
+        baselines=("paper",),
         settings={"paper": {"online": {"rounds": 20, "tail": 3}, "offline": {"rounds": 0}}},
     )
     config.check()
@@ -211,7 +211,7 @@ def test_settings_reach_presets_among_the_rivals():
         ({"paper": {"onlin": {}}}, "Unknown setting of paper 'onlin'.*Did you mean 'online'"),
         ({"paper": {"online": {"round": 3}}}, "setting of paper.online 'round'"),
         ({"paper": {"online": {"rounds": "many"}}}, "online.rounds = 'many' for the preset"),
-        ({"papr": {}}, "Unknown rival in settings 'papr'.*Did you mean 'paper'"),
+        ({"papr": {}}, "Unknown baseline in settings 'papr'.*Did you mean 'paper'"),
         ({"recommended": {}}, "the preset of the run itself.*Give them as method"),
         ({"paper": {"online": {"rounds": "3"}}}, "online.rounds = '3' for the preset 'paper'"),
         ({"retrain": {"epochs": 3}}, "'retrain', which has no settings.*Leave them out"),
@@ -233,17 +233,20 @@ def test_settings_reach_presets_among_the_rivals():
     ],
     ids=str,
 )
-def test_settings_of_rivals_are_checked_at_the_door(settings, message):
-    rivals = ("paper", *(name for name in settings if name in METHODS and name != "retrain"))
+def test_settings_of_baselines_are_checked_at_the_door(settings, message):
+    baselines = ("paper", *(name for name in settings if name in METHODS and name != "retrain"))
     with pytest.raises(InputError, match=message):
-        RunConfig(rivals=rivals, settings=settings).check()
+        RunConfig(baselines=baselines, settings=settings).check()
 
 
 def test_names_of_methods_that_a_run_allows_can_be_given():
     with pytest.raises(InputError) as caught:
-        RunConfig(rivals=("foo",)).check()
+        RunConfig(baselines=("foo",)).check()
     for name in caught.value.allowed.split(", "):
-        RunConfig(rivals=(name,)).check()
-    for check in (RunConfig(rivals=("modular",)).check, lambda: check_method_name("m", "modular")):
+        RunConfig(baselines=(name,)).check()
+    for check in (
+        RunConfig(baselines=("modular",)).check,
+        lambda: check_method_name("m", "modular"),
+    ):
         with pytest.raises(InputError, match="Name the preset"):
             check()

@@ -1,4 +1,4 @@
-"""The condensed model beside its rivals: one target, many ways to train it, each measured once.
+"""The condensed model beside its baselines: one target, many ways to train it, each measured once.
 
 All that belongs to one data set, request, construction and seed lies in one folder: the condensed
 model before and after the request, condensed images, and a file for every finished row, which is
@@ -74,7 +74,7 @@ class CondensedModelBench:
         construction: see ``Construction``.
         budget: see ``Budget``.
         splits: the data.
-        request: what must go.
+        request: what to forget.
         folder: where everything is kept.
         seed: of everything but the request.
         largest: most remembrance samples of each class that a row trains on; none of these test

@@ -28,8 +28,8 @@ class Recipe:
     Attributes:
         target: a network of the catalogue, or ``small final``: the condensed model's own, which
             is not replaced, and nothing is trained.
-        images: all that stays, remembrance samples of either source, or images condensed from all
-            that stays by fast distribution matching or distribution matching.
+        images: the whole retain set, remembrance samples of either source, or images condensed
+            from the whole retain set by fast distribution matching or distribution matching.
         through: the encoder and decoder after the request, as they were before it, or nothing.
         width: of the target.
         per_class: remembrance samples or condensed images of each class.
@@ -102,10 +102,10 @@ def check_target(construction: Construction, splits: Splits, recipe: Recipe) -> 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What the rivals are given.
+    """What the baselines are given.
 
     Attributes:
-        training: of a target on all that stays.
+        training: of a target on the whole retain set.
         fdm: fast distribution matching, in the features of the unlearned code, whose unlearning is
             not counted among its seconds.
         dm: distribution matching, in those of random networks ``convnet``,

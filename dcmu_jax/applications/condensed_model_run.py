@@ -34,7 +34,7 @@ class CondensedModelConfig:
     Attributes:
         dataset: digits, npz:PATH, npy:FOLDER, cifar10, svhn, tfds:NAME or synthetic.
         target: what replaces the small final: mlp, cnn, convnet, vgg16, vgg16_bn or resnet18.
-        forget: what must go: random:0.1, class:2, ids:FILE, or several joined by +.
+        forget: what to forget: random:0.1, class:2, ids:FILE, or several joined by +.
         preset: where the construction's settings started from: recommended or paper.
         rows: what the target is compared with; retraining and the construction come first.
         per_class: remembrance samples, or condensed images, of each class for the target.
@@ -45,7 +45,7 @@ class CondensedModelConfig:
         test_fraction: share cut off as test split where the source has none.
         download: fetch a tfds data set that is not there yet.
         directory: where tfds data sets lie.
-        training: of the target on all that stays.
+        training: of the target on the whole retain set.
         construction: see ``Construction``.
     """
 

@@ -24,7 +24,7 @@ class Attaching:
         steps: of the optimizer, whatever the number of images.
         batch_size: images per step, at most.
         optimizer: Adam, falling to 0.
-        flip: mirror each image with probability one half.
+        flip: flip each image horizontally with probability one half.
         crop: pixels by which an image is shifted at random, at most; 0 for none.
         distil: how much the softened judgement of the small ``final`` counts beside the labels
             (``Distillation``); 0 for labels alone. The teacher is the model that the target is
@@ -71,7 +71,7 @@ class Construction:
         clustering: see ``cluster_classes``.
         matching: of condensing the clusters, in the features of the code.
         online: what serves a request.
-        online_classes: instead, where all that must go are whole classes.
+        online_classes: instead, where only whole classes are forgotten.
         attaching: how the target is trained in the end.
     """
 

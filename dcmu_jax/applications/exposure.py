@@ -25,7 +25,7 @@ def membership_scores(
 ) -> dict[str, Float64[np.ndarray, "models examples"]]:
     """Scores of every attack on every network of a population, on the training examples.
 
-    All attackers know the training procedure, the samples that shadow networks may be trained on
+    All attackers know the training procedure, the samples that shadow models may be trained on
     (the whole pool, of which each network saw a half), and the output on the samples in question.
     ``lira`` and ``shadow`` also know the defence: each network in turn is the target, and others
     that were defended in the same way its shadows. ``lira_plain`` does not: its shadows are the

@@ -74,7 +74,7 @@ def exposed_values(
 
     Other Args:
         margins: for ``lira``: the network's, of ``train``.
-        shadows: for ``lira``: of shadow networks, on the same samples.
+        shadows: for ``lira``: of shadow models, on the same samples.
         member: whether a shadow was trained on a sample.
 
     Raises:
@@ -86,8 +86,8 @@ def exposed_values(
         return overfitting_metric(original, train).values
     if margins is None or shadows is None or member is None:
         raise InputError(
-            "The rule 'lira' without shadow networks",
-            "margins of the network and of shadow networks on its training samples",
+            "The rule 'lira' without shadow models",
+            "margins of the network and of shadow models on its training samples",
             "Train a shadow population, or take the rule quantile",
         )
     return -lira_scores(margins, shadows, member)

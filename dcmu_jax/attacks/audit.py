@@ -1,7 +1,7 @@
 """The audit of a network: is it told from ones that never saw the forgotten samples.
 
 Every statistic stands beside its null band, in which one more oracle would lie. The band comes from
-the oracles themselves, each left out once and held against the others like the audited network.
+the oracles themselves, each left out once and compared with the others like the audited network.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class NetworkAudit:
     Attributes:
         kind: what the network is.
         statistics: name -> value and band; see ``STATISTICS`` and ``SHOWN``.
-        oracles: how many oracles it was held against.
+        oracles: how many oracles it was compared with.
     """
 
     kind: str
@@ -216,7 +216,7 @@ def audit_networks(
     audits = []
     for number, kind in enumerate(targets.kinds):
         margins, correct = targets.margins[number], targets.correct[number]
-        # Against as many oracles as each oracle was held against, on the average over the choices.
+        # Against as many oracles as each oracle was compared with, on the average over the choices.
         against = [_standardised(margins, rest) for rest in others]
         statistics = {
             name: Statistic(

@@ -42,7 +42,7 @@ class Together:
 
     Attributes:
         serve: makes unlearned networks of stacked originals and the seeds of their unlearning.
-        settings: what it does beside its name, by which a folder knows its networks again.
+        settings: what it does besides its name, by which a folder knows its networks again.
     """
 
     serve: Callable[[Classifier, Sequence[int]], Classifier]
@@ -56,7 +56,7 @@ class Rearing:
     Attributes:
         model: a Linen module in three parts.
         splits: the data; margins are measured on all of it, training set first.
-        training: as for an original or a retrained network.
+        training: as for an original or a retrained model.
         seed: of the population; that of a model is derived from it and its number.
         normalisation: of the inputs; by default of what each model is trained on.
         group: models that are trained and saved together.

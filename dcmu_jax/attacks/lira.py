@@ -52,7 +52,7 @@ def lira_scores(
     """
     shadows, member = _checked(shadows, member, variance)
     target = as_numbers("Margins of the target", target)
-    check_same_examples("Margins of the target", target, "margins of the shadows", shadows)
+    check_same_examples("Margins of the target", target, "margins of the shadow models", shadows)
     counts = member.sum(axis=0), (~member).sum(axis=0)
     _check_counts(*counts, online=online, variance=variance, left_out=0)
     shadows, centre = _centred(shadows)
@@ -67,7 +67,7 @@ def leave_one_out_lira(
     online: bool = True,
     variance: Variance = "fixed",
 ) -> Float64[np.ndarray, "models examples"]:
-    """``lira_scores`` of each model in turn, with the others for its shadows.
+    """``lira_scores`` of each model in turn, with the others as its shadow models.
 
     The target takes one model from the side of each example that it is on itself. So that this
     does not give it away (it would: the fit on its own side is the poorer one, and a memory of

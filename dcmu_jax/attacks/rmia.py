@@ -1,6 +1,6 @@
 """RMIA, the pairwise likelihood-ratio attack of Zarifzadeh, Liu and Shokri (2024).
 
-"Low-cost high-power membership inference attacks", section 3; it works with very few shadows.
+"Low-cost high-power membership inference attacks", section 3; it works with very few shadow models.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def rmia_scores(
     target = as_numbers("Margins of the examples in the target", target)
     population_target = as_numbers("Margins of the population in the target", population_target)
     population_shadows = as_numbers(
-        "Margins of the population in the shadows", population_shadows, "models population"
+        "Margins of the population in the shadow models", population_shadows, "models population"
     )
     if population_target.shape[:-1] != target.shape[:-1]:
         raise InputError(
@@ -91,8 +91,10 @@ def _log_ratios(
     name: str, target: np.ndarray, shadows: Numbers, member: Mask, online: bool, a: float
 ) -> np.ndarray:
     """Log p(x | target) - log p(x), as ``target``."""
-    shadows = as_numbers(f"Margins of the {name} in the shadows", shadows, "models examples")
-    check_same_examples(f"Target margins of the {name}", target, "those of the shadows", shadows)
+    shadows = as_numbers(f"Margins of the {name} in the shadow models", shadows, "models examples")
+    check_same_examples(
+        f"Target margins of the {name}", target, "those of the shadow models", shadows
+    )
     member = as_mask(f"Membership of the {name}", member, shadows.shape, "margins")
     inside, outside = member.sum(axis=0), (~member).sum(axis=0)
     if outside.min() < 1 or (online and inside.min() < 1):

@@ -49,12 +49,12 @@ def shadow_attack(
             given.
     """
     target_features = as_numbers("Features of the target", target_features)
-    shadow_features = as_numbers("Features of the shadows", shadow_features)
+    shadow_features = as_numbers("Features of the shadow models", shadow_features)
     axes = target_features.ndim, shadow_features.ndim
     if axes not in ((1, 2), (2, 3)) or target_features.shape[1:] != shadow_features.shape[2:]:
         raise InputError(
             f"Features of shape {target_features.shape} of the target and "
-            f"{shadow_features.shape} of the shadows",
+            f"{shadow_features.shape} of the shadow models",
             "(examples,) and (models, examples), or both with one more axis of equal length",
             "Take the same features of both",
         )

@@ -1,9 +1,9 @@
 """Plain methods applied to all originals of a population in one program, not to one after another.
 
-Retraining and catastrophic forgetting are one fit of the whole network on what stays; the images
-lie on the device once. The networks are those that the methods make of each original alone, up to
-the rounding of another compiled program (held by a test). Methods that freeze parts, or whose
-images differ from network to network, go one after another.
+Retraining and catastrophic forgetting are one fit of the whole network on the retain set; the
+images are on the device once. The networks are those that the methods make of each original alone,
+up to the rounding of another compiled program (held by a test). Methods that freeze parts, or whose
+images differ from network to network, run one after another.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def together(
     Args:
         name: of the method.
         rearing: how the originals are trained; retraining does the same.
-        forget_ids: what must go.
+        forget_ids: the forget set.
         fine_tuning: settings of catastrophic forgetting.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Is a network right on shifted and mirrored copies of an image: what a label-only attack sees."""
+"""Is a network right on shifted and flipped copies of an image: what a label-only attack sees."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def correct_under_transformations(
     """Whether each answer is right; for ``label_only_scores`` and ``gap_attack_scores``.
 
     Column 0 is the plain image; the shifts follow in their order; where ``flip`` is set, so do
-    the mirror images of all of these. One column of images is held at a time.
+    the horizontal flips of all of these. One column of images is held at a time.
 
     Args:
         classifier: the attacked network.
@@ -38,7 +38,7 @@ def correct_under_transformations(
     Other Args:
         shifts: what comes in at the border is the image's reflection there, as in
             ``data.augmentation``.
-        flip: mirror left to right as well.
+        flip: flip horizontally as well.
 
     Raises:
         InputError: a shift that is not smaller than the side, no shift at all, or one named twice.
@@ -52,10 +52,10 @@ def correct_under_transformations(
             "Name each once: a copy would count twice",
         )
     columns = []
-    for mirrored in (False, True) if flip else (False,):
+    for flipped in (False, True) if flip else (False,):
         for move in moves:
             images = shifted(dataset.images, move)
-            images = images[:, :, ::-1] if mirrored else images
+            images = images[:, :, ::-1] if flipped else images
             columns.append(classifier.evaluate(dataclasses.replace(dataset, images=images)).correct)
     return np.stack(columns, axis=1)
 

@@ -1,4 +1,4 @@
-"""Building a condensed bank: cluster each class, condense every cluster to one image."""
+"""Building a condensed bank: cluster each class, condense each cluster to one image."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def condense(
         dataset: the training set.
         classifier: gave the features.
         clusters: of ``dataset``, classes apart.
-        features: float32 ``(N, D)`` of every sample; read in pieces, may be a ``numpy.memmap``.
+        features: float32 ``(N, D)`` of every sample; read in chunks, may be a ``numpy.memmap``.
         matching: see ``build_bank``.
         inversion: likewise.
         layer: likewise.

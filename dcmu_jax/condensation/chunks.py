@@ -1,4 +1,4 @@
-"""Clusters dealt into chunks of one shape, for a program that is compiled once."""
+"""Clusters packed into chunks of one shape, for a program that is compiled once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The paper's two condensers as rivals of the others: cluster each class, condense each cluster."""
+"""The paper's two condensers as baselines: cluster each class, condense each cluster."""
 
 from __future__ import annotations
 

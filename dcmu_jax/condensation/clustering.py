@@ -17,7 +17,7 @@ from sklearn.cluster import KMeans
 from dcmu_jax.condensation.balanced import balanced_kmeans
 from dcmu_jax.condensation.lloyd import compiled_kmeans
 from dcmu_jax.condensation.minibatch import minibatch_kmeans, read
-from dcmu_jax.data.pieces import pieces
+from dcmu_jax.data.chunks import chunks
 from dcmu_jax.errors import InputError, check_at_least, check_seed, unknown_name
 from dcmu_jax.threads import one_thread
 from dcmu_jax.training.devices import local_mesh, merged, turn
@@ -101,7 +101,7 @@ def cluster_classes(
             "Pass the features and the labels of the same samples",
         )
     bad = sum(
-        int(np.count_nonzero(~np.isfinite(features[rows]).all(axis=1))) for rows in pieces(features)
+        int(np.count_nonzero(~np.isfinite(features[rows]).all(axis=1))) for rows in chunks(features)
     )
     if bad:
         raise InputError(

@@ -1,4 +1,4 @@
-"""Coresets: real samples chosen to stand for their class; and the plain mean of each cluster."""
+"""Coresets: real samples that represent their class; and the plain mean of each cluster."""
 
 from __future__ import annotations
 

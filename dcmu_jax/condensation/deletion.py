@@ -1,4 +1,4 @@
-"""Forgetting samples of a condensed bank: what is left is what a bank without them would hold."""
+"""Deleting samples from a condensed bank: the result is that of a bank without them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def recondense(
     warm: bool = True,
     mesh: Mesh | None = None,
 ) -> CondensedBank:
-    """The bank of what is left: every touched cluster condensed again from its survivors.
+    """The bank after a deletion: every touched cluster is condensed again from its survivors.
 
     The survivors of touched clusters pass through the network once more for their mean features;
     the forgotten samples do not. The survivors' weights are scaled to sum to one; then all touched

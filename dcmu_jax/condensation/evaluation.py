@@ -1,4 +1,4 @@
-"""What condensed images are worth: test accuracy of fresh networks that were trained on them."""
+"""Evaluating condensed images: test accuracy of fresh networks trained on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clusters and features that no sample of the training set had a part in.
+"""Clusters and features that do not depend on any training sample.
 
 A bank made of them is *clean*: the image of a cluster depends on the samples of that cluster and on
 nothing else, so that forgetting a sample leaves the image of every other cluster as it would be

@@ -97,13 +97,13 @@ def all_classes(
         clusters: ``K``.
         use_table: hold all inner products of a class.
         at_once: classes that a device has side by side, at most.
-        mesh: see ``compiled_kmeans``; the classes are filled up to a multiple of its size.
+        mesh: see ``compiled_kmeans``; the classes are padded to a multiple of its size.
     """
     if mesh is None:
         return _some_classes(each, clusters, use_table, at_once, None)
     classes = len(each[0])
-    filled = np.resize(np.arange(classes), -(-classes // mesh.size) * mesh.size)
-    each = placed(jax.tree.map(lambda leaf: leaf[filled], each), mesh, P("classes"))
+    padded = np.resize(np.arange(classes), -(-classes // mesh.size) * mesh.size)
+    each = placed(jax.tree.map(lambda leaf: leaf[padded], each), mesh, P("classes"))
     return _some_classes(each, clusters, use_table, at_once, mesh)[:classes]
 
 

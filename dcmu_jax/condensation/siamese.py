@@ -38,7 +38,7 @@ class SiameseAugmentation:
         contrast: then the distance to the mean of the image by ``c + contrast``.
         crop: ``crop`` shifts by at most this share of the side, along either axis; 0 comes in.
         cutout: ``cutout`` sets a rectangle to 0; its sides as a share of the image's.
-        flip: ``flip`` mirrors left to right with this probability.
+        flip: ``flip`` flips horizontally with this probability.
         scale: ``scale`` shrinks or widens each axis by a factor in ``[1 / scale, scale]``; 0 comes
             in.
         rotate: ``rotate`` turns by at most this many degrees; 0 comes in.

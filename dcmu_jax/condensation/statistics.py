@@ -1,11 +1,11 @@
-"""What is kept of each cluster's features: sums in whole numbers, whatever order they come in."""
+"""Sums of each cluster's features, in integers, so that the order of adding does not matter."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from dcmu_jax.data.pieces import pieces
+from dcmu_jax.data.chunks import chunks
 from dcmu_jax.errors import InputError
 
 UNIT = 2.0**-24
@@ -26,11 +26,11 @@ def feature_sums(
 ) -> Int[np.ndarray, "clusters dim"]:
     """The sum of the features of each cluster, int64, in units of ``UNIT``.
 
-    Guarantee: the same sums in whatever order and pieces the samples come, which sums in floating
+    Guarantee: the same sums in whatever order and chunks the samples come, which sums in floating
     point do not give. Rounding costs at most 3e-8 for each feature.
 
     Args:
-        features: finite. Read in the order in which they lie, a piece at a time: may be a
+        features: finite. Read in the order in which they lie, a chunk at a time: may be a
             ``numpy.memmap``.
         cluster: numbers within ``0..num_clusters-1``; clusters without samples sum to 0.
         num_clusters: ``B``.
@@ -41,14 +41,14 @@ def feature_sums(
     sums = np.zeros((num_clusters, features.shape[1]), np.int64)
     if len(features) == 0:
         return sums
-    largest = np.max([np.abs(features[rows]).max() for rows in pieces(features)])
+    largest = np.max([np.abs(features[rows]).max() for rows in chunks(features)])
     if not fits(largest, len(features)):
         raise InputError(
             f"Features as large as {largest} of {len(features)} samples",
             f"finite numbers whose sum stays below {_LARGEST:.0e}",
             "Check that the model's training did not diverge",
         )
-    for rows in pieces(features):
+    for rows in chunks(features):
         order = np.argsort(cluster[rows], kind="stable")
         numbers, first = np.unique(cluster[rows][order], return_index=True)
         whole = np.rint(features[rows][order].astype(np.float64) / UNIT).astype(np.int64)

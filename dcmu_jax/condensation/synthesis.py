@@ -1,4 +1,4 @@
-"""What methods that optimise images share: batches of every class, where images start, the end."""
+"""Shared by methods that optimise images: batches per class, starting images, final images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RealImages(NamedTuple):
 
     Attributes:
         pixels: ``(N, H, W, C)``, 0..255.
-        rows: int32 ``(classes, longest)``, the samples of each class; shorter rows are filled up.
+        rows: int32 ``(classes, longest)``, the samples of each class; shorter rows are padded.
         counts: int32 ``(classes,)``, how many of a row are real.
         normalisation: from pixels to network inputs.
     """
@@ -46,7 +46,7 @@ class RealImages(NamedTuple):
     ) -> tuple[Float[Array, "classes size height width channels"], Float[Array, "classes size"]]:
         """Network inputs of ``size`` samples of every class, drawn without replacement.
 
-        A class of fewer samples gives them all, and its row is filled up with weights 0; no row
+        A class of fewer samples gives them all, and its row is padded with weights 0; no row
         is longer than the largest class.
 
         Args:
@@ -59,7 +59,7 @@ class RealImages(NamedTuple):
         longest = self.rows.shape[1]
         size = min(size, longest)
         real = jnp.arange(longest)[None] < self.counts[:, None]
-        # The largest of random numbers are a draw without replacement; filling comes last.
+        # The largest of random numbers are a draw without replacement; padding comes last.
         numbers = jnp.where(real, jax.random.uniform(key, self.rows.shape), -1.0)
         at = jax.lax.top_k(numbers, size)[1]
         drawn = jnp.take_along_axis(jnp.asarray(self.rows), at, axis=1)

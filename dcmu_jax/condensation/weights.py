@@ -21,7 +21,7 @@ its logarithm is where the optimisation starts."""
 def membership(
     cluster: Int[Array, " samples"], num_clusters: int
 ) -> Bool[Array, "clusters samples"]:
-    """Which sample lies in which cluster; those numbered ``num_clusters`` or more in none."""
+    """The cluster of each sample; numbers from ``num_clusters`` on mean none."""
     return cluster[None] == jnp.arange(num_clusters)[:, None]
 
 

@@ -25,7 +25,7 @@ def collect_by_cluster(
 
     Args:
         clusters: the samples of each.
-        forget: samples that must go.
+        forget: samples to forget.
 
     Returns:
         Samples and clusters, ascending. A cluster without samples, or all of whose samples go, is

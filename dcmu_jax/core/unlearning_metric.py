@@ -27,8 +27,8 @@ def unlearning_metric(network: Classifier, retain: Dataset, forget: Dataset) -> 
 
     Args:
         network: any.
-        retain: what stays, at least one sample.
-        forget: what must go, at least one sample.
+        retain: the retain set, at least one sample.
+        forget: the forget set, at least one sample.
     """
 
     def loss(params, dataset):

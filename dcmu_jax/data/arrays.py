@@ -1,4 +1,4 @@
-"""From a user's arrays to checked datasets: every rule about images, labels and ids is here."""
+"""Checks a user's arrays: all rules about images, labels and ids are here."""
 
 from __future__ import annotations
 

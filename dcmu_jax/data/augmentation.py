@@ -1,4 +1,4 @@
-"""Horizontal flips, drawn or by turns, and shifted crops of a batch, inside a compiled step."""
+"""Horizontal flips, at random or by turns, and shifted crops, inside a compiled step."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from dcmu_jax.prng import Key, typed_key
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What is done to training images; hashable, so it can be a static argument.
+    """Augmentation of training images; hashable, so it can be a static argument.
 
     A subclass with an ``apply`` of its own may do something else; it trains as this one does.
 
     Attributes:
-        flip: mirror each image left to right with probability one half.
-        alternating_flip: mirror each image in every second epoch instead, half of them from the
+        flip: flip each image horizontally with probability one half.
+        alternating_flip: flip each image in every second epoch instead, half of them from the
             first epoch on: two epochs show an image both ways, where draws would show a half of
             them twice the same (Jordan 2024). Its pixels decide to which half an image belongs,
             so that nothing has to be remembered of it.
@@ -38,7 +38,7 @@ class Augmentation:
         if self.flip and self.alternating_flip:
             raise InputError(
                 "flip and alternating_flip",
-                "one of them: images are mirrored by draws or by turns",
+                "one of them: images are flipped at random or by turns",
                 "Set one of them to False",
             )
 
@@ -79,7 +79,7 @@ def augment(
     augmentation: Augmentation,
     epoch: Int[Array, ""] | int = 0,
 ) -> Num[Array, "batch height width channels"]:
-    """Flip and crop every image, by draws of its own or by turns.
+    """Flip and crop every image, at random or by turns.
 
     The same as padding by reflection, cropping at a random place and flipping, but done by one
     gather of row and column indices, for every image at once. Shape and dtype stay, and every
@@ -89,7 +89,7 @@ def augment(
         pixels: the batch, of any dtype.
         key: randomness of this batch; use another for the next one.
         augmentation: what to do; static under ``jit``.
-        epoch: int32, from 0: whose turn it is to be mirrored.
+        epoch: int32, from 0: whose turn it is to be flipped.
 
     Raises:
         InputError: ``crop_padding`` is not smaller than the sides of the images.

@@ -1,4 +1,4 @@
-"""The same image under several ids: found by its bytes, so that a request by ids can say so."""
+"""Finding the same image under several ids, byte for byte."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Copies:
 
 
 def image_digest(image: np.ndarray) -> bytes:
-    """What an image is told from others by, where all images may be more than memory holds."""
+    """A digest of an image, where the images themselves may exceed memory."""
     return hashlib.sha256(image.tobytes()).digest()
 
 

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from dcmu_jax.data.pieces import pieces
+from dcmu_jax.data.chunks import chunks
 from dcmu_jax.data.selections import Ids, Mask, as_ids, as_positions, check_names, shape_of
 from dcmu_jax.errors import InputError, check_at_least
 
@@ -135,12 +135,12 @@ class Dataset:
     def fingerprint(self) -> str:
         """SHA-256 (hex) over images, labels and ids: the identity of the data.
 
-        Read in pieces, so that images on disk are never in memory as a whole.
+        Read in chunks, so that images on disk are never in memory as a whole.
         """
         digest = hashlib.sha256()
         for array in (self.images, self.labels, self.ids):
             digest.update(str((array.dtype.str, array.shape)).encode())
-            for rows in pieces(array):
+            for rows in chunks(array):
                 digest.update(np.ascontiguousarray(array[rows]).data)
         return digest.hexdigest()
 
@@ -257,12 +257,12 @@ def check_normalisation(name: str, value: np.ndarray, channels: int) -> None:
 def channel_statistics(images: np.ndarray) -> Normalisation:
     """Mean and standard deviation of each channel of uint8 ``(N, H, W, C)`` images, in [0, 1].
 
-    Computed from the histogram of pixel values, so exactly, and of a piece of the data at a time.
+    Computed from the histogram of pixel values, so exactly, and of a chunk of the data at a time.
     A constant channel gets standard deviation 1.
     """
     values = np.arange(256) / 255.0
     counts = np.zeros((images.shape[-1], 256), np.int64)
-    for rows in pieces(images):
+    for rows in chunks(images):
         for channel in range(len(counts)):
             counts[channel] += np.bincount(images[rows][..., channel].reshape(-1), minlength=256)
     means, stds = [], []

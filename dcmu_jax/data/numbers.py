@@ -1,4 +1,4 @@
-"""Arrays of numbers, checked at the door: float64, of the axes asked for, and finite."""
+"""Checks of numeric arrays: float64, of the given number of axes, and finite."""
 
 from __future__ import annotations
 

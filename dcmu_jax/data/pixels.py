@@ -1,4 +1,4 @@
-"""Pixels at the door of a network: 0..255, of the right shape, and not normalised by the caller."""
+"""Checks of pixels: 0..255, of the network's shape, and not normalised by the caller."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from dcmu_jax.data.chunks import chunks
 from dcmu_jax.data.dataset import Normalisation
-from dcmu_jax.data.pieces import pieces
 from dcmu_jax.errors import InputError
 
 _NORMALISED = 20.0
@@ -84,9 +84,9 @@ def _check_bright(pixels: np.ndarray, normalisation: Normalisation | None) -> No
     if len(pixels) <= _FEW or normalisation is None:
         return
     brightest = 0
-    for rows in pieces(pixels):
+    for rows in chunks(pixels):
         brightest = max(brightest, int(pixels[rows].max()))
-        if brightest > 1:  # as a rule in the first piece
+        if brightest > 1:  # as a rule in the first chunk
             return
     if brightest and 255 * float(np.max(normalisation.std)) > 2:
         raise InputError(

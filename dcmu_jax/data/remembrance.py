@@ -75,12 +75,12 @@ def retained_samples(train: Dataset, request: RequestLike, per_class: int, seed:
 
     Args:
         train: the training set.
-        request: what must go; none of it is drawn.
+        request: what to forget; none of it is drawn.
         per_class: samples per class, 1 or more.
         seed: of the draw; with one seed a smaller set is part of a larger one.
 
     Raises:
-        InputError: a class has too few samples that stay.
+        InputError: a class has too few retained samples.
     """
     seed = check_seed("seed", seed)
     check_at_least("per_class", per_class, 1)

@@ -1,4 +1,4 @@
-"""Forget requests: which training samples must go, written as text or given as ids."""
+"""Forget requests: which training samples to forget, as text or as ids."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KINDS = ("random:FRACTION", "class:NUMBER", "ids:FILE", "ids:NUMBER,...")
 """The terms of a request, as they are shown to users; ``+`` joins them."""
 
 LONGEST_SLUG = 60
-"""What is longer is cut."""
+"""Longer texts are cut."""
 
 _NAMES = list(dict.fromkeys(kind.partition(":")[0] for kind in KINDS))
 _ALLOWED = f"{', '.join(KINDS)}, joined by +"
@@ -53,7 +53,7 @@ class ForgetRequest:
 
 
 RequestLike: TypeAlias = ForgetRequest | np.ndarray | Array | Collection[Any]
-"""Whatever names the samples that must go; texts are collections, too. See ``as_request``."""
+"""Whatever names the samples to forget; texts are collections, too. See ``as_request``."""
 
 
 def parse_request(text: RequestLike, train: Dataset, seed: int) -> ForgetRequest:
@@ -96,7 +96,7 @@ def parse_request(text: RequestLike, train: Dataset, seed: int) -> ForgetRequest
     for term in terms:
         kind, _, value = (piece.strip() for piece in term.partition(":"))
         if not term:
-            raise InputError(f"Forget request {text!r} is empty", _ALLOWED, "Say what must go")
+            raise InputError(f"Forget request {text!r} is empty", _ALLOWED, "Say what to forget")
         if kind == "random":
             fraction = _fraction(value)
             count += _count(fraction, len(train))
@@ -173,7 +173,7 @@ def as_request(asked: RequestLike, train: Dataset, seed: int = 0) -> ForgetReque
         given: Any = list(cast(Any, asked))
         asked = np.array(given) if given and all(isinstance(x, bool) for x in given) else given
     if isinstance(asked, np.ndarray | Array) and asked.dtype == np.bool_:
-        asked = train.ids[as_mask("mask of what must go", asked, (len(train),))]
+        asked = train.ids[as_mask("mask of the forget set", asked, (len(train),))]
     array = np.empty(0)
     with contextlib.suppress(ValueError, TypeError, OverflowError):  # those make no array
         array = np.asarray(asked)
@@ -209,7 +209,7 @@ def texts_meant(given: Any) -> list[str]:
 def _no_request(asked: Any) -> InputError:
     """For a single thing that is neither a text nor a request: what was meant, as it is typed."""
     texts = texts_meant(asked)
-    remedy = f"Give {' or '.join(map(repr, texts))}" if texts else "Say what must go"
+    remedy = f"Give {' or '.join(map(repr, texts))}" if texts else "Say what to forget"
     allowed = f"a text ({_ALLOWED}), ids, a mask, or a request"
     return InputError(f"A forget request given as {asked!r}", allowed, remedy)
 

@@ -1,4 +1,4 @@
-"""What names samples, checked at the door: masks, positions and ids.
+"""Checks of masks, positions and ids.
 
 One rule everywhere: a mask is boolean. Numbers 0 and 1 are refused, not guessed at: they may be
 positions or ids, and ``~`` of the number 1 is -2.

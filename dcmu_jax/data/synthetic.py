@@ -1,4 +1,4 @@
-"""Made-up images, seeded and easy to tell apart, for tests and first tries."""
+"""Synthetic images, seeded and easy to classify, for tests and first tries."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ class Measurement:
 
 _NEAR: Better = "nearer the retrained model"
 METRICS: tuple[Metric, ...] = (
-    Metric("retain_accuracy", "RA", "%", _NEAR, 2, "accuracy on the samples that stay"),
+    Metric("retain_accuracy", "RA", "%", _NEAR, 2, "accuracy on the retained samples"),
     Metric(
         "forget_accuracy",
         "FA",

@@ -1,4 +1,4 @@
-"""Metrics of the user's own beside those of the table: by object, by name, or by entry point."""
+"""The user's own metrics, besides those of the table: by object, by name, or by entry point."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ def measured_by(
         network: any.
 
     Other Args:
-        retain: what stays.
-        forget: what must go.
+        retain: the retain set.
+        forget: the forget set.
         test: test samples that no network was trained on.
 
     Raises:

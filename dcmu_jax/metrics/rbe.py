@@ -10,7 +10,7 @@ each scaled to 0..1 over all networks and methods together; the score is the mea
 :math:`\hat d_{RA} + \tfrac12 \hat d_{FA} + \hat d_{MIA} + \hat d_{UT}`. Lower is said to be better.
 
 It misleads, and is never to be shown alone: it takes the lowest forget accuracy for the best, not
-the retrained network's; the last term subtracts the smallest *distance from 50* from a percentage;
+the retrained model's; the last term subtracts the smallest *distance from 50* from a percentage;
 scaling over all networks lets the slowest one decide about time and one collapsed run about
 accuracy. By it, retraining comes sixth of seven where a class is forgotten. ``gap`` and
 ``tug_of_war`` stand beside it.

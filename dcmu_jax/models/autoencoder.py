@@ -27,7 +27,7 @@ class Architecture:
             in reverse.
         convolutions: 3x3 convolutions after every halving or doubling but the last.
         batch_norm: before every ReLU.
-        extra_channels: that the decoder gives beside those of the image: features for ``final``,
+        extra_channels: that the decoder gives besides those of the image: features for ``final``,
             which no reconstruction binds.
         head: widths of the classifier of codes that pretraining has.
         small_channels: of the small ``final``'s three convolutions.
@@ -93,11 +93,11 @@ def _layers(architecture: Architecture) -> Layers:
 class Encoder(nn.Module):
     """4x4 convolutions of stride 2 with ReLU: images to codes of an eighth of their sides.
 
-    Images whose sides are no multiple of 8 are filled up with 0, the mean colour.
+    Images whose sides are no multiple of 8 are padded with 0, the mean colour.
 
     Attributes:
         architecture: the sizes.
-        keep_input: give the images beside the codes, for pretraining.
+        keep_input: give the images with the codes, for pretraining.
     """
 
     architecture: Architecture
@@ -124,7 +124,7 @@ class Decoder(nn.Module):
     Attributes:
         architecture: the sizes.
         image_shape: ``(height, width, channels)`` of the images.
-        keep_input: take and give codes and images beside the decoded images, for pretraining.
+        keep_input: take and give codes and images with the decoded images, for pretraining.
     """
 
     architecture: Architecture

@@ -94,7 +94,7 @@ def check_kind(model: Any) -> None:
         name = type(model).__name__
         raise InputError(
             f"The module {name} that is bound to variables, as bind() gives it",
-            "a module by itself; its variables are given beside it",
+            "a module by itself; its variables are given separately",
             "Give module.unbind()[0]",
         )
     try:
@@ -239,7 +239,7 @@ def initialise(
 
     Raises:
         InputError: what ``check_kind`` refuses; the model lacks one of the three parts, has
-            others beside them, or keeps other state than parameters and statistics.
+            others besides them, or keeps other state than parameters and statistics.
     """
     check_kind(model)
     shape = check_image_shape(image_shape)

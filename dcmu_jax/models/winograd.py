@@ -43,7 +43,7 @@ def convolve_winograd(
     Equal to the direct convolution up to rounding (relative error a few 1e-7 in float32).
     """
     height, width = (x.shape[i + 1] + sum(pads[i]) - 2 for i in (0, 1))
-    tall, wide = (height + 1) // 2, (width + 1) // 2  # tiles; an odd edge is filled and cropped
+    tall, wide = (height + 1) // 2, (width + 1) // 2  # tiles; an odd edge is padded and cropped
     (top, bottom), (left, right) = pads
     edges = ((0, 0), (top, bottom + height % 2), (left, right + width % 2), (0, 0))
     x = jnp.pad(x, edges)

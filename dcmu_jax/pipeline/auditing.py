@@ -1,4 +1,4 @@
-"""The audit of a run: its networks held against oracles, networks that never saw what must go."""
+"""The audit of a run: its networks compared with oracles, which never saw the forget set."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from dcmu_jax.training.keys import named_seed
 
 @dataclasses.dataclass(frozen=True)
 class RunAudit:
-    """What an audit found.
+    """The findings of an audit.
 
     Attributes:
-        audits: of the original, the retrained network, and every method.
+        audits: of the original, the retrained model, and every method.
         targets: the audited networks as a population.
-        oracles: what they were held against.
+        oracles: what they were compared with.
         directory: holds audit.json.
         traces: where a class was forgotten whole: by network, what is left of it in its features
             and how soon it comes back, see ``attacks.class_traces``. Else empty.
@@ -60,7 +60,7 @@ def audit_run(
 
     Args:
         run: the run.
-        request: what must go.
+        request: what to forget.
 
     Other Args:
         oracles: how many, 4 or more; the more, the narrower the bands.
@@ -121,7 +121,7 @@ def audit_run(
 def audit_stage(
     run: Run, request: ForgetRequest, oracles: int, networks: Mapping[str, Classifier]
 ) -> Stage:
-    """Where an audit of these networks by so many oracles lies, if it was made.
+    """The stage of an audit of these networks with this many oracles; see ``find_stage``.
 
     Args:
         run: the run.
@@ -154,14 +154,14 @@ def _of_oracles(
 def _oracles_folder(
     run: Run, request: ForgetRequest, oracles: int, networks: Mapping[str, Classifier]
 ) -> Path:
-    """Where the oracles are kept, group by group; other networks may be held against them later."""
+    """Where the oracles are kept, group by group, for other networks to be compared with later."""
     made_of = _of_oracles(run, request, oracles, networks)
     name = f"oracles-{oracles}-{hash_of(plain(made_of))[:16]}"
     return run.request_directory(request) / name
 
 
 def plain_audit(audit: NetworkAudit, traces: Mapping[str, Trace] | None = None) -> dict:
-    """An audit as JSON takes it."""
+    """An audit as JSON values."""
     found: dict = {
         "kind": audit.kind,
         "passed": audit.passed,

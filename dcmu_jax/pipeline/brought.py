@@ -1,4 +1,4 @@
-"""Data and modules that came from Python: a run is opened with those that it was started with."""
+"""Data and modules given from Python: a run must be opened with the same ones."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _KINDS = {name.partition(":")[0] for name in SOURCES}
 def check_brought(
     directory: Path, config: RunConfig, note: DataNote, given: Mapping[str, Any]
 ) -> None:
-    """Raise where a run is opened without what it was started with from Python.
+    """Raise where a run is opened without the data or module it was started with from Python.
 
     Args:
         directory: of the run.

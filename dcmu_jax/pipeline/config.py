@@ -30,13 +30,14 @@ from dcmu_jax.pipeline.presets import (
     preset,
     recommended_preset,
 )
+from dcmu_jax.pipeline.renamed import accept_old_names
 from dcmu_jax.pipeline.typed import changed_fields
 from dcmu_jax.unlearning.modular import ModularUnlearning
 from dcmu_jax.unlearning.registry import METHODS, build_method, is_method, trained_batches
 from dcmu_jax.unlearning.task import Training
 
 _FOLLOWS = "_follows"
-"""Mark on a method that nobody gave: no field, so that a changed copy of it has none."""
+"""Marks a method that was not given. Not a field, so a changed copy does not have it."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,13 +47,13 @@ class RunConfig:
     Attributes:
         dataset: digits, npz:PATH, npy:FOLDER, cifar10, svhn, tfds:NAME or synthetic.
         model: mlp, cnn, convnet, vgg16, vgg16_bn or resnet18.
-        forget: what must go: random:0.1, class:2, ids:FILE, or several joined by +.
+        forget: what to forget: random:0.1, class:2, ids:FILE, or several joined by +.
         preset: the method of the run: recommended, condensed or paper.
-        rivals: methods to compare with, or the name of one; presets among them have their own
-            settings.
-        settings: of rivals, where they are not the published ones: method -> setting -> value, as
-            in ``{"paper": {"online": {"rounds": 5}}}``.
-        metrics: of one's own, beside those of the table: ``file.py:attribute`` or another name, see
+        baselines: methods to compare with, or the name of one; presets among them have their own
+            settings. ``rivals``, as it was called before, works too.
+        settings: of baselines, where they are not the published ones: method -> setting -> value,
+            as in ``{"paper": {"online": {"rounds": 5}}}``.
+        metrics: your own, besides those of the table: ``file.py:attribute`` or another name, see
             ``metrics.own.own_metrics``. They are looked up where a comparison measures.
         seed: of the original network.
         forget_seed: of what a random request draws.
@@ -60,8 +61,8 @@ class RunConfig:
         devices: batches and clusters are shared by this many devices, over all processes.
         data: see ``DataOptions``.
         network: see ``NetworkOptions``.
-        training: of the original and of the retrained network.
-        method: settings of ``preset``, and of no preset among the rivals, see ``MethodOptions``.
+        training: of the original and of the retrained model.
+        method: settings of ``preset``, and of no preset among the baselines, see ``MethodOptions``.
             Those of the preset for the model if not given; they then follow when a copy
             (``dataclasses.replace``) has another preset or model. So do given ones that are the
             preset's to the last value; others stay as they are.
@@ -76,7 +77,7 @@ class RunConfig:
     model: str = "mlp"
     forget: str = "random:0.1"
     preset: str = "recommended"
-    rivals: tuple[str, ...] | str = ("catastrophic_forgetting",)
+    baselines: tuple[str, ...] | str = ("catastrophic_forgetting",)
     settings: dict[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     metrics: tuple[str, ...] | str = ()
     seed: int = 0
@@ -90,7 +91,7 @@ class RunConfig:
 
     def __post_init__(self):
         check_meant(self)
-        object.__setattr__(self, "rivals", as_names(self.rivals))
+        object.__setattr__(self, "baselines", as_names(self.baselines))
         object.__setattr__(self, "metrics", as_names(self.metrics))
         without = () if self.method is not None else ("method",)
         for name, value in changed_fields(self, without=without).items():
@@ -144,30 +145,30 @@ class RunConfig:
             if name == self.preset:
                 raise InputError(
                     f"settings of {name!r}, the preset of the run itself",
-                    "settings of rivals",
+                    "settings of baselines",
                     "Give them as method",
                 )
-            if name in PRESETS and name not in self.rivals:
+            if name in PRESETS and name not in self.baselines:
                 raise InputError(
-                    f"settings of the preset {name!r}, which is not among the rivals",
-                    "settings of rivals",
-                    f"Give rivals={(*self.rivals, name)!r}, or leave the settings out",
+                    f"settings of the preset {name!r}, which is not among the baselines",
+                    "settings of baselines",
+                    f"Give baselines={(*self.baselines, name)!r}, or leave the settings out",
                 )
-            if name not in ("retrain", *self.rivals):
-                raise unknown_name("rival in settings", name, ("retrain", *self.rivals))
-        self._check_rivals()
+            if name not in ("retrain", *self.baselines):
+                raise unknown_name("baseline in settings", name, ("retrain", *self.baselines))
+        self._check_baselines()
         check_at_least("method.offline.rounds", self.method.offline.rounds, 0)
         self.method.online.check()
         self.method.online_classes.check()
 
-    def _check_rivals(self) -> None:
-        for name in self.rivals:
-            check_method_name("rival method", name)
+    def _check_baselines(self) -> None:
+        for name in self.baselines:
+            check_method_name("baseline method", name)
             if name in PRESETS:
                 options = self.options_of(name)
                 options.online.check()
                 options.online_classes.check()
-        for name in dict.fromkeys((*self.rivals, *self.settings)):
+        for name in dict.fromkeys((*self.baselines, *self.settings)):
             if name not in PRESETS:
                 build_method(name, self.settings.get(name))  # which checks its settings
 
@@ -177,7 +178,7 @@ class RunConfig:
         Args:
             saved: whether the run is there already, so that nothing but its devices can change.
             serving: whether nothing is meant but what serves requests: no training of an original,
-                no offline phase, no rivals.
+                no offline phase, no baselines.
         """
         sizes = self._batches(serving)
         for (name, where), size in sizes.items():
@@ -193,8 +194,8 @@ class RunConfig:
                 remedy = f"Set it to {more}, or --devices to {fewer}"
             else:
                 remedy = (
-                    f"Set --devices to {fewer}, leave {name} out of --rivals, or set it to {more} "
-                    "(RunConfig.settings)"
+                    f"Set --devices to {fewer}, leave {name} out of --baselines, or set it to "
+                    f"{more} (RunConfig.settings)"
                 )
             where = where.replace("_", "-")
             said = f"--{where}" if name == self.preset else f"{where} of {name}"
@@ -205,11 +206,11 @@ class RunConfig:
             )
 
     def _batches(self, serving: bool) -> dict[tuple[str, str], int]:
-        """The sizes of all batches that are trained on, by method and setting."""
+        """All training batch sizes, by method and setting."""
         sizes: dict[tuple[str, str], int] = {}
         if not serving:
             sizes[self.preset, "training.batch_size"] = self.training.batch_size
-        for name in (self.preset, *(() if serving else self.rivals)):
+        for name in (self.preset, *(() if serving else self.baselines)):
             if name not in PRESETS:
                 method = build_method(name, self.settings.get(name))
                 sizes |= {(name, where): size for where, size in trained_batches(method).items()}
@@ -228,7 +229,7 @@ class RunConfig:
         return sizes
 
     def options_of(self, name: str) -> MethodOptions:
-        """The settings of a preset in this run: ``method``, or those of a rival preset.
+        """The settings of a preset in this run: ``method``, or those of a baseline preset.
 
         Raises:
             InputError: ``settings`` names a setting that the preset lacks, or gives it a value
@@ -237,6 +238,9 @@ class RunConfig:
         if name == self.preset:
             return self.method
         return _changed(preset(name, self.model), self.settings.get(name, {}), name)
+
+
+accept_old_names(RunConfig)
 
 
 def check_method_name(kind: str, name: str) -> None:
@@ -258,7 +262,7 @@ def check_method_name(kind: str, name: str) -> None:
 
 
 def _changed(options: MethodOptions, settings: Mapping[str, Any], name: str) -> MethodOptions:
-    """Options with some of their fields changed, as JSON has them."""
+    """Options with some fields replaced by JSON values."""
 
     def merged(value: Any, changes: Mapping[str, Any], where: str) -> dict[str, Any]:
         known = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}

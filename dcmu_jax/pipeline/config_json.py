@@ -12,6 +12,7 @@ from dcmu_jax.errors import (
 )
 from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.presets import PRESETS, preset
+from dcmu_jax.pipeline.renamed import RENAMED, new_names
 from dcmu_jax.reading import parse_json
 
 _ADAPTER = pydantic.TypeAdapter(RunConfig)
@@ -20,7 +21,7 @@ _METHOD_OF = "method_of"
 
 
 def to_json(config: RunConfig) -> str:
-    """The config as indented JSON, every field written out but ``metrics`` where it has none.
+    """The config as indented JSON: every field, but ``metrics`` where there are none.
 
     So files and hashes are those of versions that knew of no metrics of one's own.
     """
@@ -29,7 +30,7 @@ def to_json(config: RunConfig) -> str:
 
 
 def _fields(config: RunConfig) -> dict[str, Any]:
-    """Every field of a config as JSON has it."""
+    """Every field of a config as a JSON value."""
     return _ADAPTER.dump_python(config, mode="json")
 
 
@@ -82,6 +83,11 @@ def from_json(data: bytes | str, source: str) -> RunConfig:
     what, remedy = "the settings of a run", "Restore the file, or start a new run"
     data = data.encode(errors="replace") if isinstance(data, str) else data
     given = parse_json(data, source, what, remedy)
+    if isinstance(given, dict) and any(
+        old in given and new not in given for old, new in RENAMED.items()
+    ):
+        given = new_names(given)  # of an earlier version
+        data = json.dumps(given, ensure_ascii=False).encode()
     try:
         config = _ADAPTER.validate_json(data, strict=True)
     except pydantic.ValidationError as error:

@@ -1,4 +1,4 @@
-"""What unlearning will cost beside retraining, known and said before it begins."""
+"""What unlearning will cost compared with retraining, said before it begins."""
 
 from __future__ import annotations
 
@@ -99,9 +99,9 @@ def _operations(
 def _of_training(
     step: Step, count: float | int, model: nn.Module, image_shape: tuple[int, int, int]
 ) -> float:
-    """Operations of a step on so many images; what lies below is computed once.
+    """Operations of a step on this many images; parts below it run once.
 
-    The last batch of an epoch is filled up, and costs as much as a full one.
+    The last batch of an epoch is padded, and costs as much as a full one.
     """
     passes, features = _operations(model, image_shape, step.parts)
     whole = max(1, math.ceil(count))
@@ -147,7 +147,7 @@ def _costs(
     name: str,
     model: nn.Module | None,
 ) -> dict[str, float]:
-    """What each piece of a preset's schedule will cost, in retrainings, by its place."""
+    """The expected cost of each step of a preset's schedule, in retrainings, by its place."""
     method = serving_method(name, config, splits, request)
     if not isinstance(method, ModularUnlearning):
         return {}
@@ -171,7 +171,7 @@ def retrainings_to_expect(
     name: str | None = None,
     model: nn.Module | None = None,
 ) -> float:
-    """What a preset (the run's own if not named) will cost, as far as is known before it starts.
+    """The expected cost of a preset (the run's own by default), before it starts.
 
     Counted are the operations of all steps of its schedule, and of the features that they train
     on; collecting and condensing again are not. The unit is a retraining.

@@ -1,4 +1,4 @@
-"""The directory of a run: made whole with its settings, its data note and the environment."""
+"""The directory of a run, created atomically with settings, data note and environment."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dcmu_jax.training.environment import check_arithmetic, environment
 
 
 def check_new(directory: Path) -> None:
-    """Raise ``InputError`` where something lies already."""
+    """Raise ``InputError`` where something exists already."""
     try:
         there = directory.exists()
     except OSError as error:  # a name too long, say
@@ -50,7 +50,7 @@ def _is_a_beginning(folder: Path) -> bool:
 
 
 def make_directory(directory: Path, config: RunConfig, note: DataNote) -> None:
-    """Make the directory of a new run, whole or not at all.
+    """Make the directory of a new run, atomically.
 
     Raises:
         InputError: it cannot be made, or another process was quicker.

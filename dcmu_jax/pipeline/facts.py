@@ -1,4 +1,4 @@
-"""What determines each stage of a run, by which it is found again: no code, no devices."""
+"""What determines each stage of a run and identifies it: no code, no devices."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies in the folder of a finished stage: written by process 0, read back checked."""
+"""The files of a finished stage: written by process 0, checked when read."""
 
 from __future__ import annotations
 

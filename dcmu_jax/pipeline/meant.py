@@ -1,4 +1,4 @@
-"""What is often given for a setting of a run and is of another kind: what was meant, as typed."""
+"""Common mistakes in the settings of a run, answered with what to type instead."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from dcmu_jax.pipeline.options import MethodOptions
 from dcmu_jax.pipeline.presets import PRESETS
 
 _SHOWN = 12
-"""Ids that a message writes out, at most."""
+"""The most ids that a message lists."""
 
 
 def check_meant(config: Any) -> None:
-    """Raise where a setting that is a text was given as the thing that it names.
+    """Raise where an object was given for a setting that takes its name.
 
     Args:
         config: a ``RunConfig`` whose fields are not checked yet.
@@ -47,7 +47,7 @@ def check_meant(config: Any) -> None:
             f"the name of a preset: {', '.join(PRESETS)}",
             "Give it as method" if options else f"Give {next(iter(PRESETS))!r}, or leave it out",
         )
-    _check_rivals(config.rivals)
+    _check_baselines(config.baselines)
     _check_metrics(config.metrics)
 
 
@@ -60,20 +60,20 @@ def _check_metrics(given: Any) -> None:
         )
 
 
-def _check_rivals(given: Any) -> None:
+def _check_baselines(given: Any) -> None:
     allowed = "a tuple of names"
     if given is None:
-        raise InputError("rivals = None", allowed, "Give () for none")
+        raise InputError("baselines = None", allowed, "Give () for none")
     if isinstance(given, Mapping):
         names = tuple(given)
         raise InputError(
-            "rivals given as a dictionary",
-            f"{allowed}; settings of rivals are given beside it",
-            f"Give rivals={names!r}, settings={dict(given)!r}",
+            "baselines given as a dictionary",
+            f"{allowed}; settings of baselines are given separately",
+            f"Give baselines={names!r}, settings={dict(given)!r}",
         )
     if isinstance(given, Set | Iterator):  # in no order, or gone when it was looked at
         names = tuple(sorted(map(str, given)))
-        raise InputError(f"rivals given as a {type(given).__name__}", allowed, f"Give {names!r}")
+        raise InputError(f"baselines given as a {type(given).__name__}", allowed, f"Give {names!r}")
 
 
 def _check_dataset(given: Any) -> None:
@@ -112,7 +112,7 @@ def _check_forget(given: Any) -> None:
     elif isinstance(given, Iterable) and not plain:
         remedy = "Write the ids to a file and give 'ids:FILE'; Run.request takes arrays and masks"
     else:
-        remedy = "Say in such a text what must go"
+        remedy = "Say in such a text what to forget"
     raise InputError(
         f"forget = {given!r}" if plain else f"forget given as a {type(given).__name__}",
         "a text such as 'random:0.1', 'class:2' or 'ids:3,17'",
@@ -148,7 +148,7 @@ def check_splits(given: Any) -> None:
 
 
 def as_path(given: Any) -> Path:
-    """What names the directory of a run, as a path.
+    """The directory of a run as a path.
 
     Raises:
         InputError: anything but a text or a path.

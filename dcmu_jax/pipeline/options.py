@@ -20,7 +20,7 @@ class DataOptions:
         download: fetch a tfds data set that is not there yet.
         directory: where tfds data sets lie; its own default if not given.
         test_fraction: share cut off as test split where the source has none.
-        statistics: a retrained network takes its normalisation from the ``retain`` set, or,
+        statistics: a retrained model takes its normalisation from the ``retain`` set, or,
             like every other, from ``given`` values (``mean`` and ``std``, else the training set's).
         mean: per channel, of pixels in [0, 1].
         std: per channel, likewise.
@@ -97,14 +97,14 @@ class CondensationOptions:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MethodOptions:
-    """Dataset-condensation-driven unlearning, all of it; what a preset fixes.
+    """All settings of dataset-condensation-driven unlearning: what a preset fixes.
 
     Attributes:
         remembrance: the remembrance samples.
         condensation: clusters and condensed images.
         offline: offline modular training.
         online: collection and online modular training.
-        online_classes: used instead where all that must go are whole classes.
+        online_classes: used instead where only whole classes are forgotten.
         control: test images that the membership attack compares with: all, or those of the
             forgotten class where one is forgotten whole.
     """

@@ -1,4 +1,4 @@
-"""The presets: the method as published, as it does best, and on condensed images alone."""
+"""The presets: the method as published, at its best, and on condensed images alone."""
 
 from __future__ import annotations
 
@@ -90,23 +90,23 @@ CONVOLUTIONAL = ("cnn", "convnet", "vgg16", "vgg16_bn", "resnet18")
 
 
 CLASS_STEPS = 500
-"""Least steps for a new ``final``: with 165 the other digits fell from 97 to 88 % (test).
+"""Fewest steps for a new ``final``: with 165 the other digits fell from 97 to 88 % (test).
 
 Where fewer than 530 samples stay they are fewer, as no batch gets smaller than 16 (``Step``).
 """
 
 
 def recommended_preset(model: str) -> MethodOptions:
-    """The method as it comes nearest to retraining for its time.
+    """The method in the form that comes nearest to retraining for its time.
 
     Found by ablation on networks and forget sets that no table reports (``experiments/ablation``).
-    Convolutional networks keep ``beginning`` and never see again what goes. Of any other, where
-    single samples go, all parts have to change, and what goes is looked at once more, to be learnt
-    wrong (``forget_weight``).
+    Convolutional networks keep ``beginning`` and never see the forget set again. In any other,
+    where single samples are forgotten, all parts have to change, and the forget set is looked at
+    once more, under wrong labels (``forget_weight``).
     """
     cosine = Optimizer(schedule="cosine")
     if model in CONVOLUTIONAL:
-        # What was memorised sits above `beginning`: fresh parts learn all that stays, whose
+        # What was memorised sits above `beginning`: fresh parts learn the whole retain set, whose
         # features are computed once. An average of images would teach less than each of them.
         online = ModularUnlearning(
             collecting=Collecting(weigh_by_size=True),
@@ -116,7 +116,7 @@ def recommended_preset(model: str) -> MethodOptions:
             ),
         )
     else:
-        # Shrink every part towards a fresh one and learn again what stays; what the parts still
+        # Shrink every part towards a fresh one and learn the retain set again; what the parts still
         # remember of the rest is driven out by wrong labels that count a third.
         online = ModularUnlearning(
             collecting=Collecting(weigh_by_size=True),
@@ -157,14 +157,14 @@ def recommended_preset(model: str) -> MethodOptions:
 
 
 def condensed_preset(model: str) -> MethodOptions:
-    """What condensation alone can do: the reduced retain set, and no look at what goes.
+    """Condensation alone: trains on the reduced retain set and never looks at the forget set.
 
-    For those who cannot keep, or not afford to go through, all that stays.
+    For users who cannot keep the whole retain set, or cannot afford to train on it.
     """
     cosine = Optimizer(schedule="cosine")
     return dataclasses.replace(
         recommended_preset(model),
-        # Some real images of every cluster beside its average, which is no memorised sample.
+        # Some real images of every cluster besides its average, which is no memorised sample.
         online=ModularUnlearning(
             collecting=Collecting(weigh_by_size=True, real_per_cluster=2),
             resets=tuple(Reset(part=part, keep=0.3) for part in PARTS),

@@ -70,7 +70,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def _in_another_run():
-    """Say where to set what made a stage diverge: the settings of a run stay as they are."""
+    """Say which setting made a stage diverge; the settings of a run cannot be changed."""
     return during(place=" in a new run (another --out)")
 
 
@@ -107,7 +107,7 @@ class Served:
 
 
 class Run:
-    """One run directory: settings, the original, what was prepared, requests served.
+    """A run directory: settings, the original, the offline phases, the requests served.
 
     Every stage returns what an earlier call left on disk, if that was made of the same settings,
     seeds, data and networks (``store``); else it is made, beside what is there. So after a change
@@ -245,14 +245,14 @@ class Run:
 
     @property
     def presets(self) -> tuple[str, ...]:
-        """The presets this run compares: its own and those among its rivals."""
-        rivals = (name for name in self.config.rivals if name in PRESETS)
-        return tuple(dict.fromkeys((self.config.preset, *rivals)))
+        """The presets this run compares: its own and those among its baselines."""
+        baselines = (name for name in self.config.baselines if name in PRESETS)
+        return tuple(dict.fromkeys((self.config.preset, *baselines)))
 
     @property
     def methods(self) -> tuple[str, ...]:
         """Every method of the table, retraining first."""
-        return tuple(dict.fromkeys(("retrain", *self.config.rivals, self.config.preset)))
+        return tuple(dict.fromkeys(("retrain", *self.config.baselines, self.config.preset)))
 
     def request(self, asked: RequestLike) -> ForgetRequest:
         """The request for samples of this run's training set; see ``as_request``.
@@ -271,7 +271,7 @@ class Run:
         return found[0]
 
     def copies(self, request: RequestLike) -> Copies:
-        """What has the same images as the samples of a request, under other ids.
+        """Samples with the same images as those of a request, under other ids.
 
         A request is by id: what is found in the training set stays unless it is named, too.
         """
@@ -295,7 +295,7 @@ class Run:
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
-        """Hold the run directory: another process or thread that would work there waits.
+        """Lock the run directory: another process or thread that wants to write there waits.
 
         What it waited for it finds done, and does not do again.
         """
@@ -328,12 +328,12 @@ class Run:
         return find_stage(self.directory, "original", made_of)
 
     def has_original(self) -> bool:
-        """Whether the original network is there, so that ``train`` trains nothing."""
+        """Whether the original network exists, so that ``train`` trains nothing."""
         return self._original_stage().there
 
     @one_at_a_time
     def train(self) -> Classifier:
-        """The original network, trained if it is not there yet."""
+        """The original network, trained if it does not exist yet."""
         if self._original is None:
             self._original = self._found_or_trained()
         return self._original
@@ -374,7 +374,7 @@ class Run:
 
         Args:
             network: of this run's module, trained on its training set as its settings say: the
-                retrained network is trained by them.
+                retrained model is trained by them.
 
         Raises:
             InputError: another module, or the run has its original already.
@@ -397,7 +397,7 @@ class Run:
 
     @one_at_a_time
     def prepare(self, name: str | None = None) -> Prepared:
-        """The offline phase of a preset (the run's own if not named), done if not there yet."""
+        """The offline phase of a preset (the run's own by default), run if not done yet."""
         name = name or self.config.preset
         if name not in PRESETS:
             raise unknown_name("preset", name, PRESETS)
@@ -425,11 +425,11 @@ class Run:
         return Prepared(bank, network, remembrance, note.offline_s, note.compile_s)
 
     def request_directory(self, request: RequestLike) -> Path:
-        """Where what belongs to one request lies; one of other ids has another folder."""
+        """The folder of one request; a request of other ids has another one."""
         return request_folder(self.directory / "requests", self.request(request))
 
     def usable_tests(self) -> np.ndarray:
-        """Which test samples the table of this run may use."""
+        """The test samples that the table of this run may use."""
         return stages.usable_tests(self.config, self.splits, self.presets)
 
     @one_at_a_time

@@ -1,4 +1,4 @@
-"""The small JSON files of a run: what each stage notes beside its network, read back checked."""
+"""The small JSON files that each stage writes with its network, checked when read."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class ServedNote:
 
 
 class Note(Generic[T]):
-    """One kind of file, and what to do where it is missing or damaged."""
+    """One kind of file, with the remedy where it is missing or damaged."""
 
     def __init__(self, kind: type[T], remedy: str):
         self._kind, self._remedy = kind, remedy

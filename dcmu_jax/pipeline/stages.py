@@ -48,7 +48,7 @@ from dcmu_jax.unlearning.task import (
 )
 
 TEST_STAYING = "test_of_classes_that_stay"
-"""Name of the accuracy that unlearning must not cost."""
+"""The accuracy that unlearning must not lose."""
 
 _LOOKED_AT = 500
 """Test images on which a new network has to give numbers."""
@@ -103,7 +103,7 @@ def _own_module(name: str, splits: Splits) -> nn.Module:
 
 
 def given_normalisation(config: RunConfig, splits: Splits) -> Normalisation | None:
-    """The normalisation the settings state, if they do."""
+    """The normalisation in the settings, if given."""
     if config.data.mean is None or config.data.std is None:
         return None
     channels = splits.image_shape[-1]
@@ -115,7 +115,7 @@ def given_normalisation(config: RunConfig, splits: Splits) -> Normalisation | No
 
 
 def check_crop(config: RunConfig, splits: Splits) -> None:
-    """Raise unless the images are larger than what they are shifted by."""
+    """Raise unless the images are larger than the shifts of the augmentation."""
     side = min(splits.image_shape[:2])
     if config.training.crop >= side:
         raise InputError(
@@ -128,7 +128,7 @@ def check_crop(config: RunConfig, splits: Splits) -> None:
 def check_comparable(
     config: RunConfig, splits: Splits, request: ForgetRequest, usable: Mask
 ) -> None:
-    """Raise unless there are samples enough to measure what a comparison shows.
+    """Raise unless there are enough samples for a comparison.
 
     Raises:
         InputError: fewer than two forgotten samples, or test samples to hold them against.
@@ -155,7 +155,7 @@ def train_original(
     hooks: Hooks | None = None,
     checkpoint: FitCheckpoint | None = None,
 ) -> Fitted:
-    """Train the model that will have to forget, on all of the training set."""
+    """Train the original model, on the whole training set."""
     hooks = hooks or Hooks()
     shown = hooks.progress("training the original", config.training.epochs)
     with during("Training the original", within="--training."), shown as progress:
@@ -174,7 +174,7 @@ def train_original(
 
 
 def method_options(config: RunConfig, name: str) -> MethodOptions:
-    """The options of the preset ``name`` in this run: its own, or those of a rival preset."""
+    """The options of the preset ``name`` in this run: its own, or those of a baseline preset."""
     return config.options_of(name)
 
 
@@ -193,7 +193,7 @@ def remembrance_of(config: RunConfig, name: str, splits: Splits) -> Dataset:
 
 
 def short_classes(config: RunConfig, name: str, splits: Splits) -> str | None:
-    """What is done about classes with fewer samples than clusters; ``None`` if there are none."""
+    """A note on classes with fewer samples than clusters; ``None`` if there are none."""
     counts = np.bincount(splits.train.labels, minlength=splits.num_classes)
     clusters = clusters_of(config, name, splits.train)
     short = np.flatnonzero((counts > 0) & (counts < clusters))
@@ -302,7 +302,7 @@ def serving_method(name: str, config: RunConfig, splits: Splits, request: Forget
         name: a preset, or a registered method.
         config: the run's settings.
         splits: the data.
-        request: where all that must go are whole classes, a preset has a schedule of its own.
+        request: where only whole classes are forgotten, a preset has a schedule of its own.
     """
     if name not in PRESETS:
         return build_method(name, config.settings.get(name))
@@ -311,13 +311,13 @@ def serving_method(name: str, config: RunConfig, splits: Splits, request: Forget
 
 
 def of_whole_classes(splits: Splits, request: ForgetRequest) -> bool:
-    """Whether all that must go are whole classes."""
+    """Whether only whole classes are forgotten."""
     forgotten = splits.train.labels[splits.train.positions(request.ids)]
     return bool(np.isin(forgotten, request.forgotten_classes).all())
 
 
 def statistics_of(config: RunConfig) -> Literal["retain", "given"]:
-    """Where a retrained network takes its normalisation from, see ``DataOptions``."""
+    """Where a retrained model takes its normalisation from, see ``DataOptions``."""
     return "given" if config.data.mean is not None else config.data.statistics
 
 
@@ -339,7 +339,7 @@ def unlearn(
         config: the run's settings.
         original: the network that must forget.
         splits: the data.
-        request: what must go.
+        request: what to forget.
         prepared: the offline phase's result for that preset.
         features: see ``UnlearningTask``.
         hooks: see ``Hooks``.
@@ -352,7 +352,7 @@ def unlearn(
         naming = during(
             f"Forgetting by {name}",
             within="--training." if name == "retrain" else f"{name}.",
-            place="" if name == "retrain" else " (RunConfig.settings), or leave this rival out",
+            place="" if name == "retrain" else " (RunConfig.settings), or leave this baseline out",
         )
     if prepared is not None:
         prepared = _without_copies(prepared, splits.train.only(request.ids))
@@ -399,7 +399,7 @@ def settings_of(config: RunConfig, name: str) -> str:
 
 
 def seed_of(config: RunConfig, name: str) -> int:
-    """The seed of a method; the retrained network never starts as the original did."""
+    """The seed of a method; the retrained model never starts as the original did."""
     seed = config.unlearning_seed
     return named_seed(seed, name) if name == "retrain" and seed == config.seed else seed
 
@@ -407,7 +407,7 @@ def seed_of(config: RunConfig, name: str) -> int:
 def accuracies_of(
     config: RunConfig, classifier: Classifier, splits: Splits, request: ForgetRequest
 ) -> dict[str, float | None]:
-    """Accuracies (%) on what stays and on test images of the classes that stay.
+    """Accuracies (%) on the retain set and on test images of the classes that stay.
 
     Those that the preset of the run may train on are left out. None where there are none.
     """
@@ -454,7 +454,7 @@ def measure_network(
     prepared: Prepared | None = None,
     metrics: Mapping[str, Any] | None = None,
 ) -> Measured:
-    """Everything that is measured of one network after a request; scores come later."""
+    """All measurements of one network after a request; scores are added later."""
     return measure_classifier(
         name,
         classifier,

@@ -1,4 +1,4 @@
-"""Stages of a run on disk: found by all that determines them, made whole or not at all.
+"""Stages of a run on disk: found by everything that determines them, and written atomically.
 
 Each stage is a folder. In it lies identity.json, which says what the stage was made of (settings,
 seeds, fingerprints of the data and of the networks before it) and the hash of that. A stage lies
@@ -48,12 +48,12 @@ class Stage:
 
     @property
     def hash(self) -> str:
-        """Of what it is made of, SHA-256 (hex)."""
+        """SHA-256 (hex) of ``made_of``."""
         return hash_of(self.made_of)
 
 
 def plain(made_of: Mapping[str, Any]) -> dict[str, Any]:
-    """Dataclasses and tuples among values as JSON has them."""
+    """Values with dataclasses and tuples converted to JSON values."""
     return _ANYTHING.dump_python(dict(made_of), mode="json")
 
 
@@ -73,7 +73,7 @@ class Identity:
 
 
 def hash_of(made_of: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) of values as JSON has them, in whatever order they are named."""
+    """SHA-256 (hex) of JSON values, whatever their order."""
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
 
@@ -87,7 +87,7 @@ def digest(*arrays: np.ndarray) -> str:
 
 
 def find_stage(folder: Path, name: str, made_of: Mapping[str, Any]) -> Stage:
-    """The stage ``name`` in ``folder`` that is made of this, or the place for it.
+    """The stage ``name`` in ``folder`` with this identity, or the path where it will be.
 
     Args:
         folder: where stages of this kind lie.
@@ -150,7 +150,7 @@ def identity_in(path: Path) -> Identity:
 
 @contextlib.contextmanager
 def making(stage: Stage, **made_with: Any) -> Iterator[Path]:
-    """A folder aside to make a stage in; it becomes the stage when the block ends well.
+    """A temporary folder for a new stage; renamed when the block ends without an error.
 
     Only process 0 writes. What an earlier process left aside when it was killed goes.
 
@@ -180,7 +180,7 @@ def making(stage: Stage, **made_with: Any) -> Iterator[Path]:
 
 
 def request_folder(folder: Path, request: ForgetRequest) -> Path:
-    """Where what belongs to one request lies.
+    """The folder of one request.
 
     Classes name the same samples as long as the data is the same. What else a request is called
     names others with another seed or another file: then the hash of its ids is in the name.
@@ -216,7 +216,7 @@ class _Asked:
 
 
 def keep_request(folder: Path, request: ForgetRequest) -> None:
-    """Make the folder of a request, unless it is there, with request.json in it."""
+    """Make the folder of a request with its request.json, unless it exists."""
     if not is_writer() or folder.exists():
         return
     aside = folder.with_name(f".{folder.name}.part")
@@ -232,7 +232,7 @@ def is_there(path: Path) -> bool:
 
 
 def damaged(path: Path, error: Exception) -> InputError:
-    """For a file of a stage that is not as it was written."""
+    """The remedy for a damaged file of a stage."""
     return InputError(
         f"{str(path)!r} cannot be read ({error})",
         "the file as the stage wrote it",
@@ -241,5 +241,5 @@ def damaged(path: Path, error: Exception) -> InputError:
 
 
 def moved(folder: Path) -> str:
-    """What to do about a folder of a run that holds what is damaged."""
+    """The remedy for a folder of a run with a damaged file."""
     return f"Move the folder {str(folder)!r} out of the run and run the stage again"

@@ -1,4 +1,4 @@
-"""Accuracies over the online time, measured off the clock on a sample of each set."""
+"""Accuracies during the online phase, on a sample of each set, not counted in its time."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class TrajectoryRecorder:
         self._look(0.0, original)  # until the new model is there, the original serves
 
     def __call__(self, seconds: float, classifier: Classifier) -> None:
-        """Measure, if this epoch is one to look at."""
+        """Measure, if this epoch is to be measured."""
         self._calls += 1
         if self._calls >= self._next:
             self._next = max(self._next + 1, round(self._next * 1.35))

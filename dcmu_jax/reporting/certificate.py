@@ -230,6 +230,6 @@ def audit_sentence(audit: Any) -> str:
         return ""
     passed = "passed" if audit["passed"] else "did not pass"
     return (
-        f"The network {passed} the audit, held against {audit['oracles']} that never saw the "
+        f"The network {passed} the audit, compared with {audit['oracles']} that never saw the "
         "forgotten samples."
     )

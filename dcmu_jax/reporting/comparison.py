@@ -65,7 +65,7 @@ class Comparison:
     """What a comparison found and where it was written.
 
     Attributes:
-        measurements: the original, the retrained network, then every method.
+        measurements: the original, the retrained model, then every method.
         summary: the findings in sentences.
         directory: holds table.csv, figures/ and report.html.
     """
@@ -87,9 +87,9 @@ def compare(
 
     Args:
         run: the run.
-        request: what must go: a request, its text, ids or a mask.
+        request: what to forget: a request, its text, ids or a mask.
         audit: of the run on this request; if not given, the last one that was reported.
-        metrics: of one's own, beside those of the run's settings, for this report: see
+        metrics: your own, in addition to those of the run's settings, for this report: see
             ``metrics.own.own_metrics``. The original is measured by them before the others train.
 
     Of several processes, process 0 alone reports.
@@ -172,7 +172,7 @@ def compare(
         title=f"Forgetting {request.text} from {run.splits.name}",
         summary=summary,
         measurements=measurements,
-        settings=dataclasses.asdict(run.config) | {"of_rivals": _of_rivals(run, request)},
+        settings=dataclasses.asdict(run.config) | {"of_baselines": _of_baselines(run, request)},
         figures=[(figure, caption) for figure, _, caption in figures],
         environment=environment(),
         notes=_notes(run, request),
@@ -182,7 +182,7 @@ def compare(
 
 
 def _serve_all(run: Run, request: ForgetRequest) -> tuple[dict[str, Served], list[str]]:
-    """What each method gave, and a sentence for each rival that came to no network."""
+    """What each method gave, and a sentence for each baseline that came to no network."""
     served, failed = {}, []
     for name in run.methods:
         try:
@@ -200,7 +200,7 @@ def _audit_section(run: Run, request: ForgetRequest, audit: RunAudit) -> Section
     controls = test.ids[run.usable_tests() & np.isin(test.labels, forgotten)]
     tables = [
         Numbers(
-            "Networks held against ones that never saw the forgotten samples",
+            "Networks compared with ones that never saw the forgotten samples",
             *audit_rows(audit.audits),
             f"{MEANINGS} The last four columns decide nothing.",
             reference=True,
@@ -278,7 +278,7 @@ def renew_report(run: Run, folder: FilePath) -> Path | None:
     """Write the report of a run's own request again if it is older than the section in ``folder``.
 
     Returns:
-        The report, or ``None`` for a run that was not compared yet: that would train rivals.
+        The report, or ``None`` for a run that was not compared yet: that would train baselines.
     """
     report, section = run.directory / "report.html", Path(folder) / "section.json"
     if not report.is_file():
@@ -303,7 +303,7 @@ def _clusters(run: Run, bank: CondensedBank, shown: int = 8) -> Figure:
     return cluster_figure(members, bank.images[picked], titles)
 
 
-def _of_rivals(run: Run, request: ForgetRequest) -> dict[str, Any]:
+def _of_baselines(run: Run, request: ForgetRequest) -> dict[str, Any]:
     """All settings of every method but the run's own preset, defaults included."""
     return {
         name: plain({"of": stages.method_options(run.config, name)})["of"]

@@ -27,7 +27,7 @@ def threshold_conclusion(subset: Overfitted) -> Conclusion:
     size = ", nearly all of them" if subset.share > 0.9 else ""
     how = "line" if len(set(subset.thresholds[~np.isnan(subset.thresholds)])) == 1 else "lines"
     small = (
-        "the surer an attack with shadow networks is of it"
+        "the surer an attack with shadow models is of it"
         if subset.rule == "lira"
         else "the better the network fits it"
     )
@@ -54,7 +54,7 @@ def attack_conclusion(before: Mapping[str, Any], after: Mapping[str, Any]) -> Co
         "An attacker who sees losses alone tells training from test samples with an AUC of "
         f"{old:.3f} before and {new:.3f} after the defence, 0.5 being chance, and the intervals "
         f"over samples {'do not overlap' if apart else 'overlap'}.",
-        "It cannot be concluded that an attacker with shadow networks finds no more, nor, from "
+        "It cannot be concluded that an attacker with shadow models finds no more, nor, from "
         f"{before['test_samples']} test samples, anything of rates below "
         f"{1 / before['test_samples']:.2g}.",
     )

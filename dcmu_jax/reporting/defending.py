@@ -45,11 +45,11 @@ class DefenceOptions:
 
     Attributes:
         rule: otsu or otsu_per_class (the threshold of the overfitting metric), quantile (its
-            lowest), or lira (the samples that shadow networks tell best).
+            lowest), or lira (the samples that shadow models tell best).
         share: of the training set, for quantile and lira.
         epochs: of unlearning, at most; 2 or more.
         preset: whose online phase unlearns; the run's own if not given.
-        shadows: networks to train for lira, an even number, 6 or more.
+        shadows: shadow models to train for lira, an even number, 6 or more.
     """
 
     rule: DefenceRule = "otsu"
@@ -104,7 +104,7 @@ def defend_run(
         options: see ``DefenceOptions``.
 
     Other Args:
-        notify: told the number of shadow networks trained and of all.
+        notify: told the number of shadow models trained and of all.
 
     Raises:
         InputError: options that make no sense, or a rule that leaves no sample on one side.
@@ -120,7 +120,7 @@ def defend_run(
     made_of = facts.of_prepared(run.config, preset, run.splits, run.data, run.train()) | {
         "options": dataclasses.replace(options, preset=preset),
         "settings": config.method,
-        "training": config.training,  # of shadow networks
+        "training": config.training,  # of shadow models
         "statistics": stages.statistics_of(config),
         "usable_tests": digest(usable),
     }
@@ -233,7 +233,7 @@ def _measure(
 
 
 def _margins(run: Run, original: Classifier, options: DefenceOptions, notify: Any) -> dict:
-    """Margins of the original and of shadow networks on random halves of its training set."""
+    """Margins of the original and of shadow models on random halves of its training set."""
     made_of = plain(
         {
             "model": repr(run.model),

@@ -54,7 +54,7 @@ class Point:
     Attributes:
         method: its name.
         time: online time over that of retraining.
-        gap: to the retrained network, in points.
+        gap: to the retrained model, in points.
         half: half-width of the interval of ``gap``.
     """
 
@@ -79,7 +79,7 @@ def draw_pareto(axes: Axes, points: Sequence[Point], floor: float | None = None)
     Args:
         axes: where to draw.
         points: one for each method.
-        floor: gap of a second retrained network, as a dotted line: no method can do better.
+        floor: gap of a second retrained model, as a dotted line: no method can do better.
     """
     style.plain(axes)
     axes.set(xscale="log", xlabel="online time, retraining = 1", ylabel="gap (points)")

@@ -41,7 +41,7 @@ class Numbers(NamedTuple):
         headings: of the columns; the first column names the rows.
         rows: as many texts in each as there are headings.
         meaning: of the numbers, below it.
-        reference: whether the first row is what the others are held against.
+        reference: whether the first row is what the others are compared with.
     """
 
     caption: str

@@ -1,4 +1,4 @@
-"""The numbers put into two to four plain sentences, warnings included.
+"""The results in two to four plain sentences, with warnings.
 
 A method is judged by the side of the retrained model on which it lies, not by the size of a
 difference alone. With o, r and m for the accuracy on the forgotten images of the original, the
@@ -42,11 +42,11 @@ TOLERANCE = 5.0
 """Points of accuracy within which a model counts as being where the retrained model is."""
 _NEAR = round(10 * TOLERANCE)
 WARNING = "Warning: "
-"""How a sentence begins that a reader must not miss."""
+"""The start of a sentence that a reader must not miss."""
 
 
 def summarise(measurements: Sequence[Measurement], request_text: str) -> list[str]:
-    """What came out, in sentences computed from the numbers.
+    """The results in sentences computed from the numbers.
 
     The first says how much accuracy on the forgotten images each model has, the second what was
     kept, the third what it took. A last one, beginning with ``Warning:``, names every method whose
@@ -101,7 +101,7 @@ def _forgotten(
         listed = f" ({', '.join(rest)})" if rest else ""
         return (
             f"{asked}no retrained model was measured, so the accuracies on the forgotten "
-            f"images{listed} have nothing to be held against."
+            f"images{listed} have nothing to be compared with."
         )
     text = (
         f"{asked}retraining from scratch leaves {_percent(retrained.forget_accuracy)} accuracy "

@@ -81,7 +81,7 @@ def ask(workspace: Opened, text: Any, *, reference: Any, with_copies: bool) -> A
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class _Looked:
-    """What came of looking for copies.
+    """The result of looking for copies.
 
     Attributes:
         copies: of all images that are there, forgotten ones too; None where none could be read.
@@ -94,7 +94,7 @@ class _Looked:
     purged: int = 0
 
     def without(self, gone: np.ndarray) -> Copies | None:
-        """The copies that stay."""
+        """The copies that are kept."""
         if self.copies is None:
             return None
         return dataclasses.replace(self.copies, train=np.setdiff1d(self.copies.train, gone))

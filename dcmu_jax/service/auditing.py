@@ -1,4 +1,4 @@
-"""The audit of a version: its network held against ones that never saw what it forgot."""
+"""The audit of a version: its network compared with ones that never saw what it forgot."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def audit_version(
     oracles: int = 16,
     notify: Callable[[int, int], None] = lambda done, of: None,
 ) -> bytes:
-    """Train oracles on what is left, and hold the network against them on all that was forgotten.
+    """Train oracles on the retain set, and compare the network with them on all forgotten samples.
 
     Args:
         fixed: see ``Fixed``.

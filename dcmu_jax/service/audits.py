@@ -1,7 +1,7 @@
-"""Where the audits of a workspace lie, how they are kept, and how they are read.
+"""The audits of a workspace: their files, how they are written and how they are read.
 
 One is written aside, then entered in the ledger, and named last. So what is left of interrupted
-work lies aside, and what has the name of an audit and is in no line comes of something else.
+work lies aside, and what has the name of an audit and is in no line comes from something else.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ AUDITS = "audits"
 
 
 def audit_path(directory: Path, version: int) -> Path:
-    """Where the audit of a version lies."""
+    """The file of a version's audit."""
     return directory / AUDITS / f"{version:04d}.json"
 
 
 def read_audit(directory: Path, history: History, version: int) -> Any:
-    """What an audit of a version found; None where there was none.
+    """The findings of a version's audit; None where there was none.
 
     Raises:
         InputError: the file is not the one that the ledger names.
@@ -47,7 +47,7 @@ def read_audit(directory: Path, history: History, version: int) -> Any:
 
 
 def write_aside(disk: Disk, directory: Path, version: int, data: bytes) -> None:
-    """Put an audit on disk, to be entered in the ledger and named next."""
+    """Write an audit under a temporary name; the ledger entry and the rename come next."""
     path = audit_path(directory, version)
     if not path.parent.is_dir():
         disk.make_folder(path.parent)
@@ -57,7 +57,7 @@ def write_aside(disk: Disk, directory: Path, version: int, data: bytes) -> None:
 
 
 def settle_audits(disk: Disk, directory: Path, history: History) -> None:
-    """Name the audit that the ledger tells of, and remove what is aside and in no line."""
+    """Rename the audit that is in the ledger, and remove temporary ones that are not."""
     for entry in history.versions:
         path = audit_path(directory, entry.version)
         aside, hashed = aside_of(path), history.audits.get(entry.version)
@@ -70,7 +70,7 @@ def settle_audits(disk: Disk, directory: Path, history: History) -> None:
 
 
 def check_none_lies_there(directory: Path, version: int) -> None:
-    """Raise ``InputError`` where an audit of a version lies that the ledger does not know."""
+    """Raise ``InputError`` for an audit file that the ledger does not know."""
     path = audit_path(directory, version)
     if os.path.lexists(path):
         raise InputError(
@@ -82,5 +82,5 @@ def check_none_lies_there(directory: Path, version: int) -> None:
 
 
 def not_in_the_ledger(name: Path) -> str:
-    """What is said of a file with the name of an audit that no line tells of."""
+    """The message for an audit file that is in no line of the ledger."""
     return f"{name} has the name of an audit, and no line of {LEDGER} tells of it"

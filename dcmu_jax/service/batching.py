@@ -116,7 +116,7 @@ def _begin(
     accepted: float | None,
     done: tuple[int, ...],
 ) -> Batch | None:
-    """Close the batch of all that is pending up to line ``last``; None where there is none.
+    """Close the batch of all pending requests up to line ``last``; None where there are none.
 
     Where the current network is of no use, ``base`` is an earlier version, and there is one though
     nothing be pending.

@@ -21,7 +21,7 @@ _KINDS = ("train", "test", "remembrance")
 
 
 def certificate(directory: Path, fixed: Fixed, history: History, version: int) -> dict[str, Any]:
-    """What is on record of a version, each piece checked against the hash that vouches for it.
+    """The record of a version, each part checked against its hash.
 
     What it says of the forgotten images (``remains``) and of their copies (``copies``) is read from
     the files and the ledger as they are now.
@@ -74,7 +74,7 @@ def certificate(directory: Path, fixed: Fixed, history: History, version: int) -
 def _copies(
     directory: Path, fixed: Fixed, history: History, version: int, record: dict[str, Any]
 ) -> dict[str, Any] | None:
-    """What has the same images as the samples of a batch, and what became of it by now.
+    """Copies of a batch's images, and whether they are kept, pending or forgotten by now.
 
     None for a version that forgot no batch, and where neither the images nor the record tell.
     """

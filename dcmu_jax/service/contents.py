@@ -50,18 +50,18 @@ VERSIONS, NETWORK, START, BANK, DATA, RECORD = (
     "record.json",
 )
 KEPT = (RECORD,)
-"""What a purge leaves of earlier versions, beside their manifests: numbers, no images."""
+"""What a purge leaves of earlier versions, besides their manifests: numbers, no images."""
 
 _REMEDY = "Restore it from a copy; dcmu verify lists all that has changed"
 
 
 def version_folder(directory: Path, version: int) -> Path:
-    """Where a version lies."""
+    """The folder of a version."""
     return directory / VERSIONS / f"{version:04d}"
 
 
 def part_of(directory: Path, version: int) -> Path:
-    """Where a version is written before it has its name."""
+    """The temporary folder of a version that is being written."""
     return directory / VERSIONS / f".{version:04d}.part"
 
 
@@ -86,12 +86,12 @@ class Fixed:
     model: nn.Module
 
     def splits(self, train: Dataset) -> Splits:
-        """``train`` beside the test set."""
+        """``train`` with the test set."""
         return Splits(self.name, train, self.test, self.class_names)
 
 
 def write_fixed(disk: Disk, directory: Path, config: RunConfig, splits: Splits) -> dict[str, str]:
-    """Write what never changes; gives the hash of each file."""
+    """Write the files that never change; return the hash of each."""
     about = {"name": splits.name, "class_names": list(splits.class_names)}
     texts = {CONFIG: to_json(config) + "\n", ABOUT: json_text(about, indent=1) + "\n"}
     for name, text in texts.items():
@@ -256,7 +256,7 @@ class Samples:
 
 
 def read_held(directory: Path, fixed: Fixed, history: History) -> Dataset:
-    """The images that lie in the workspace, those forgotten since the last purge among them.
+    """The images in the workspace, including those forgotten since the last purge.
 
     Raises:
         InputError: their file is not as it was written.
@@ -331,7 +331,7 @@ def write_version(
     start: Classifier | None = None,
     train: Dataset | None = None,
 ) -> str:
-    """Write a version aside and give it its name; gives the hash of its manifest.
+    """Write a version to a temporary folder, rename it, and return the hash of its manifest.
 
     It is not published by that: only a line of the ledger does it.
 

@@ -1,4 +1,4 @@
-"""Making a workspace of a run, and what the record of every version begins with."""
+"""Making a workspace from a run, and the common fields of every version's record."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TOP = (*FIXED, LEDGER, HEAD, LEDGER_LOCK, WORK_LOCK, VERSIONS)
 
 
 def is_a_beginning(folder: Path) -> bool:
-    """Whether a folder holds what is there before the first version has its name, and no more.
+    """Whether a folder holds only what is written before the first version is renamed.
 
     A whole workspace is none: it may be a copy that somebody made.
     """
@@ -78,7 +78,7 @@ def create(run: Run, directory: Path, disk: Disk, max_accuracy_loss: float | int
 
 @contextlib.contextmanager
 def _ended_in_order() -> Iterator[None]:
-    """Let signals that would end the process where it stands raise ``SystemExit`` instead."""
+    """Let signals that would end the process at once raise ``SystemExit`` instead."""
 
     def end(number: int, _: Any) -> None:
         sys.exit(128 + number)
@@ -104,7 +104,7 @@ def _fill(
     disk: Disk,
     max_accuracy_loss: float,
 ) -> None:
-    """Write a workspace aside."""
+    """Write a workspace to a temporary folder."""
     disk.make_folder(aside / VERSIONS)
     for name in (LEDGER_LOCK, WORK_LOCK):
         disk.create(aside / name, b"")
@@ -135,7 +135,7 @@ def _fill(
 
 
 def record_of(config: RunConfig, version: int, change: str, seed: int) -> dict[str, Any]:
-    """What the record of every version begins with."""
+    """The common fields of every version's record."""
     return {
         "version": version,
         "change": change,

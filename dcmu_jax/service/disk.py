@@ -1,4 +1,4 @@
-"""Every change that the service makes to files: on disk, not in a cache, when a call returns."""
+"""The service's writes to disk. Each has reached the disk when its call returns."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from dcmu_jax.training.classifier import Classifier
 
 
 class Disk:
-    """The operations on files, each announced to ``step`` first.
+    """File operations; each calls ``step`` first.
 
-    The service knows no other way to change a file, so that a subclass can make any of them fail
+    The service changes files in no other way, so a subclass can make any of them fail
     (``experiments/fault_injection.py``, ``tests/service``).
     """
 
@@ -39,7 +39,7 @@ class Disk:
         os.fsync(file.fileno())
 
     def sync_folder(self, path: Path) -> None:
-        """Make what was created, renamed or removed in a folder last."""
+        """Fsync a folder: after that, its new, renamed and removed entries survive a crash."""
         self.step("sync", path)
         descriptor = os.open(path, os.O_RDONLY)
         try:
@@ -48,27 +48,27 @@ class Disk:
             os.close(descriptor)
 
     def create(self, path: Path, data: bytes) -> None:
-        """A new file that holds ``data``."""
+        """Create a file with ``data`` and fsync it."""
         self.step("create", path)
         with path.open("xb") as file:
             self.put(file, data, path)
             self._sync(file, path)
 
     def replace(self, path: Path, data: bytes) -> None:
-        """Put ``data`` in the place of a small file, whole or not at all."""
+        """Replace a small file atomically."""
         aside = aside_of(path)
         aside.unlink(missing_ok=True)  # of an interrupted call; a link itself, never its target
         self.create(aside, data)
         self.put_in_place(path)
 
     def put_in_place(self, path: Path) -> None:
-        """Give what was written aside its name."""
+        """Rename the temporary file to ``path``, and fsync the folder."""
         self.step("rename", path)
         os.replace(aside_of(path), path)
         self.sync_folder(path.parent)
 
     def append(self, path: Path, at: int, data: bytes) -> None:
-        """Write ``data`` at byte ``at`` of a file and cut off what stood there before."""
+        """Truncate a file at byte ``at``, append ``data`` and fsync."""
         self.step("open", path)
         with open_plain(path, write=True) as file:
             file.truncate(at)
@@ -77,17 +77,17 @@ class Disk:
             self._sync(file, path)
 
     def sync(self, path: Path) -> None:
-        """Make what an existing file holds last."""
+        """Fsync an existing file."""
         with open_plain(path, write=True) as file:
             self._sync(file, path)
 
     def make_folder(self, path: Path) -> None:
-        """A new folder in one that is there."""
+        """Create a folder in an existing one."""
         self.step("make", path)
         path.mkdir()
 
     def publish(self, aside: Path, path: Path) -> None:
-        """Give a finished folder its name, after all in it has reached the disk."""
+        """Fsync all of a finished folder, then rename it to ``path``."""
         for folder, _, names in os.walk(aside):
             for name in names:
                 self.sync(Path(folder, name))
@@ -97,7 +97,7 @@ class Disk:
         self.sync_folder(path.parent)
 
     def remove(self, path: Path) -> None:
-        """Remove a file, or a folder and all in it; one that is not there is no error."""
+        """Remove a file or a folder tree; a missing one is no error."""
         if not (path.exists() or path.is_symlink()):
             return
         self.step("remove", path)
@@ -108,9 +108,9 @@ class Disk:
         self.sync_folder(path.parent)
 
     def remove_files(self, folder: Path, names: Iterable[str]) -> None:
-        """Remove these files below ``folder``, and the folders in it that are then empty.
+        """Remove these files below ``folder``, and the folders in it that become empty.
 
-        Whatever else lies there stays.
+        Other files stay.
         """
         tops: dict[str, list[Path]] = {}
         for name in names:
@@ -128,18 +128,18 @@ class Disk:
             self.sync_folder(folder)
 
     def save_network(self, path: Path, classifier: Classifier) -> None:
-        """A checkpoint of a network (``save_classifier``)."""
+        """Save a checkpoint of a network (``save_classifier``)."""
         self.step("save", path)
         save_classifier(path, classifier)
 
 
 def aside_of(path: Path) -> Path:
-    """Where ``Disk.replace`` writes before it renames."""
+    """The temporary file of ``Disk.replace``."""
     return path.with_name(f".{path.name}.part")
 
 
 def archive(arrays: Mapping[str, Any]) -> bytes:
-    """The bytes of an ``npz`` archive, in memory: written in one go, by ``Disk`` like all else."""
+    """The bytes of an ``npz`` archive, so that ``Disk`` writes them in one call."""
     file = io.BytesIO()
     np.savez(file, **arrays)
     # Not ``getbuffer``: a view forbids closing the file, and where a failed write leaves both in a
@@ -149,10 +149,10 @@ def archive(arrays: Mapping[str, Any]) -> bytes:
 
 @contextlib.contextmanager
 def storage_errors(what: str, remedy: str) -> Iterator[None]:
-    """Turn what the operating system says into an ``InputError``.
+    """Turn an ``OSError`` into an ``InputError``.
 
     Args:
-        what: was not done.
+        what: what was not done, for the message.
         remedy: what to do about it.
     """
     try:

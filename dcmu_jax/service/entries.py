@@ -1,4 +1,4 @@
-"""What may lie in a workspace: plain files and folders; how its files are opened."""
+"""What a workspace may contain (plain files and folders), and how its files are opened."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_plain(directory: Path) -> None:
 
 
 def entries_below(folder: Path | str) -> Iterator[os.DirEntry[str]]:
-    """All that lies below a folder, however deep; links are not followed."""
+    """Everything below a folder, recursively; links are not followed."""
     waiting = _entries(folder)
     while waiting:
         entry = waiting.pop()
@@ -37,7 +37,7 @@ def entries_below(folder: Path | str) -> Iterator[os.DirEntry[str]]:
 
 
 def _entries(folder: Path | str) -> list[os.DirEntry[str]]:
-    """What lies in a folder, descending; nothing if it is gone by now."""
+    """The entries of a folder, in descending order; nothing if the folder is gone by now."""
     try:
         with os.scandir(folder) as found:
             return sorted(found, key=lambda entry: entry.name, reverse=True)

@@ -1,4 +1,4 @@
-"""A disk that fails on purpose, at an operation of one's choice: for tests and experiments."""
+"""A disk that fails on purpose at a chosen operation, for tests and experiments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _GROWS = ("write", "create", "make", "save", "sync")
 
 
 class Killed(BaseException):
-    """The process died here: nothing that would run on the way out has an effect any more."""
+    """The process died here: clean-up code that still runs has no effect."""
 
 
 class FailingDisk(Disk):
@@ -44,7 +44,7 @@ class FailingDisk(Disk):
         self.hit: tuple[str, str] | None = None
 
     def step(self, what: str, path: Path) -> None:
-        """Count, and fail if it is time."""
+        """Count, and fail at the chosen operation."""
         self.done.append((what, path.name))
         if not self.at or len(self.done) < self.at:
             return

@@ -19,7 +19,7 @@ from dcmu_jax.unlearning.modular import ModularUnlearning
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BatchSettings:
-    """With what a batch is forgotten, where not with the settings of the workspace.
+    """The settings of a batch, where they are not those of the workspace.
 
     Attributes:
         preset: that the schedules started from.
@@ -92,7 +92,7 @@ def read_settings(saved: dict[str, Any]) -> BatchSettings:
 
 
 def described(config: RunConfig, batch: Batch) -> str:
-    """With what a batch was begun, in words, settings as they are typed.
+    """The settings of a batch in words, as they are typed.
 
     Args:
         config: of the workspace.
@@ -108,7 +108,7 @@ def described(config: RunConfig, batch: Batch) -> str:
 
 
 def _options(config: RunConfig, settings: dict[str, Any]) -> tuple[list[str], bool]:
-    """The options for settings of a batch, and whether these are all that it takes to give them.
+    """The options for settings of a batch, and whether options can give all of them.
 
     The command line changes the steps that a preset has, but not their number; Python does.
     """
@@ -142,7 +142,7 @@ def _flat(value: Any, name: str = "") -> list[tuple[str, Any]]:
 
 
 class NotPublished(InputError):
-    """A batch that the gate did not let through: its samples stay pending.
+    """A batch that the gate refused: its samples stay pending.
 
     Attributes:
         published: versions that the same call published before.
@@ -157,7 +157,7 @@ def limit_of(history: History, batch: Batch) -> float:
 
 
 def loss_of(before: float | None, after: float | None) -> float:
-    """Points that were lost; none where there is nothing to measure it on."""
+    """Points that were lost; none where there are no images to measure them on."""
     return 0.0 if before is None or after is None else before - after
 
 
@@ -181,7 +181,7 @@ def too_much(before: float | None, after: float | None, limit: float) -> str | N
 def not_published(
     directory: Path, config: RunConfig, history: History, published: tuple[int, ...] = ()
 ) -> NotPublished:
-    """The error for what was refused last, with a way on that can be typed.
+    """The error for the last refusal, with a remedy that can be typed.
 
     Args:
         directory: of the workspace.
@@ -220,7 +220,7 @@ def not_published(
 
 
 def refused_again(history: History, batch: Batch) -> Refusal | None:
-    """The refusal that a batch would meet again, to the bit; None where it may pass.
+    """The refusal that a batch would get again, to the bit; None where it may pass.
 
     Args:
         history: in which the batch is not begun yet.

@@ -1,4 +1,4 @@
-"""What is given to a workspace from Python: of the right kind, or refused before it is used."""
+"""Checks of arguments given to a workspace from Python."""
 
 from __future__ import annotations
 

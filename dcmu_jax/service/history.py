@@ -1,4 +1,4 @@
-"""What a ledger amounts to: what is forgotten, what is pending, which version is current."""
+"""The state that a ledger describes: forgotten and pending ids, and the current version."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Batch:
 
 @dataclasses.dataclass(frozen=True)
 class Refusal:
-    """A batch that the gate did not let through."""
+    """A batch that the gate refused."""
 
     batch: Batch
     entry: Refused
@@ -131,7 +131,7 @@ class History:
 
 
 def replay(ledger: Ledger) -> History:
-    """Go through a ledger line by line.
+    """Replay a ledger line by line.
 
     Raises:
         InputError: its lines contradict each other.

@@ -23,19 +23,19 @@ from dcmu_jax.service.entries import read_plain
 
 LEDGER, HEAD = "ledger.jsonl", "ledger.head"
 STRICT = pydantic.ConfigDict(extra="forbid")
-"""Of dataclasses that are read from files: a field that they do not have is refused."""
+"""For dataclasses that are read from files: an unknown field is refused."""
 Hash = Annotated[str, pydantic.StringConstraints(pattern="^[0-9a-f]{64}$")]
 Count = Annotated[int, pydantic.Field(ge=0, lt=2**63)]
 Id = Annotated[int, pydantic.Field(ge=-(2**63), lt=2**63)]
 Points = Annotated[float, pydantic.Field(ge=0, le=100)]
 Percent = Annotated[float, pydantic.Field(ge=0, le=100)]
 MAX_ACCURACY_LOSS = 5.0
-"""Points of test accuracy that a batch may cost where nothing else was said."""
+"""Points of test accuracy that a batch may cost by default."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Created:
-    """The first line: what the workspace holds once and for all.
+    """The first line: what never changes in the workspace.
 
     Attributes:
         files: name -> SHA-256 of the files that never change.
@@ -110,7 +110,7 @@ class Begun:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Left:
-    """A batch that was begun is not worked on any more: its requests are pending again.
+    """A batch was abandoned: its requests are pending again.
 
     Attributes:
         version: that it would have been.
@@ -125,7 +125,7 @@ class Left:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Refused:
-    """The gate did not let a batch through: its requests are pending again.
+    """The gate refused a batch: its requests are pending again.
 
     Attributes:
         version: that it would have been.
@@ -232,7 +232,7 @@ def now() -> str:
 
 
 def damaged(what: str) -> InputError:
-    """The error for a ledger that is not as it was written."""
+    """The error for a damaged ledger."""
     return InputError(
         f"The ledger is damaged: {what}",
         "the ledger and its head as they were written",
@@ -249,9 +249,9 @@ def read_ledger(directory: Path) -> Ledger:
     cut off by the next ``append``.
 
     Raises:
-        InputError: anything acknowledged is not as it was written; or what lies beyond the head can
-            come of no crash. An earlier head was put back then, and what was acknowledged since has
-            changed.
+        InputError: anything acknowledged is not as it was written; or what is beyond the head
+            cannot come from a crash: an earlier head was put back then, and what was acknowledged
+            since has changed.
         OSError: a file cannot be read.
     """
     while True:
@@ -301,7 +301,7 @@ def _holds_more_than_an_entry(torn: bytes) -> bool:
 
 
 def _lines(data: bytes, start: Ledger | None = None) -> Ledger:
-    """The lines of ``data`` up to the first that is not whole or not of the chain."""
+    """The lines of ``data`` up to the first that is incomplete or breaks the chain."""
     start = start or Ledger()
     entries, hashes, size = list(start.entries), list(start.hashes), start.size
     while (end := data.find(b"\n", size) + 1) > 0:
@@ -335,7 +335,7 @@ def create_ledger(
 
 
 def settle(disk: Disk, directory: Path, ledger: Ledger) -> Ledger:
-    """Acknowledge whole lines beyond the head: whoever wrote them died before it could.
+    """Acknowledge complete lines beyond the head, whose writer died before it could.
 
     What an interrupted replacement of the head left is removed. To be called under the ledger's
     lock, before anything is answered or added.

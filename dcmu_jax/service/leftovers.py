@@ -1,4 +1,4 @@
-"""What interrupted work left: finished versions are found again, what is half made is removed."""
+"""After an interruption: finished versions are found again, unfinished work is removed."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def _of_no_line(names: list[str], why: str, purged: bool = False) -> InputError:
 
 
 def purge_undone(directory: Path, history: History, manifest: Manifest | None) -> str:
-    """What is said where the ledger lacks a purge that was carried out; empty where it does not.
+    """The message where the ledger lacks a purge that was carried out; empty elsewhere.
 
     Its line is written before it removes anything: where files are gone, an earlier ledger was put
     back, and the files are not missing but purged.
@@ -160,7 +160,7 @@ def finished(directory: Path, history: History) -> Published | None:
 
 
 def tidy(disk: Disk, directory: Path, history: History) -> None:
-    """Remove what interrupted work left, and what a purge has still to remove; nothing else.
+    """Remove only what interrupted work left and what a purge has still to remove.
 
     That is the folder in which the next version was being written, an audit that was written aside
     and is in no line of the ledger, and from versions that were purged the files that their
@@ -184,7 +184,7 @@ def tidy(disk: Disk, directory: Path, history: History) -> None:
 
 
 def misplaced(directory: Path, history: History) -> list[Path]:
-    """Folders in the place of files that a purge has removed, and files in that of folders."""
+    """Folders where a purge removed files, and files where it removed folders."""
     found = set()
     for number in range(history.purged_before):
         folder = version_folder(directory, number)
@@ -203,13 +203,13 @@ def _of_another_kind(path: Path) -> str:
 
 
 def misplaced_notes(directory: Path, history: History) -> list[str]:
-    """What is said of all that is ``misplaced``."""
+    """The message for everything that is ``misplaced``."""
     found = misplaced(directory, history)
     return [f"{_of_another_kind(path)}: move it out of the workspace" for path in found]
 
 
 def missing_of(directory: Path, history: History) -> list[str]:
-    """What is missing of versions that were not purged, in words; nothing is opened but manifests.
+    """What is missing from versions that were not purged, in words; only manifests are opened.
 
     A network of which a part is missing is named as one.
     """
@@ -237,7 +237,7 @@ def _missing(directory: Path, history: History) -> list[Path]:
 
 
 def notes_of(directory: Path, history: History) -> list[str]:
-    """What lies in a workspace beside what was published, in words."""
+    """What lies in a workspace besides what was published, in words."""
     number = history.current.version + 1
     unfinished = {
         aside_of(directory / HEAD),

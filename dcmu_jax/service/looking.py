@@ -1,4 +1,4 @@
-"""Looking at a workspace while others may work on it: what was overtaken is looked at again."""
+"""Reading a workspace while others may write to it: a read that was overtaken is repeated."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Found = TypeVar("Found")
 
 
 def looked_at(directory: Path, look: Callable[[History], Found]) -> Found:
-    """What ``look`` finds, or raises, in a workspace that no work changed meanwhile.
+    """The result of ``look`` on a workspace that nobody changed meanwhile.
 
     The ledger is read again afterwards. Where a batch or a purge began or was published since,
     files may have gone that the older history speaks of, and ``look`` starts over. Requests change

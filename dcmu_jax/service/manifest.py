@@ -75,7 +75,7 @@ _RESTORE = "Restore it from a copy; dcmu verify lists all that has changed"
 
 
 def not_as_written(what: str, why: str, remedy: str = _RESTORE) -> InputError:
-    """The error for an artefact that has changed."""
+    """The error for a file that has changed."""
     return InputError(
         f"{what} is not as it was published ({why})",
         "the files of a workspace as the service wrote them",
@@ -104,7 +104,7 @@ class Difference:
         return f"{self.folder.name}/{self.name} {self.why}{move}"
 
     def error(self) -> InputError:
-        """What is raised where it stops the work."""
+        """The error to raise where it stops the work."""
         path = shlex.quote(str(self.folder / self.name))
         remedy = f"Move it out of the workspace: mv {path} ELSEWHERE" if self.strange else _RESTORE
         what = f"{self.folder.name}/{self.name} {self.why}"
@@ -130,7 +130,7 @@ def hash_file(path: Path) -> str:
 
 
 def files_below(folder: Path) -> dict[str, Path]:
-    """Path below ``folder`` -> file, of all that lies in it; links are not followed."""
+    """Path below ``folder`` -> file, for everything in it; links are not followed."""
     found = {}
     for entry in entries_below(folder):
         if not entry.is_dir(follow_symlinks=False):
@@ -140,7 +140,7 @@ def files_below(folder: Path) -> dict[str, Path]:
 
 
 def hash_files(folder: Path) -> dict[str, str]:
-    """The hashes of all files below ``folder``, its manifest apart."""
+    """The hashes of all files below ``folder`` but its manifest."""
     return {name: hash_file(p) for name, p in files_below(folder).items() if name != MANIFEST}
 
 

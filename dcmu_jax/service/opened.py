@@ -1,4 +1,4 @@
-"""A workspace as its work sees it: read, written to under its locks, added to line by line."""
+"""A workspace opened for work: reads, writes under locks, and lines added to the ledger."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ASK_AGAIN = "Make room and ask again: the answer says what is known by then"
 
 
 class Opened:
-    """What all work on a workspace shares.
+    """What all operations on a workspace share.
 
     Args:
         directory: where it lies.
@@ -50,7 +50,7 @@ class Opened:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[None]:
-        """Turn what goes wrong while files are read into an ``InputError``."""
+        """Turn errors of reading files into an ``InputError``."""
         with storage_errors("The workspace cannot be read", "Check its permissions"):
             check_shape(self.directory)
             yield
@@ -70,7 +70,7 @@ class Opened:
 
     @contextlib.contextmanager
     def working(self) -> Iterator[list[int]]:
-        """Hold the lock of long work, during which requests are acknowledged nevertheless.
+        """Hold the lock of long work; requests are still acknowledged meanwhile.
 
         Gives the version that interrupted work had finished, if it had, and that was published now.
         """
@@ -102,7 +102,7 @@ class Opened:
         return settle(self.disk, self.directory, ledger)
 
     def history(self) -> History:
-        """What the ledger amounts to now."""
+        """The state that the ledger describes now."""
         with self.reading():
             return replay(read_ledger(self.directory))
 

@@ -1,4 +1,4 @@
-"""What of forgotten images lies in a workspace: read from its files whenever something is said."""
+"""Which forgotten images are still in a workspace, read from its files each time."""
 
 from __future__ import annotations
 
@@ -53,9 +53,9 @@ class Remains:
 
 
 def remains(directory: Path, history: History, version: int | None = None) -> Remains:
-    """Look for the images of forgotten samples, and for what was made of them.
+    """Look for the images of forgotten samples and for files made from them.
 
-    Every file below the workspace is held against the hash that vouches for it. What has none, or
+    Every file below the workspace is compared with the hash that vouches for it. What has none, or
     another, is opened: an archive that names a forgotten id holds its image. That it names none
     says nothing, as anybody may have written it, but for copies of the service's own archives.
 
@@ -120,7 +120,7 @@ def listed(names: list[str]) -> str:
 
 
 def _vouched_for(directory: Path, history: History) -> dict[str, str]:
-    """Path below the workspace -> hash, of all that the ledger and the manifests vouch for.
+    """Path below the workspace -> hash, for every file in the ledger or a manifest.
 
     A manifest that cannot be read vouches for nothing.
     """

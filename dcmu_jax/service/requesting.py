@@ -1,4 +1,4 @@
-"""Reading a deletion request against what is known, forgotten and pending, and answering it."""
+"""Comparing a deletion request with known, forgotten and pending ids, and answering it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from dcmu_jax.training.keys import named_seed
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Answer:
-    """What became of a request.
+    """The answer to a request.
 
     Attributes:
         accepted: int64, the ids that this request added; ascending, as are the others.
@@ -95,7 +95,7 @@ def known_samples(ids: np.ndarray, labels: np.ndarray, num_classes: int) -> Data
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Terms:
-    """What a request says before anything is drawn.
+    """A request before anything is drawn at random.
 
     Attributes:
         text: as it was written.
@@ -127,7 +127,7 @@ def ids_digest(ids: np.ndarray) -> str:
 
 
 def read_terms(text: Any, known: Dataset) -> Terms:
-    """Read a request as far as nothing is drawn.
+    """Parse a request without drawing.
 
     Args:
         text: see ``data.requests.parse_request``.
@@ -178,7 +178,7 @@ def read_request(terms: Terms, known: Dataset, history: History, seed: int) -> n
 
 
 def nothing_left(text: str) -> InputError:
-    """The error for a request that leaves nothing."""
+    """The error for a request that would leave no samples."""
     return InputError(
         f"The request {text!r} leaves no sample to train on",
         "requests that leave one or more",

@@ -1,4 +1,4 @@
-"""A current network that is of no use, and the version that work starts from then."""
+"""What happens when the current network is unusable: which version work starts from."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _A_FEW = 16
 
 
 def fault_of(network: Classifier, fixed: Fixed, train: Dataset | None = None) -> str:
-    """Why a network is of no use, as the end of a sentence; empty where it is.
+    """Why a network is unusable, as the end of a sentence; empty where it is usable.
 
     Parameters and the logits of a few images have to be finite; and where the banks of the
     workspace are made of its own network's features, these have to be small enough to be added up,
@@ -50,7 +50,7 @@ def fault_of(network: Classifier, fixed: Fixed, train: Dataset | None = None) ->
 
 
 def newest_usable(directory: Path, fixed: Fixed, history: History) -> int:
-    """The newest version whose network is of use: the current one, in a sound workspace.
+    """The newest version with a usable network: the current one, in a sound workspace.
 
     Earlier versions of dcmu_jax published whatever came of a batch.
 
@@ -71,7 +71,7 @@ def newest_usable(directory: Path, fixed: Fixed, history: History) -> int:
 
 
 def of_no_use(number: int, fault: str) -> str:
-    """What is said of a version whose network has a ``fault_of``, and what to do."""
+    """The message for a version whose network has a ``fault_of``, with the remedy."""
     return (
         f"The network of version {number} {fault}: dcmu process makes a new one, of the newest "
         "version that is of use, and forgets again what was forgotten since"

@@ -1,4 +1,4 @@
-"""Is a folder a workspace: what must lie at its top, and whether it is a file or a folder."""
+"""Checks that a folder is a workspace, by its top-level files and folders."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a workspace stands: counts from the ledger, and what its files say of forgotten images."""
+"""The status of a workspace: counts from the ledger, and forgotten images in its files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dcmu_jax.service.remains import remains, unknown_note
 
 @dataclasses.dataclass(frozen=True)
 class Status:
-    """Where a workspace stands.
+    """The status of a workspace.
 
     Attributes:
         version: the current one.

@@ -1,4 +1,4 @@
-"""Is a workspace as the service left it: the chain, every file, and no forgotten id in use."""
+"""Checks that a workspace is intact: the chain, every file, and no forgotten id in use."""
 
 from __future__ import annotations
 

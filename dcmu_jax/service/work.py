@@ -1,4 +1,4 @@
-"""The work between two versions: forget a batch, or make the bank again from what is left."""
+"""The work between two versions: forget a batch, or make the bank again from the retain set."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from dcmu_jax.unlearning.task import Hooks, Prepared
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Made:
-    """What the next version consists of.
+    """The contents of the next version.
 
     Attributes:
         network: to serve with.
@@ -44,7 +44,7 @@ class Made:
 
 
 def seed_of(config: RunConfig, version: int, digest: str) -> int:
-    """The seed of a version: of its number and of the ids requested up to then, not of the time."""
+    """The seed of a version, from its number and the ids requested so far, not from the time."""
     return named_seed(config.unlearning_seed, f"version {version} of {digest}")
 
 
@@ -159,7 +159,7 @@ def _nothing_to_remember(preset: str) -> InputError:
 
 
 def _sets(before: Version, train: Dataset, test: Dataset) -> dict[str, Dataset]:
-    """What accuracies are measured on, before a batch and after it."""
+    """The sets on which accuracies are measured before and after a batch."""
     return {
         "retained": train,
         "test": test,
@@ -169,7 +169,7 @@ def _sets(before: Version, train: Dataset, test: Dataset) -> dict[str, Dataset]:
 
 
 def make_bank_again(fixed: Fixed, before: Version, seed: int, hooks: Hooks | None = None) -> Made:
-    """A bank of the images that are left, clustered and condensed anew by the current network.
+    """A bank of the retained images, clustered and condensed again by the current network.
 
     Nothing of an earlier bank enters, and no network of an earlier version.
     """
@@ -185,7 +185,7 @@ def make_bank_again(fixed: Fixed, before: Version, seed: int, hooks: Hooks | Non
 
 
 def accuracies(network: Classifier, train: Dataset, test: Dataset) -> dict[str, float | None]:
-    """Accuracies in percent on what is left and on test images that are not remembered."""
+    """Accuracies (%) on the retain set and on test images other than remembrance samples."""
     return _accuracies(network, {"retained": train, "test": test})
 
 

@@ -39,14 +39,14 @@ from dcmu_jax.unlearning.task import Hooks
 
 
 class Workspace:
-    """A network that is in use, and the deletions that it has to serve.
+    """A network in use, and the deletion requests that it serves.
 
     Guarantees, on a file system that keeps what was synced and renames at once:
 
     - A request that was answered is in the ledger whatever happens later.
     - A version is published by one line of the ledger, after all of its files are on disk.
     - Work that was interrupted at any point is done again to the same bits: a batch is closed
-      before it is worked on, and its seed comes of its number and of the ids requested.
+      before it is worked on, and its seed comes from its number and the ids requested.
     - What a version forgot is in no set that a later version trains on.
     - Nothing is unpickled, and no path in a manifest leads out of its folder.
 
@@ -79,7 +79,7 @@ class Workspace:
         max_accuracy_loss: float | int = MAX_ACCURACY_LOSS,
         disk: Disk | None = None,
     ) -> Workspace:
-        """A workspace of a run: its original network, its bank, and copies of its images.
+        """Make a workspace from a run: its original network, its bank, and copies of its images.
 
         What the run has not done yet (training, the offline phase) is done first.
 
@@ -99,13 +99,13 @@ class Workspace:
         return cls(directory, model=run.model, disk=disk)
 
     def history(self) -> History:
-        """What the ledger amounts to now."""
+        """The state that the ledger describes now."""
         return self._opened.history()
 
     def request(
         self, text: str, *, reference: str | None = None, with_copies: bool = False
     ) -> Answer:
-        """Acknowledge a request: when this returns it is on disk.
+        """Acknowledge a request: it is on disk when this returns.
 
         Args:
             text: see ``data.requests.parse_request``; ids may have been requested before.
@@ -142,7 +142,7 @@ class Workspace:
         accept_accuracy_loss: float | int | None = None,
         notify: Notify = to_log,
     ) -> list[int]:
-        """Forget what is pending, as one batch, and publish the network that has.
+        """Forget all pending samples as one batch, and publish the new network.
 
         A batch that was interrupted comes first, as it was closed then; or it is begun again with
         ``settings`` and ``accept_accuracy_loss`` where any of them is given and was another.
@@ -177,7 +177,7 @@ class Workspace:
         )
 
     def purge(self, hooks: Hooks | None = None) -> int | None:
-        """Remove the images of forgotten samples and all that was made of them.
+        """Remove the images of forgotten samples and everything made from them.
 
         Publishes a version with the same network, a bank made anew by it, and the images that are
         left; then removes images, banks and networks of all earlier versions. What it does not
@@ -192,11 +192,11 @@ class Workspace:
         return purge(self._opened, hooks)
 
     def remains(self) -> Remains:
-        """What of all forgotten images lies in the workspace now; see ``remains.remains``."""
+        """Which forgotten images are in the workspace now; see ``remains.remains``."""
         return self._opened.look(lambda history: remains(self.directory, history))
 
     def status(self) -> Status:
-        """Where the workspace stands; changes nothing.
+        """The status of the workspace; changes nothing.
 
         Raises:
             InputError: the ledger and the versions do not belong together.
@@ -204,7 +204,7 @@ class Workspace:
         return self._opened.look(lambda history: status(self.directory, self.fixed, history))
 
     def verify(self) -> Verification:
-        """Look for anything that is not as it was written; see ``verification.verify``."""
+        """Check that everything is as it was written; see ``verification.verify``."""
         return verify(self.directory, model=self.fixed.model)
 
     def certificate(self, version: int) -> dict[str, Any]:
@@ -216,7 +216,7 @@ class Workspace:
     def audit(
         self, *, oracles: int = 16, notify: Callable[[int, int], None] = lambda done, of: None
     ) -> int:
-        """Audit the current version, if it was not yet; its certificate then has the numbers.
+        """Audit the current version, unless done already; its certificate then has the numbers.
 
         Args:
             oracles: see ``auditing.audit_version``.

@@ -1,9 +1,9 @@
 r"""When reduction pays: how much may be forgotten, and with which clusters, below a cost ratio.
 
 The online phase costs in proportion to the reduced retain set. If it made as many steps per
-sample as its rival it would pay at any :math:`\eta < 1`; if it needs ``k`` times as many, it pays
-below the ratio ``1/k``. On a draw, :math:`\eta < 1` if and only if some untouched cluster has two
-members or more; so :math:`E[\eta] < 1` if and only if such a cluster can stay untouched.
+sample as its baseline it would pay at any :math:`\eta < 1`; if it needs ``k`` times as many, it
+pays below the ratio ``1/k``. On a draw, :math:`\eta < 1` if and only if some untouched cluster has
+two members or more; so :math:`E[\eta] < 1` if and only if such a cluster can stay untouched.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def most_forgotten(sizes: Integer[np.ndarray, " clusters"], cost_ratio: float) -
 
     Args:
         sizes: of the clusters, at least 1 each.
-        cost_ratio: reduction at which the online phase costs as much as its rival, in (0, 1).
+        cost_ratio: reduction at which the online phase costs as much as its baseline, in (0, 1).
 
     Returns:
         0 if not even one sample can be forgotten below that ratio.

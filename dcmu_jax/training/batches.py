@@ -21,7 +21,7 @@ class Batches(NamedTuple):
     Attributes:
         pixels: as the data set has them.
         labels: int32 classes.
-        weights: float32, what each sample counts in the mean; 0 for the filling.
+        weights: float32, what each sample counts in the mean; 0 for the padding.
     """
 
     pixels: Num[np.ndarray, "steps *batch height width channels"]
@@ -51,7 +51,7 @@ def cut(
     if weights is None:
         weights = np.full(count, 1 / count, np.float32)
     steps = math.ceil(count / math.prod(sizes))
-    # Filled up by repetition rather than zeros, so that the filling is an ordinary image.
+    # Padded by repetition rather than zeros, so that the padding is an ordinary image.
     rows = np.arange(steps * math.prod(sizes)).reshape(steps, *sizes)
     real = rows < count
     rows %= count

@@ -1,4 +1,4 @@
-"""Checkpoints through Orbax: a network with its three parts apart, and a run to resume."""
+"""Checkpoints through Orbax: networks, part by part, and training runs to resume."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:  # the loop imports this module
 
 
 def _write(path: Path, items: dict[str, Any], about: dict[str, Any]) -> None:
-    """Save named trees and one JSON object; Orbax writes aside and renames when complete."""
+    """Save named trees and one JSON object; Orbax writes to a temporary folder, then renames it."""
     arguments = {name: ocp.args.StandardSave(_plain(tree)) for name, tree in items.items()}
     try:
         with _checkpointer() as checkpointer:
@@ -104,7 +104,7 @@ def _read(path: Path, like: dict[str, Any]) -> dict[str, Any]:
     """The named trees, each with the structure, shapes and dtypes of its twin in ``like``.
 
     As arrays like those of a fresh network. Orbax would bind JAX's arrays to their device, which
-    what is computed beside them is not: every program would be compiled a second time.
+    what is computed besides them is not: every program would be compiled a second time.
     """
     arguments = {
         name: ocp.args.StandardRestore(jax.tree.map(np.asarray, tree))
@@ -250,7 +250,7 @@ _BEGIN_AGAIN = "Delete it, and the training begins anew"
 
 
 def _damaged(path: Path, error: Exception, remedy: str) -> InputError:
-    """The error for a checkpoint that was not read, if nothing but its contents is to blame."""
+    """The error for a checkpoint whose contents cannot be read."""
     shown = f"The checkpoint {str(path)!r}"
     hindered = unreadable(shown, error) or unreadable(shown, _refused_file(path))
     if hindered is not None:
@@ -327,13 +327,13 @@ class FitCheckpoint:
         return state, [(a, b) for a, b in about["history"]], about["seconds"]
 
     def is_of_another(self) -> bool:
-        """Whether what lies there is of another run than this."""
+        """Whether the checkpoint is of another run."""
         found = from_writer(lambda: json.dumps(self._about()).encode())
         about = json.loads(found)
         return about is not None and about["identity"] != self.identity
 
     def _about(self) -> dict[str, Any] | None:
-        """What is written beside the state that was saved, if one was."""
+        """What is written with the state that was saved, if one was."""
         if not self.path.is_dir():
             return None
         try:
@@ -344,7 +344,7 @@ class FitCheckpoint:
         return about
 
     def _begun(self) -> dict[str, Any] | None:
-        """The same, refused if it is of another run."""
+        """The same, but an error if it is of another run."""
         about = self._about()
         if about is not None and about["identity"] != self.identity:
             raise InputError(

@@ -103,7 +103,7 @@ def _dealt(
 ) -> tuple[int, range, Callable[[int], Any]]:
     """How many rows there are, where batches start, and ``fun`` of the batch that starts there.
 
-    The last batch is filled up by repeating the first rows, so that ``fun`` compiles once.
+    The last batch is padded by repeating the first rows, so that ``fun`` compiles once.
     """
     count = len(arrays[0])
     size = min(default_batch() if batch_size is None else batch_size, max(count, 1))

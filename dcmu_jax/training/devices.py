@@ -1,4 +1,4 @@
-"""Devices: meshes over one process or several, and what processes of one run tell each other.
+"""Devices: meshes over one or several processes, and communication between them.
 
 Every process of a run executes the same program on the same data. Batches are split over the
 devices of all of them; what a compiled program gives back is the same everywhere. Process 0, the
@@ -124,7 +124,7 @@ def at_home(tree: Any) -> Any:
 
 
 def gathered(tree: Any) -> Any:
-    """Arrays over a mesh as such that this process has whole; the others send their parts."""
+    """Arrays sharded over a mesh, gathered in this process."""
 
     def whole(leaf):
         if leaf.is_fully_addressable:
@@ -252,7 +252,7 @@ def by_writer(do: Callable[[], object]) -> None:
 
 
 def check_same(what: str, make: Callable[[], bytes]) -> None:
-    """Raise unless ``make`` gives the same in every process.
+    """Raise unless ``make`` returns the same in every process.
 
     Raises:
         InputError: it does not, or raised one in any of them.

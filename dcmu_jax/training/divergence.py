@@ -1,4 +1,4 @@
-"""Trainings that come to no number: how they are found, and what is said of them."""
+"""Diverged training: how it is detected, and its error message."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _RATE = "optimizer.learning_rate"
 
 
 class Diverged(InputError):
-    """A training, or an optimisation, whose loss or result is not finite any more.
+    """A training or optimisation whose loss or result is no longer finite.
 
     Args:
         found: what is not finite, and when.

@@ -1,4 +1,4 @@
-"""What a result may depend on beside its settings and seeds: recorded with it, held on going on."""
+"""What a result may depend on besides settings and seeds: recorded, and checked on resuming."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ARITHMETIC = ("jax_enable_x64", "jax_threefry_partitionable", "jax_default_matmu
 
 
 def environment() -> dict[str, str]:
-    """Versions, kind of device, cores and options of JAX; nothing that names the machine."""
+    """Versions, device kind, cores and JAX options; nothing that identifies the machine."""
     versions = {"python": platform.python_version()}
     for package in _PACKAGES:
         try:

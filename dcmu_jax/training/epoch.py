@@ -1,4 +1,4 @@
-"""One epoch of training as a pure function: a ``lax.scan`` over batches, whole or in pieces."""
+"""One epoch of training as a pure function: a ``lax.scan`` over batches, whole or in chunks."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _objective(settings: EpochSettings, frozen, normalisation, stats, epoch, par
         dropout_key=dropout_key,
     )
     losses = settings.loss(outputs, labels, *(() if targets is None else (targets,)))
-    # A batch can hold nothing but filling only if every weight is zero; then do not move.
+    # A batch can hold nothing but padding only if every weight is zero; then do not move.
     mean = jnp.vdot(weights, losses) / jnp.maximum(weights.sum(), 1e-12)
     logits = outputs[0] if isinstance(outputs, tuple) else outputs
     hits = (logits.argmax(-1) == labels).astype(jnp.float32)
@@ -106,9 +106,9 @@ def _keys(key: Array, epoch: Array) -> Array:
 
 
 def _order(key: Array, n: int, size: int) -> tuple[Array, Array]:
-    """Which example stands where in an epoch's batches, and 1.0 where it is not filling.
+    """Which example stands where in an epoch's batches, and 1.0 where it is not padding.
 
-    The last batch is filled up with samples of the same epoch at weight 0: they cannot move the
+    The last batch is padded with samples of the same epoch at weight 0: they cannot move the
     loss, and BatchNorm sees nothing but real samples.
     """
     places = math.ceil(n / size) * size
@@ -197,12 +197,12 @@ compiled_epoch = functools.partial(
 
 @functools.partial(jax.jit, static_argnames=("n", "size"))
 def compiled_order(key, epoch, n, size):
-    """The order of an epoch, and which places are no filling: what ``train_epoch`` goes by."""
+    """The order of an epoch, and which places are no padding: what ``train_epoch`` goes by."""
     return _order(_keys(key, epoch)[0], n, size)
 
 
 @functools.partial(jax.jit, static_argnames=("settings",), donate_argnames=("state",))
-def compiled_piece(settings, state, frozen, normalisation, mask, batches, first, key):
+def compiled_chunk(settings, state, frozen, normalisation, mask, batches, first, key):
     """Steps ``first``, ``first + 1``, ... of an epoch, on batches ``(steps, size, ...)`` of it."""
     step_key = _keys(key, state.epoch)[1]
 

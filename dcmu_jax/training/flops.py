@@ -115,9 +115,9 @@ def tally() -> Iterator[_Tally]:
     Training, passes through a network, importances and systems of equations add their own.
     Choosing and copying samples, and single operations on all parameters, are left out.
 
-    What goes in batches counts as it is computed, the filling of the last batch included: training
+    What goes in batches counts as it is computed, the padding of the last batch included: training
     (also of parts on cached features), gradients, and each product of a system of equations. What
-    counts by images, whatever batches they run in, and without filling: passes through a network
+    counts by images, whatever batches they run in, and without padding: passes through a network
     (features for the cache, evaluations), importances (or by groups of them) and boundary
     shrinking. Looks at the work,
     such as at what a system is left with, are no part of it.

@@ -1,4 +1,4 @@
-"""Random keys by name: one seed in, an independent key for every purpose."""
+"""Random keys by name: an independent key for every purpose, from one seed."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 An epoch is one compiled ``lax.scan`` (``epoch``) over images that lie on the device as uint8 and
 are normalised (and augmented, where asked) inside the step; examples that the device cannot hold
-pass through it in pieces (``streaming``).
+pass through it in chunks (``streaming``).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from dcmu_jax.training.examples import (
 from dcmu_jax.training.flops import program_flops, spend
 from dcmu_jax.training.optimizers import OptimizerLike, as_optimizer, check_state
 from dcmu_jax.training.private import PrivateGradient
-from dcmu_jax.training.streaming import device_room, size_of, steps_in_room, streamed_epoch
+from dcmu_jax.training.streaming import device_budget, size_of, steps_in_budget, streamed_epoch
 from dcmu_jax.training.timing import Stopwatch
 
 Progress = Callable[[int, float, float], None]
@@ -121,11 +121,12 @@ def fit(
     rule: PrivateGradient | None = None,
     opt_state: Any = None,
     mesh: Mesh | None = None,
-    room: int | None = None,
+    memory_budget: int | None = None,
     progress: Progress | None = None,
     observe: Observer | None = None,
     checkpoint: FitCheckpoint | None = None,
     count_flops: bool = True,
+    room: int | None = None,
 ) -> Fitted:
     """Train ``parts`` of a network.
 
@@ -138,7 +139,7 @@ def fit(
         key: typed, or uint32 ``(2,)``; shuffling, augmentation and dropout of epoch ``e`` depend
             on it and ``e``.
         optimizer: an ``Optimizer``, or an optax transformation; see ``OptimizerLike``.
-        batch_size: ``None`` for all examples in one batch. The last batch is filled up with
+        batch_size: ``None`` for all examples in one batch. The last batch is padded with
             examples of weight zero, none is dropped.
         parts: the parts that train. Guarantee: parameters and BatchNorm statistics of the others
             come back bit-identical, and no gradient is computed for them.
@@ -155,14 +156,15 @@ def fit(
         mesh: with an axis ``data``, over which each batch is sharded; parameters are replicated.
             It may span processes, each of which makes the same call. The network that comes back,
             and the one that is observed, is on one device of this process.
-        room: bytes of examples that a device may hold. Of more, batches pass through it in pieces
-            (``streaming``): the same batches, so the same network up to rounding, at the price of
-            sending each. If not given, half of the device's memory; all there is where a device
-            does not tell, as a CPU.
+        memory_budget: bytes of examples that a device may hold. Of more, batches pass through it
+            in chunks (``streaming``): the same batches, so the same network up to rounding, at the
+            price of sending each. If not given, half of the device's memory; no limit where a
+            device does not tell its memory, as a CPU.
         progress: called after every epoch.
         observe: called after every epoch, off the clock.
         checkpoint: where to save the run as it goes, and to resume it from, to the same bits.
         count_flops: count the operations (a trace of one step more, once per shape).
+        room: the earlier name of ``memory_budget``.
 
     Returns:
         The trained classifier, with what it cost. Same arguments, same bits on one machine.
@@ -173,8 +175,8 @@ def fit(
             is not one, a part below ``start`` among those that train; augmentation of what is not
             pixels; an ``opt_state`` to go on from with a schedule, which is laid out for one call;
             a batch that does not divide over the mesh; a rule with a mesh, or for a
-            network or weights it cannot serve, or for examples that have to be streamed; room for
-            less than three batches.
+            network or weights it cannot serve, or for examples that have to be streamed; a
+            memory budget below three batches.
 
     >>> from dcmu_jax.data import load
     >>> from dcmu_jax.models import create
@@ -240,15 +242,16 @@ def fit(
             f"a multiple of {devices}",
             f"Set the batch size to {math.ceil(size / devices) * devices}",
         )
-    room = device_room() if room is None else room
-    piece = None
-    if room is not None and size_of(examples) > room:
-        piece = steps_in_room(examples, size, room)
+    budget = room if memory_budget is None else memory_budget
+    budget = device_budget() if budget is None else budget
+    chunk = None
+    if budget is not None and size_of(examples) > budget:
+        chunk = steps_in_budget(examples, size, budget)
         if rule is not None:
             raise InputError(
-                f"Gradients of single examples of {size_of(examples)} bytes with room for {room}",
-                "as much room as the examples take: such batches are drawn on the device",
-                "Give more room, or fewer examples",
+                f"Gradients of single examples of {size_of(examples)} bytes, budget {budget}",
+                "a budget that holds all examples: such batches are drawn on the device",
+                "Raise memory_budget, or give fewer examples",
             )
     settings = EpochSettings(
         model=classifier.model,
@@ -283,7 +286,7 @@ def fit(
         )
         if mask is not None:
             mask = jax.tree.map(lambda free, p: jnp.asarray(free, p.dtype), *_same(mask, params))
-        resident = jax.tree.map(jnp.asarray, examples) if piece is None else None
+        resident = jax.tree.map(jnp.asarray, examples) if chunk is None else None
         data = (frozen, classifier.normalisation, mask, resident)
         history: list[tuple[float, float]] = []
         if checkpoint is not None:
@@ -296,10 +299,10 @@ def fit(
         frozen, normalisation, mask, resident = data
         for epoch in range(len(history), epochs):
             given = settings, state, frozen, normalisation, mask
-            if piece is None:
+            if chunk is None:
                 state, mean_loss, accuracy = compiled_epoch(*given, resident, typed)
             else:
-                state, mean_loss, accuracy = streamed_epoch(*given, examples, typed, piece)
+                state, mean_loss, accuracy = streamed_epoch(*given, examples, typed, chunk)
             history.append((float(mean_loss), float(accuracy)))
             check_loss(history[-1][0], epoch, epochs, own.learning_rate)
             if progress is not None:

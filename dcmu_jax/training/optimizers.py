@@ -34,7 +34,7 @@ def _add_l1_gradient(factor: optax.Schedule) -> optax.GradientTransformation:
 
 
 def _triangle(peak: float, steps: int, step: Any) -> Array:
-    """The rate of a step, from 0; no step of the call is without one."""
+    """The learning rate of a step, counted from 0; above zero for every step."""
     rise = max(1, steps // 5)
     return peak * jnp.clip(jnp.minimum((step + 1) / rise, (steps - step) / (steps - rise + 1)), 0)
 
@@ -123,7 +123,7 @@ class Optimizer:
 
 @dataclasses.dataclass(frozen=True)
 class _Given:
-    """A user's transformation, in the place of an ``Optimizer``."""
+    """A user's optax transformation in place of an ``Optimizer``."""
 
     transformation: optax.GradientTransformation
     scheduled = False  # its schedule, if it has one, counts in its state and goes on

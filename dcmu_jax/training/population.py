@@ -94,7 +94,7 @@ def member(classifiers: Classifier, number: int) -> Classifier:
 
 
 def default_chunk() -> int:
-    """How many networks train side by side unless said otherwise.
+    """The default number of networks that train in one program.
 
     One on CPU, for its memory: of small MLPs four side by side were 1.5 times as fast
     (experiments/results/population_mlp_cpu.json, on a busy machine). 16 elsewhere, unmeasured.

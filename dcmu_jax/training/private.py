@@ -36,7 +36,7 @@ class PrivateGradient:
     the size of S, which is private. An epoch has ceil(n / B) steps.
 
     One example more or less changes the sum by C at most (add-or-remove neighbours). The losses
-    and accuracies that ``fit`` returns beside the network are not private; nor is the
+    and accuracies that ``fit`` returns with the network are not private; nor is the
     normalisation of the inputs where it was measured on the examples: give it. The noise comes
     from JAX's generator, which is not a cryptographic one.
 
@@ -102,7 +102,7 @@ class PrivateGradient:
         """
         draw_key, example_key, noise_key = jax.random.split(key, 3)
         drawn = jax.random.uniform(draw_key, (count,)) < batch_size / count
-        # The drawn first, then filling up to a whole number of chunks.
+        # The drawn first, then padding up to a whole number of chunks.
         size = min(self.chunk, count)
         order = jnp.argsort(~drawn, stable=True)
         order = jnp.pad(order, (0, -count % size))

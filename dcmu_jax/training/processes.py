@@ -1,4 +1,4 @@
-"""Starting and leaving a run of several processes, on JAX's own distributed runtime."""
+"""Starting and ending a run of several processes, on JAX's distributed runtime."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import jax
 
 from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.training.devices import check_platform
-from dcmu_jax.training.meeting import leave_the_lost, meet, watch
+from dcmu_jax.training.rendezvous import leave_the_lost, rendezvous, watch
 
 LOOPBACK = ("localhost", "127.0.0.1")
 
@@ -59,7 +59,7 @@ class ProcessOptions:
         if self.distributed == "auto":
             if self._named != (None, None, None):
                 raise InputError(
-                    "--distributed auto beside --coordinator, --processes or --process",
+                    "--distributed auto with --coordinator, --processes or --process",
                     "one way of saying which process this is",
                     "Leave the other out",
                 )
@@ -95,9 +95,9 @@ class ProcessOptions:
 def start(options: ProcessOptions) -> None:
     """Join the other processes of the run; nothing for a run of one process.
 
-    Must come before JAX computes anything. The processes first meet on the coordinator's port by
-    plain TCP: JAX's runtime ends a process without a Python error if another does not come. They
-    hold on to these connections, so that each knows at once when another is no more (``watch``).
+    Must come before JAX computes anything. The rendezvous is on the coordinator's port, by
+    plain TCP: JAX's runtime ends a process without a Python error if another does not come. The
+    processes keep these connections, so that each knows at once when another ends (``watch``).
 
     Raises:
         InputError: options that do not go together; a coordinator that cannot be reached, a port
@@ -124,7 +124,7 @@ def start(options: ProcessOptions) -> None:
     assert options.processes is not None and options.process is not None
     host, port = options.address()
     local = host in LOOPBACK
-    peers = meet(host, port, options.process, options.processes, options.start_timeout)
+    peers = rendezvous(host, port, options.process, options.processes, options.start_timeout)
     jax.distributed.initialize(
         options.coordinator,
         options.processes,

@@ -1,9 +1,9 @@
-"""Epochs over examples that the device cannot hold: they pass through it in pieces.
+"""Epochs over examples that the device cannot hold: they pass through it in chunks.
 
 The batches, their order and all keys are those of ``epoch.train_epoch``, so that a streamed epoch
 gives what a resident one gives, up to rounding: not the same bits, for the compiler joins the
 operations of another program in another way. Rows are read where they lie, which may be a
-``numpy.memmap``: no more than the pieces under way is in memory.
+``numpy.memmap``: no more than the chunks under way is in memory.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from dcmu_jax.training.devices import placed
 from dcmu_jax.training.epoch import (
     EpochSettings,
     TrainState,
+    compiled_chunk,
     compiled_end,
     compiled_order,
-    compiled_piece,
 )
 from dcmu_jax.training.examples import Examples
 
 _SHARE = 0.5
 """Of a device's memory, for examples."""
 _UNDER_WAY = 3
-"""Pieces on the device at a time: one that trains, one that waits, one that is being sent."""
+"""Chunks on the device at a time: one that trains, one that waits, one that is being sent."""
 
 
-def device_room() -> int | None:
+def device_budget() -> int | None:
     """Bytes of examples that a device should hold, at most; None where it does not say.
 
     Processors do not: they train from the memory that the examples lie in anyway.
@@ -48,18 +48,19 @@ def size_of(examples: Examples) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(examples))
 
 
-def steps_in_room(examples: Examples, batch_size: int, room: int) -> int:
-    """Steps whose batches make up a piece.
+def steps_in_budget(examples: Examples, batch_size: int, memory_budget: int) -> int:
+    """Steps whose batches make up a chunk.
 
     Raises:
-        InputError: room for less than one batch at a time.
+        InputError: a budget for less than one batch at a time.
     """
-    check_at_least("room", room, 1)
+    check_at_least("memory_budget", memory_budget, 1)
     batch = size_of(examples) / len(examples.labels) * batch_size
-    steps = int(room / _UNDER_WAY / batch)
+    steps = int(memory_budget / _UNDER_WAY / batch)
     if steps < 1:
         raise InputError(
-            f"room = {room} bytes, where a batch of {batch_size} takes {math.ceil(batch)}",
+            f"memory_budget = {memory_budget} bytes, where a batch of {batch_size} takes "
+            f"{math.ceil(batch)}",
             f"{_UNDER_WAY} batches or more",
             f"Give {_UNDER_WAY * math.ceil(batch)} bytes, or lower the batch size",
         )
@@ -74,9 +75,9 @@ def streamed_epoch(
     mask: Any,
     examples: Examples,
     key: Array,
-    piece: int,
+    chunk: int,
 ) -> tuple[TrainState, Array, Array]:
-    """``train_epoch`` on examples of the host, ``piece`` steps at a time.
+    """``train_epoch`` on examples of the host, ``chunk`` steps at a time.
 
     Args:
         settings: see ``EpochSettings``; without a rule.
@@ -86,24 +87,24 @@ def streamed_epoch(
         mask: likewise.
         examples: NumPy arrays, or such as index like them.
         key: of the run.
-        piece: steps that are sent at once.
+        chunk: steps that are sent at once.
     """
     n, size = len(examples.labels), settings.batch_size
     order, real = map(np.asarray, compiled_order(key, state.epoch, n=n, size=size))
     sums = []
-    for first in range(0, len(order) // size, piece):
-        places = slice(first * size, (first + piece) * size)
+    for first in range(0, len(order) // size, chunk):
+        places = slice(first * size, (first + chunk) * size)
         batches = jax.tree.map(lambda a, at=order[places]: _rows(a, at, size), examples)
         batches = batches._replace(weights=batches.weights * real[places].reshape(-1, size))
         if settings.mesh is not None:
             batches = placed(batches, settings.mesh, P(None, "data"))
-        # The host goes on to the next piece while the device trains, but not far ahead of it.
+        # The host goes on to the next chunk while the device trains, but not far ahead of it.
         if len(sums) >= _UNDER_WAY - 1:
             jax.block_until_ready(sums[1 - _UNDER_WAY])
-        state, piece_sums = compiled_piece(
+        state, chunk_sums = compiled_chunk(
             settings, state, frozen, normalisation, mask, batches, np.int32(first), key
         )
-        sums.append(piece_sums)
+        sums.append(chunk_sums)
     joined = tuple(np.concatenate([np.asarray(x) for x in xs]) for xs in zip(*sums, strict=True))
     return compiled_end(state, joined)
 

@@ -1,4 +1,4 @@
-"""Bad teaching (BD): learn chance from a random network on what goes, oneself on what stays."""
+"""Bad teaching (BD): imitate a random network on the forget set, the original on the retain set."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class BadTeaching:
         check_positive("loss_scale", self.loss_scale)
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
-        """Forget by unlearning to tell."""
+        """Train the original on its two teachers."""
         self.check()
         with Serving(task, hooks, "bad_teaching") as serving:
             good, forget, retain = task.original, task.forget(), task.retain()

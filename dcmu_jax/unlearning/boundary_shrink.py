@@ -1,4 +1,4 @@
-"""Boundary shrinking (BS): give what goes to the class across the nearest boundary."""
+"""Boundary shrinking (BS): give the forget set to the class across the nearest boundary."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class BoundaryShrink:
         check_positive("epsilon", self.epsilon)
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
-        """Forget by moving the border."""
+        """Fine-tune on the relabelled forget set."""
         self.check()
         with Serving(task, hooks, "boundary_shrink") as serving:
             forget = task.forget()

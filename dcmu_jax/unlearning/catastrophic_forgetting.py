@@ -1,4 +1,4 @@
-"""Catastrophic forgetting (CF): go on training the original on what stays."""
+"""Catastrophic forgetting (CF): go on training the original on the retain set."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class CatastrophicForgetting:
     optimizer: Optimizer = Optimizer(schedule="cosine")
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
-        """Forget by training on the rest."""
+        """Fine-tune on the retain set."""
         with Serving(task, hooks, "catastrophic_forgetting") as serving:
             retain = task.retain()
             network = serving.fit(

@@ -1,4 +1,4 @@
-"""Catastrophic forgetting of the last k parts (CF-k): fine-tune them on what stays."""
+"""Catastrophic forgetting of the last k parts (CF-k): fine-tune them on the retain set."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class CatastrophicForgettingLast:
         self._step().check()
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
-        """Forget in the last parts by training them on the rest."""
+        """Fine-tune the last parts on the retain set."""
         self.check()
         step = self._step()
         with Serving(task, hooks, "cf_k") as serving:

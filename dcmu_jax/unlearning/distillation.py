@@ -1,4 +1,4 @@
-"""Distillation (D): a fresh student learns from the labels and from the original, on what stays."""
+"""Distillation (D): a fresh student learns the retain set from its labels and the original."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class DistillationUnlearning:
 
     The loss is :math:`CE + 0.1\, T^2\, KL(p_T(original) \| p_T(student))` (Hinton et al., 2015;
     paper section V-A.2). The student's initialisation is its own, not the
-    retrained network's; its normalisation is found as that network's is.
+    retrained model's; its normalisation is found as that model's is.
 
     The original teaches in evaluation mode, from logits that are computed once. The authors left
     it in training mode, where dropout blurs what it says and its BatchNorm statistics drift.
@@ -53,7 +53,7 @@ class DistillationUnlearning:
         self._loss().check()
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
-        """Forget by handing on what stays."""
+        """Train the student."""
         self.check()
         loss = self._loss()
         with Serving(task, hooks, "distillation") as serving:

@@ -1,4 +1,4 @@
-"""Exact unlearning of the last k parts (EU-k): train them anew on what stays."""
+"""Exact unlearning of the last k parts (EU-k): train them anew on the retain set."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ExactUnlearningLast:
         self._step().check()
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
-        """Forget in the last parts by never having seen."""
+        """Train fresh last parts on the retain set."""
         self.check()
         step = self._step()
         with Serving(task, hooks, "eu_k") as serving:

@@ -1,7 +1,7 @@
-"""Fast retraining: from scratch on what stays, by a recipe made to reach its accuracy soon.
+"""Fast retraining: from scratch on the retain set, by a recipe made to reach its accuracy soon.
 
-Exact like retraining, and the rival that a claim of time has to beat: the reference trains as the
-original did, which nobody chose for speed.
+Exact like retraining, and the baseline that a claim of time has to beat: the reference trains as
+the original did, which nobody chose for speed.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from dcmu_jax.unlearning.task import Hooks, Training, Unlearned, UnlearningTask
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FastRetraining:
-    """A short schedule, large batches, smoothed labels and mirroring by turns.
+    """A short schedule, large batches, smoothed labels and horizontal flips by turns.
 
     The ingredients are those by which CIFAR-10 is learnt in seconds (Jordan, 2024), without what
     would change the architecture. Guarantee: as for retraining, no forgotten sample has any part in
@@ -49,7 +49,7 @@ class FastRetraining:
         self.training.augmentation()  # checks itself
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
-        """Forget by never having seen, and be quick about it."""
+        """Retrain by the fast recipe."""
         self.check()
         training = self.training
         size = batch_size_for(

@@ -1,4 +1,4 @@
-"""Fisher forgetting: noise on each parameter, the more the less the retain set cares for it."""
+"""Fisher forgetting: noise on each parameter, more where it matters less to the retain set."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def scrubbed(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class FisherForgetting:
-    r"""Noise against what the parameters know beside the retain set (Golatkar et al., CVPR 2020).
+    r"""Noise against what the parameters know besides the retain set (Golatkar et al., CVPR 2020).
 
     .. math::
         \theta \leftarrow \theta + \sqrt v \odot n, \qquad n \sim N(0, I), \qquad
@@ -88,7 +88,7 @@ class FisherForgetting:
             check_at_least("samples", self.samples, 1)
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
-        """Forget by drowning it."""
+        """Add the noise."""
         self.check()
         with Serving(task, hooks, "fisher_forgetting") as serving:
             network = task.original

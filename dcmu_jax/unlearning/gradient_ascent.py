@@ -1,4 +1,4 @@
-"""Gradient ascent (GA): climb the loss on what goes."""
+"""Gradient ascent (GA): climb the loss on the forget set."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class GradientAscent:
     optimizer: Optimizer = Optimizer(learning_rate=1e-4)
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
-        """Forget by learning the contrary."""
+        """Ascend the loss on the forget set."""
         with Serving(task, hooks, "gradient_ascent") as serving:
             forget = task.forget()
             factors = np.full(len(forget), -1, np.float32)

@@ -69,7 +69,7 @@ class InfluenceUnlearning:
             check_at_least("samples", self.samples, 1)
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
-        """Forget by one step of Newton's."""
+        """Take the Newton step."""
         self.check()
         with Serving(task, hooks, "influence") as serving:
             network = task.original

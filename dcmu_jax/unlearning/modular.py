@@ -126,7 +126,7 @@ class Collecting:
         touched: of a cluster that lost samples, its surviving ``members`` as they are, or one
             image re-condensed (``recondense``) from them.
         weigh_by_size: a condensed image counts as many times as its cluster has samples.
-        real_per_cluster: this many real samples of each untouched cluster beside its image.
+        real_per_cluster: this many real samples of each untouched cluster besides its image.
         stand_in: what stands for an untouched cluster: its ``condensed`` image, or a ``member``
             drawn at random, as a control.
         drop_forgotten_classes: leave wholly forgotten classes out of the remembrance samples.
@@ -250,11 +250,11 @@ class ModularUnlearning:
     def with_wrong_labels(
         self, sets: Mapping[str, Examples], forget: Dataset, classes: np.ndarray, key: Key
     ) -> dict[str, Examples]:
-        """The sets, with what goes under wrong labels in all but the remembrance samples.
+        """The sets, with the forget set under wrong labels in all but the remembrance samples.
 
         Args:
             sets: see ``train``.
-            forget: what goes.
+            forget: the forget set.
             classes: see ``wrong_labels_among``.
             key: see ``train``.
         """

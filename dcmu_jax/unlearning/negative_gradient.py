@@ -1,4 +1,4 @@
-"""Negative gradient (NegGrad+): descend the loss on what stays, climb it on what goes."""
+"""Negative gradient (NegGrad+): descend the loss on the retain set, climb it on the forget set."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class NegativeGradient:
         check_fraction("alpha", self.alpha)
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
-        """Forget by pulling both ways."""
+        """Train on the two losses."""
         self.check()
         with Serving(task, hooks, "negative_gradient") as serving:
             retain, forget = task.retain(), task.forget()

@@ -1,4 +1,4 @@
-"""NTK scrubbing: the step from fitting everything to fitting what stays, in the linearised net."""
+"""NTK scrubbing: from a fit of everything to a fit of the retain set, in the linearised net."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class NtkScrubbing:
             check_at_least("samples", self.samples, 1)
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
-        """Forget along the line from one fit to the other."""
+        """Take the scrubbing step."""
         self.check()
         with Serving(task, hooks, "ntk_scrubbing") as serving:
             network = task.original

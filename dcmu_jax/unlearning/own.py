@@ -1,4 +1,4 @@
-"""Methods of the user's own beside those of the registry: by object, by name, or by entry point."""
+"""The user's own methods, besides those of the registry: by object, by name, or by entry point."""
 
 from __future__ import annotations
 

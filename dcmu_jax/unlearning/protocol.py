@@ -49,7 +49,7 @@ class Collection:
     Attributes:
         touched: bool ``(B,)``, clusters with a forgotten member.
         remaining: int64 ``(B,)``, members of each cluster that are not forgotten.
-        survivors: int64, positions of the samples that stay and whose cluster is touched.
+        survivors: int64, positions of the retained samples whose cluster is touched.
         condensed: int64, the untouched clusters (that have members), ascending.
         retained: size of the retain set.
     """
@@ -76,7 +76,7 @@ def collection_protocol(
     num_clusters: int,
     forget: Mask,
 ) -> Collection:
-    r"""Split what stays into real samples and clusters that their condensed image stands for.
+    r"""Split the retain set into real samples and clusters that their condensed image stands for.
 
     A cluster is touched when one of its members is forgotten; the other members of a touched
     cluster stay as they are, an untouched one is replaced by its condensed image (Algorithm 4 of
@@ -182,7 +182,7 @@ def _recondensed_images(
     bank: Bank, recondensed: Bank | None, stays: np.ndarray, count: int
 ) -> np.ndarray:
     """The images of ``recondensed``, one for each of the ``count`` clusters with members left."""
-    allowed = f"a bank of the {stays.sum()} samples that stay, in {count} clusters"
+    allowed = f"a bank of the {stays.sum()} retained samples, in {count} clusters"
     remedy = "Make it with condensation.recondense, for the same request"
     if recondensed is None:
         raise InputError("No re-condensed bank with touched='recondense'", allowed, remedy)
@@ -222,7 +222,7 @@ def collect(
         forget_ids: ids to forget.
         touched: what stands for a touched cluster: its remaining ``"members"``, or one
             re-condensed image (``"recondense"``). One with no members left vanishes either way.
-        recondensed: for ``"recondense"``, the bank of the samples that stay, whose clusters are
+        recondensed: for ``"recondense"``, the bank of the retained samples, whose clusters are
             those of ``bank`` with members left, in their order (``condensation.recondense``).
         weigh_by_size: a condensed image counts as many times as the remaining members it stands
             for, so that all weights sum to the size of the retain set; otherwise each row counts

@@ -1,4 +1,4 @@
-"""Prune, then unlearn (P+U): cut most weights of the original, train the rest on what stays."""
+"""Prune, then unlearn (P+U): cut most weights of the original, train the rest on the retain set."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class PruneAndUnlearn:
         check_at_least("rounds", self.rounds, 1)
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
-        """Forget by having too few weights left to remember."""
+        """Prune, then fine-tune."""
         self.check()
         with Serving(task, hooks, "prune_and_unlearn") as serving:
             retain, network = task.retain(), task.original

@@ -1,4 +1,4 @@
-"""Random labels (RL): learn wrong labels for what goes, beside the right ones of what stays."""
+"""Random labels (RL): learn wrong labels of the forget set and right ones of the retain set."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ def wrong_labels(labels: Int[np.ndarray, " n"], classes: int, key: Key) -> Int[n
 
 
 def wrong_labels_of(task: UnlearningTask, key: Key) -> Int[np.ndarray, " n"]:
-    """Wrong labels for what goes, of the classes that the training set has samples of."""
+    """Wrong labels for the forget set, of the classes that the training set has samples of."""
     return wrong_labels_among(task.forget(), np.unique(task.train.labels), key)
 
 
 def wrong_labels_among(
     forget: Dataset, classes: Int[np.ndarray, " some"], key: Key
 ) -> Int[np.ndarray, " n"]:
-    """Wrong labels for what goes, of the classes that the training set has samples of.
+    """Wrong labels for the forget set, of the classes that the training set has samples of.
 
     A class that became empty was forgotten: it is not taught again. Where one class alone is left,
     any other is wrong.
 
     Args:
-        forget: what goes.
+        forget: the forget set.
         classes: ascending, those of ``forget`` among them.
         key: of the draw.
     """
@@ -80,7 +80,7 @@ class RandomLabels:
     optimizer: Optimizer = Optimizer(schedule="cosine")
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
-        """Forget by learning it wrong."""
+        """Fine-tune on right and wrong labels."""
         with Serving(task, hooks, "random_labels") as serving:
             network = serving.fit(
                 "random labels",

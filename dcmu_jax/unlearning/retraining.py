@@ -1,4 +1,4 @@
-"""Retraining (R): a fresh network trained on what stays. The reference of every comparison."""
+"""Retraining (R): a fresh network trained on the retain set. The reference of every comparison."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class Retraining:
     sees_forget_set: ClassVar[bool] = False
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
-        """Forget by never having seen."""
+        """Retrain."""
         return retrain(task, hooks, task.training)
 
 
 def retrain(
     task: UnlearningTask, hooks: Hooks, training: Training, method: str | None = None
 ) -> Unlearned:
-    """A fresh network trained on what stays, by any training.
+    """A fresh network trained on the retain set, by any training.
 
     Args:
         task: the request.

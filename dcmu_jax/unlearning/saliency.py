@@ -43,7 +43,7 @@ _add_gradient = functools.partial(jax.jit, static_argnames=("model",), donate_ar
 def mean_gradient(classifier: Classifier, dataset: Dataset, batch_size: int = 256) -> Any:
     """Gradient of the mean cross-entropy on ``dataset``, evaluation mode; like ``params``.
 
-    Batch after batch in one compiled program; the last is filled up at weight 0.
+    Batch after batch in one compiled program; the last is padded at weight 0.
     """
     count = len(dataset)
     size = min(batch_size, count)
@@ -101,7 +101,7 @@ class SaliencyUnlearning:
             )
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
-        """Forget where it matters."""
+        """Fine-tune the salient parameters on right and wrong labels."""
         self.check()
         with Serving(task, hooks, "saliency") as serving:
             with serving.step("saliency"):

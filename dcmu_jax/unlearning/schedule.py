@@ -44,7 +44,7 @@ class Step:
 
     Attributes:
         parts: the parts that train; the others stay bit-identical.
-        on: the reduced retain set, the remembrance samples, or all that stays.
+        on: the reduced retain set, the remembrance samples, or the whole retain set.
         epochs: passes over it.
         batch_size: examples per step; 0 for all in one batch.
         min_steps: halve the batch until the epochs hold this many steps (``batch_size_for``): a

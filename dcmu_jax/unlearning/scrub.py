@@ -1,4 +1,4 @@
-"""SCRUB: turn away from the original on what goes, stay with it on what stays, by turns."""
+"""SCRUB: away from the original on the forget set, near it on the retain set, by turns."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Scrub:
             )
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
-        """Forget by disobeying."""
+        """Alternate between the forget set and the retain set."""
         self.check()
         keep = Distillation(
             cross_entropy=self.gamma, divergence=self.alpha, temperature=self.temperature

@@ -76,7 +76,7 @@ class SelectiveSynapticDampening:
             )
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
-        """Forget by shrinking."""
+        """Dampen the parameters."""
         self.check()
         self._check_for(task)
         with Serving(task, hooks, "selective_synaptic_dampening") as serving:

@@ -1,4 +1,4 @@
-"""One request being served: the clock, the cost so far, and what the user is told on the way."""
+"""One request being served: its clock, its cost so far, and its progress messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from dcmu_jax.unlearning.task import Hooks, Unlearned, UnlearningTask
 
 
 class Serving:
-    """What every unlearning method does beside its own idea.
+    """What every unlearning method does besides its own idea.
 
     The clock runs inside the ``with`` block, and the operations of all that runs there are added
     up (``training.flops.tally``); all that depends on the request belongs there.
@@ -76,7 +76,7 @@ class Serving:
 
     @contextlib.contextmanager
     def looking(self) -> Iterator[None]:
-        """What runs within looks at the work and is no part of it: off the clock and the tally."""
+        """Code in this block is measurement: its time and operations are not counted."""
         with self.watch.paused(), off_the_tally():
             yield
 

@@ -1,4 +1,4 @@
-"""Sparsity (S): fine-tune the original on what stays, with an L1 penalty that fades."""
+"""Sparsity (S): fine-tune the original on the retain set, with an L1 penalty that fades."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class SparsityUnlearning:
     optimizer: Optimizer = Optimizer(schedule="cosine", l1=1e-4, l1_until=0.5)
 
     def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
-        """Forget by training on the rest, towards few parameters."""
+        """Fine-tune with the L1 penalty."""
         with Serving(task, hooks, "sparsity") as serving:
             retain = task.retain()
             network = serving.fit(

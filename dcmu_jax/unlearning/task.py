@@ -36,9 +36,9 @@ class Training:
         batch_size: examples per step.
         optimizer: Adam at 1e-3 as in the paper, but with a cosine schedule: at a constant rate the
             last epoch is as likely as not a spike, and retraining no fixed reference.
-        flip: mirror each image left to right with probability one half.
+        flip: flip each image horizontally with probability one half.
         crop: pixels by which an image is shifted at random, at most; 0 for none.
-        alternating_flip: mirror by turns instead, see ``Augmentation``.
+        alternating_flip: flip by turns instead, see ``Augmentation``.
         label_smoothing: share of each label that is spread over all classes.
     """
 
@@ -114,7 +114,7 @@ class UnlearningTask:
         seed: of the unlearning; apart from the original's and the forget set's. Retraining is
             trained by it as the original is by its own, so the two must differ. Every other method
             derives a seed of its own from it and its name: none shares an initialisation, an
-            order of batches or a draw with the retrained network, or with another method.
+            order of batches or a draw with the retrained model, or with another method.
         training: how the original was trained; retraining does the same.
         prepared: the offline phase's result, for methods that have one.
         statistics: whether a network trained from scratch takes its normalisation from the
@@ -145,11 +145,11 @@ class UnlearningTask:
         check_seed("seed", self.seed)
 
     def retain(self) -> Dataset:
-        """The samples that stay."""
+        """The retained samples."""
         return self.train.without(self.forget_ids)
 
     def forget(self) -> Dataset:
-        """The samples that go now."""
+        """The samples to forget now."""
         ids = self.forget_ids[~np.isin(self.forget_ids, self.gone_before)]
         return self.train.only(ids)
 
@@ -193,7 +193,7 @@ class Method(Protocol):
 
     @property
     def sees_forget_set(self) -> bool:
-        """Whether the method may look at the pixels that must go.
+        """Whether the method may look at the pixels of the forget set.
 
         One that declares it does not gives the same result whatever those pixels are.
         """

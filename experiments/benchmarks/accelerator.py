@@ -4,7 +4,7 @@ Command:  python -m experiments.benchmarks.accelerator   (from the root of the r
           python -m experiments.benchmarks.accelerator --dtype bfloat16 float32 --minutes 20
 Needs:    a GPU of 16 GB, expected 7 minutes on an H100, not tried on one yet: most of it compiles.
           Past --minutes 8 no step is begun, so that it ends within 10. No data set, no TensorFlow
-          Datasets, no tyro. The extra ``bench`` for PyTorch, else that rival is left out.
+          Datasets, no tyro. The extra ``bench`` for PyTorch, else that comparison is left out.
 Aim:      at least 40 % of the measured rate of bfloat16 matrix products, and epochs faster than
           PyTorch's fastest (channels last, AMP, compiled) on the same card. The file says what was
           measured. Without a GPU it runs at a small size, which says nothing of the aim.
@@ -49,7 +49,7 @@ from dcmu_jax.training.loop import Fitted, fit
 from dcmu_jax.training.optimizers import Optimizer
 from experiments.benchmarks import record, roofline
 from experiments.benchmarks.clock import epoch_summary
-from experiments.benchmarks.rival import TWINS, torch_rival
+from experiments.benchmarks.torch_baseline import TWINS, torch_baseline
 
 AUGMENTATION = Augmentation(flip=True, crop_padding=4)
 ON_DEVICE = {
@@ -256,10 +256,10 @@ def main(arguments: list[str] | None = None) -> None:
         note(f"{label}, roofline", case["roofline"])
         picture()
         if budget.allows(f"{label}, PyTorch"):
-            case["torch"] = rival = torch_rival(model, dtype, options, budget.left_s())
-            if "median_s" in rival:
-                rival["ratio_torch_to_ours"] = rival["median_s"] / case["median_s"]
-            note(f"{label}, PyTorch", rival)
+            case["torch"] = baseline = torch_baseline(model, dtype, options, budget.left_s())
+            if "median_s" in baseline:
+                baseline["ratio_torch_to_ours"] = baseline["median_s"] / case["median_s"]
+            note(f"{label}, PyTorch", baseline)
     for label, case in cases.items():
         if budget.allows(f"{label}, augmented"):
             seconds, _ = epochs_of(networks[label], examples, options, AUGMENTATION)

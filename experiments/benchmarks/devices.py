@@ -44,9 +44,9 @@ from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.devices import device_mesh
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key
-from dcmu_jax.training.meeting import LOST
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.training.processes import ProcessOptions, ended_together, start
+from dcmu_jax.training.rendezvous import LOST
 from experiments.benchmarks.record import write_result
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -257,7 +257,7 @@ def _deaths(folder: Path) -> dict[str, Any]:
     """
 
     def command(name: str, kind: str = "train") -> list[str]:
-        settings = "--training.epochs 300 --devices 2 --training.optimizer.name sgd --rivals"
+        settings = "--training.epochs 300 --devices 2 --training.optimizer.name sgd --baselines"
         out = ["--quiet", "--start-or-resume", "--out", str(folder / name)]
         beats = ["--heartbeat-timeout", str(HEARTBEAT_S)]
         return ["dcmu_jax.cli", kind, *out, *beats, *settings.split()]

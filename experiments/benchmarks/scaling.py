@@ -14,15 +14,15 @@ of one size alone. Compilation is not counted. Measured of each size:
   steps), the offline phase of `recommended`;
 - ``protocol``: which samples and images a request for 1 % is served with, pixels collected;
 - ``upkeep``: touched clusters condensed again;
-- ``online``: one epoch over all that stays, with the forgotten samples in the loss;
-- ``retraining``: one epoch over all that stays.
+- ``online``: one epoch over the whole retain set, with the forgotten samples in the loss;
+- ``retraining``: one epoch over the whole retain set.
 
 The exponent is the slope of log time over log n, its interval from the residuals. The simulation
 goes on from the largest size to 1e8 samples, with the fitted exponent or 1 where that is less
 (small sizes hold fixed costs): a request of one sample, of 0.1 % and of 1 %, by `recommended` (10
-epochs over all that stays, whatever goes), by training on the reduced retain set alone (15 epochs,
-its size by the theory of the reduction for clusters of 10), and by retraining (30 epochs). It
-assumes one device of the measured speed, images that can be read as fast as they are trained on,
+epochs over the whole retain set, for any request), by training on the reduced retain set alone (15
+epochs, its size by the theory of the reduction for clusters of 10), and by retraining (30 epochs).
+It assumes one device of the measured speed, images that can be read as fast as they are trained on,
 and as many epochs at every size. Writes experiments/results/scaling.json and scaling.png.
 """
 

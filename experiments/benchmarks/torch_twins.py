@@ -1,4 +1,4 @@
-"""ResNet18 and VGG16 of this library in PyTorch, and their epochs: the rival of ``accelerator``.
+"""ResNet18 and VGG16 of this library in PyTorch, and their epochs: the baseline of ``accelerator``.
 
 It runs in a process of its own, which prints a line of JSON for each way that PyTorch offers, as
 soon as it is measured: eager, compiled, and compiled into CUDA graphs.
@@ -108,7 +108,7 @@ def epoch_of(
     """A function that trains the network for one epoch and returns its mean loss.
 
     The work is that of ``fit``: uint8 images on the device, gathered, normalised, forward,
-    backward, Adam; the last batch filled up, so that every step has the same shape.
+    backward, Adam; the last batch padded, so that every step has the same shape.
 
     Args:
         network: a twin.

@@ -72,5 +72,5 @@ def test_refusals():
         shadow_attack(target, shadows[:, 1:], member[:, 1:], labels=labels)
     with pytest.raises(InputError, match=r"Features of shape .* of the target and"):
         shadow_attack(target[:, None], shadows, member)
-    with pytest.raises(InputError, match=r"Features of the shadows .* 24 of them not finite"):
+    with pytest.raises(InputError, match=r"Features of the shadow models .* 24 of them not finite"):
         shadow_attack(target, np.full_like(shadows, np.nan), member)

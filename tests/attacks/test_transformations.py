@@ -1,4 +1,4 @@
-"""Shifts and mirror images are those of padding and cropping, in the order that is promised."""
+"""Shifts and horizontal flips are those of padding and cropping, in the order that is promised."""
 
 import dataclasses
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from dcmu_jax.condensation.statistics import cluster_means, feature_sums, means
-from dcmu_jax.data.pieces import pieces
+from dcmu_jax.data.chunks import chunks
 from dcmu_jax.errors import InputError
 
 
@@ -34,7 +34,7 @@ def test_sums_are_those_of_one_row_after_another(tmp_path):
     rng = np.random.default_rng(2)
     features = (rng.normal(size=(3000, 64)) * 1e3).astype(np.float32)
     cluster = rng.integers(0, 9, 3000)
-    assert len(list(pieces(features))) == 2
+    assert len(list(chunks(features))) == 2
     expected = np.zeros((9, 64), np.int64)
     for row, j in zip(features, cluster, strict=True):
         expected[j] += np.rint(row.astype(np.float64) * 2**24).astype(np.int64)

@@ -109,12 +109,12 @@ def test_by_turns_every_image_is_seen_both_ways_in_two_epochs(scale):
     images = _images(400) // scale * scale
     key = jax.random.key(0)
     epochs = [np.asarray(jitted(images, key, TURNS, jnp.int32(e))) for e in range(4)]
-    mirrored = [np.all(out == images[:, :, ::-1], axis=(1, 2, 3)) for out in epochs]
-    for out, other in zip(epochs, mirrored, strict=True):
+    flipped = [np.all(out == images[:, :, ::-1], axis=(1, 2, 3)) for out in epochs]
+    for out, other in zip(epochs, flipped, strict=True):
         np.testing.assert_array_equal(out[~other], images[~other])
         assert 150 < other.sum() < 250
-    np.testing.assert_array_equal(mirrored[0], ~mirrored[1])
-    np.testing.assert_array_equal(mirrored[0], mirrored[2])
+    np.testing.assert_array_equal(flipped[0], ~flipped[1])
+    np.testing.assert_array_equal(flipped[0], flipped[2])
     # Whose turn it is depends on the image alone: not on the key, its place or the dtype.
     order = np.random.default_rng(1).permutation(400)
     again = jitted(images[order].astype(np.float32), jax.random.key(5), TURNS, jnp.int32(1))
@@ -122,7 +122,7 @@ def test_by_turns_every_image_is_seen_both_ways_in_two_epochs(scale):
 
 
 def test_one_way_to_mirror():
-    with pytest.raises(InputError, match="mirrored by draws or by turns"):
+    with pytest.raises(InputError, match="flipped at random or by turns"):
         Augmentation(flip=True, alternating_flip=True)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dcmu_jax.data import Dataset, Normalisation, channel_statistics, splits_from_arrays
-from dcmu_jax.data.pieces import pieces
+from dcmu_jax.data.chunks import chunks
 from dcmu_jax.errors import InputError
 
 
@@ -54,10 +54,10 @@ def test_fingerprint_tells_data_apart():
 
 
 def test_fingerprint_is_one_hash_of_all_bytes(tmp_path):
-    """Whatever pieces it is read in, and wherever it lies: saved runs and banks name it."""
+    """Whatever chunks it is read in, and wherever it lies: saved runs and banks name it."""
     images = np.random.default_rng(1).integers(0, 256, (900, 16, 16, 3), np.uint8)
     labels, ids = (np.arange(900) % 4).astype(np.int32), np.arange(900, dtype=np.int64)
-    assert len(list(pieces(images))) > 2
+    assert len(list(chunks(images))) > 2
     digest = hashlib.sha256()
     for array in (images, labels, ids):
         digest.update(str((array.dtype.str, array.shape)).encode())

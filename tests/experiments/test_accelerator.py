@@ -1,4 +1,4 @@
-"""The benchmark of an accelerator, at a tiny size on the CPU; its roofs, and its rival's lines."""
+"""The benchmark of an accelerator, tiny, on the CPU; its roofs, and the figures of PyTorch."""
 
 import json
 import math
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from dcmu_jax.models import create
-from experiments.benchmarks import accelerator, record, rival, roofline
+from experiments.benchmarks import accelerator, record, roofline, torch_baseline
 from experiments.benchmarks.clock import epoch_summary, in_turn, least_seconds
 
 TINY = "--models mlp --dtype float32 --width 0.03 --images 8 --batch 4 --size 16 --epochs 3"
@@ -147,7 +147,7 @@ def test_the_clock_counts_all_rounds_but_the_first_and_repeats_short_calls():
     }
 
 
-def test_the_fastest_way_of_the_rival_counts():
+def test_the_fastest_way_of_pytorch_counts():
     output = "\n".join(
         [
             "a warning",
@@ -156,13 +156,13 @@ def test_the_fastest_way_of_the_rival_counts():
             '{"mode": "reduce-overhead", "median_s": 1.5}',
         ]
     )
-    found = rival.figures_of(output)
+    found = torch_baseline.figures_of(output)
     assert found["fastest"] == "reduce-overhead" and found["median_s"] == 1.5
     assert found["modes"]["default"] == {"failed": "RuntimeError: no compiler"}
-    assert rival.figures_of("nothing") == {"modes": {}}
+    assert torch_baseline.figures_of("nothing") == {"modes": {}}
 
 
-@pytest.mark.parametrize("name", rival.TWINS)
+@pytest.mark.parametrize("name", torch_baseline.TWINS)
 def test_the_twin_has_the_same_parameters_and_logits_of_the_same_shape(name):
     torch = pytest.importorskip(
         "torch", reason="PyTorch is not installed; it comes with the extra 'bench'"

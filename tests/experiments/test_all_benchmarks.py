@@ -10,7 +10,7 @@ from experiments.benchmarks import all as every
 from experiments.benchmarks import record
 from experiments.benchmarks.all import Benchmark, benchmarks
 
-HELPERS = {"all", "clock", "record", "rival", "roofline", "torch_twins"}
+HELPERS = {"all", "clock", "record", "roofline", "torch_baseline", "torch_twins"}
 TOY = '''"""Benchmark: a toy.
 
 Command:  python -m {module}   (from here)

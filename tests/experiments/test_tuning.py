@@ -97,7 +97,7 @@ def test_trials_go_on_where_they_were_stopped_and_by_several_workers(tmp_path, m
 
     monkeypatch.setattr(Bench, "_measure", counting)
     monkeypatch.setattr(
-        tuning, "run_beside", lambda steps, *rest: [s.call(*s.arguments) for s in steps]
+        tuning, "run_in_pool", lambda steps, *rest: [s.call(*s.arguments) for s in steps]
     )
     options = tuning.Options(dataset="digits", methods=("cf_k",), workers=2, out=tmp_path / "out")
     monkeypatch.setattr(tyro, "cli", lambda *a, **k: options)

@@ -61,7 +61,7 @@ def test_known_angles(forget, forget_class, expected, scale):
 
 def test_padding_does_not_count():
     # Batches of two: the third retain image stands alone in a padded batch. Its mean with the
-    # others points along (1, 1); were the filling counted, it would not.
+    # others points along (1, 1); were the padding counted, it would not.
     retain = [[30, 0], [30, 0], [0, 60]]
     found = _linear_metric(retain, [[10, 10]], batch_size=2)
     assert found == pytest.approx(0, abs=1e-4)

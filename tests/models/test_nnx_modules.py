@@ -139,7 +139,7 @@ def test_what_cannot_be_adopted(net, data):
         dcmu.adopt(net, None, data, parts=PARTS, make=lambda rngs: Net(4, rngs=rngs))
     with pytest.raises(InputError, match=r"make of the NNX module Net fails \(TypeError"):
         dcmu.adopt(net, None, data, parts=PARTS, make=lambda: net)
-    with pytest.raises(InputError, match=r"Variables beside the NNX module"):
+    with pytest.raises(InputError, match=r"Variables given with the NNX module"):
         dcmu.adopt(net, nnx_modules.variables_of(net), data, parts=PARTS, make=make)
     with pytest.raises(InputError, match=r"given as a NoneType"):
         dcmu.adopt(net, None, data, make=make)

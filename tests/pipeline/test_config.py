@@ -35,7 +35,7 @@ CONFIGS = {
     "default": RunConfig(),
     "paper": RunConfig(model="vgg16", preset="paper", method=preset("paper", "vgg16")),
     "all else": RunConfig(
-        rivals=("catastrophic_forgetting", "paper"),
+        baselines=("catastrophic_forgetting", "paper"),
         data=DataOptions(mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0), directory="somewhere"),
         training=Training(epochs=3, optimizer=Optimizer(name="sgd", learning_rate=1e-5), flip=True),
         method=MethodOptions(
@@ -53,6 +53,17 @@ def test_json_round_trip(name):
     text = to_json(config)
     assert from_json(text, "config.json") == config
     assert to_json(from_json(text, "config.json")) == text
+
+
+def test_rivals_are_baselines_under_their_old_name():
+    config = CONFIGS["all else"]
+    assert dataclasses.replace(config, rivals="scrub").baselines == ("scrub",)
+    assert RunConfig(rivals=("scrub",)).rivals == RunConfig(baselines="scrub").baselines
+    before = to_file(config).replace('"baselines"', '"rivals"')
+    assert '"rivals"' in before and from_json(before, "config.json") == config
+    both = before.replace("{", '{"baselines": [],', 1)
+    with pytest.raises(InputError, match="rivals: no such setting"):
+        from_json(both, "config.json")
 
 
 DAMAGED = {
@@ -253,27 +264,27 @@ def test_every_batch_that_trains_is_held_against_the_devices():
     method = dataclasses.replace(
         preset("recommended", "mlp"), online=schedule, online_classes=schedule
     )
-    config = RunConfig(devices=3, method=method, training=Training(batch_size=258), rivals=())
+    config = RunConfig(devices=3, method=method, training=Training(batch_size=258), baselines=())
 
     def check(saved=False, serving=False, **changes):
         dataclasses.replace(config, **changes).check_batches(saved=saved, serving=serving)
 
     check()
-    rival = ("catastrophic_forgetting",)
+    baseline = ("catastrophic_forgetting",)
     says = (
         r"A batch of 256 over 3 devices \(batch-size of catastrophic_forgetting\).*"
-        r"Set --devices to 2, leave catastrophic_forgetting out of --rivals, or set it to 258"
+        r"Set --devices to 2, leave catastrophic_forgetting out of --baselines, or set it to 258"
     )
     with pytest.raises(InputError, match=says):
-        check(rivals=rival)
-    check(rivals=rival, devices=2)
-    check(rivals=rival, settings={rival[0]: {"batch_size": 258}})
-    check(rivals=("ntk_scrubbing",))  # its batches are no part of a training
+        check(baselines=baseline)
+    check(baselines=baseline, devices=2)
+    check(baselines=baseline, settings={baseline[0]: {"batch_size": 258}})
+    check(baselines=("ntk_scrubbing",))  # its batches are no part of a training
     with pytest.raises(InputError, match=r"512 over 3 devices \(training\.batch-size of fast"):
-        check(rivals=("fast_retraining",))
+        check(baselines=("fast_retraining",))
     offline = dataclasses.replace(method, offline=Offline(rounds=1, final_batch_size=33))
     with pytest.raises(InputError, match=r"\(--method\.offline\.intermediate-batch-size\).*to 258"):
         check(method=offline)
-    check(method=offline, rivals=rival, serving=True)
+    check(method=offline, baselines=baseline, serving=True)
     with pytest.raises(InputError, match=r"multiples of devices\. Set --devices to 1$"):
         check(training=Training(batch_size=257), saved=True)

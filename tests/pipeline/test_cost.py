@@ -23,7 +23,7 @@ def test_a_schedule_dearer_than_retraining_is_said():
     splits = load("digits")
     short = RunConfig(training=Training(epochs=6))
     request = parse_request("random:0.1", splits.train, 0)
-    # 1,438 images in batches of 64, 1,295 in batches of 256: the last of each is filled up.
+    # 1,438 images in batches of 64, 1,295 in batches of 256: the last of each is padded.
     assert (len(splits.train), len(request)) == (1438, 143)
     times = retrainings_to_expect(short, splits, request)
     assert times == pytest.approx(10 * (23 * 64) / (6 * (6 * 256)))
@@ -84,7 +84,7 @@ def test_what_is_expected_is_what_is_spent(name, forget, tmp_path):
         online_classes=SCHEDULES[name],
     )
     training = Training(epochs=2, batch_size=256)
-    config = RunConfig(model="mine", method=method, training=training, rivals=())
+    config = RunConfig(model="mine", method=method, training=training, baselines=())
     splits = toy_splits(per_class=100)
     run = Run.create(tmp_path / "run", config, model=Plain(), splits=splits)
     spent = [run.unlearn(forget, by).unlearned.flops for by in ("recommended", "retrain")]
@@ -99,7 +99,7 @@ def test_python_is_warned_before_it_begins_and_of_any_schedule(tmp_path, monkeyp
         remembrance=RemembranceOptions(per_class=1),
         online=ModularUnlearning(closing_steps=steps),
     )
-    config = RunConfig(model="mine", method=method, training=Training(epochs=2), rivals=())
+    config = RunConfig(model="mine", method=method, training=Training(epochs=2), baselines=())
     splits = toy_splits(per_class=24)
     run = Run.create(tmp_path / "run", config, model=Plain(), splits=splits)
     begun = []
@@ -113,10 +113,10 @@ def test_python_is_warned_before_it_begins_and_of_any_schedule(tmp_path, monkeyp
         run.unlearn("class:1")  # `final` alone: pytest turns a warning into an error
 
 
-def test_a_rival_preset_is_warned_of_by_its_own_settings():
+def test_a_baseline_preset_is_warned_of_by_its_own_settings():
     splits = load("digits")
     request = parse_request("random:0.1", splits.train, 0)
-    config = RunConfig(preset="paper", rivals=("recommended",), training=Training(epochs=6))
+    config = RunConfig(preset="paper", baselines=("recommended",), training=Training(epochs=6))
     assert "lower --method.online.rounds in" in cost_warning(config, splits, request)
     said = cost_warning(config, splits, request, name="recommended")
     assert "lower recommended.online.closing-steps.0.epochs" in said

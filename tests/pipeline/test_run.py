@@ -41,7 +41,7 @@ ONLINE = ModularUnlearning(
 CONFIG = RunConfig(
     dataset="synthetic:classes=3,per_class=24,size=8,channels=1",
     forget="class:2",
-    rivals=(),
+    baselines=(),
     training=Training(epochs=6, batch_size=24, optimizer=FAST),
     method=MethodOptions(
         remembrance=RemembranceOptions(per_class=2),
@@ -244,8 +244,8 @@ def test_remembrance_is_never_evaluated(directory, monkeypatch):
     assert all(np.array_equal(mask, usable) for mask in masks)
 
 
-def test_rival_presets_remember_too():
-    config = dataclasses.replace(CONFIG, rivals=("paper",))
+def test_baseline_presets_remember_too():
+    config = dataclasses.replace(CONFIG, baselines=("paper",))
     splits = toy_splits(classes=3, per_class=60)  # 15 test images per class, the paper takes 10
     usable = stages.usable_tests(config, splits, ("recommended", "paper"))
     for name in ("recommended", "paper"):
@@ -270,10 +270,10 @@ BAD_RUNS = {
         dataclasses.replace(CONFIG, model="vgg16"),
         r"8x8 pixels for the model 'vgg16'",
     ),
-    "rival": (dataclasses.replace(CONFIG, rivals=("retrian",)), r"'retrian'.*'retrain'"),
+    "baseline": (dataclasses.replace(CONFIG, baselines=("retrian",)), r"'retrian'.*'retrain'"),
     "modular": (
-        dataclasses.replace(CONFIG, rivals=("modular",)),
-        r"rival method 'modular', whose sch",
+        dataclasses.replace(CONFIG, baselines=("modular",)),
+        r"baseline method 'modular', whose sch",
     ),
     "devices": (dataclasses.replace(CONFIG, devices=99), r"devices = 99"),
     "remembrance": (
@@ -459,8 +459,8 @@ def test_texts_for_paths_and_ids_for_requests(directory):
 
 
 def test_one_name_for_several(tmp_path):
-    config = dataclasses.replace(CONFIG, rivals="scrub")
-    assert config.rivals == ("scrub",)
+    config = dataclasses.replace(CONFIG, baselines="scrub")
+    assert config.baselines == ("scrub",)
     assert Run(str(tmp_path / "run"), config).methods == ("retrain", "scrub", "recommended")
-    assert from_json(to_json(config), "here").rivals == ("scrub",)
+    assert from_json(to_json(config), "here").baselines == ("scrub",)
     assert check_parts("final") == {"final"}

@@ -110,7 +110,7 @@ def test_an_edited_setting_reuses_no_stale_stage(directory, tmp_path, edit):
 
 def test_what_an_edit_does_not_touch_is_found(directory, monkeypatch):
     before = _bytes(directory)
-    for edit in (("rivals", ["scrub"]), ("devices", 2), ("forget", "class:1")):
+    for edit in (("baselines", ["scrub"]), ("devices", 2), ("forget", "class:1")):
         _edit(directory, *edit)
     run = _open(directory)
     assert run.config.devices == 2

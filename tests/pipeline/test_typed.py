@@ -60,9 +60,9 @@ WRONG = {
     "data": (lambda: {"dataset": SPLITS}, r"dataset given as a Splits.*splits="),
     "a module": (lambda: {"model": Plain()}, r"model given as the module Plain.*model=module"),
     "a module's class": (lambda: {"model": Plain}, r"model given as the module Plain"),
-    "no rivals": (lambda: {"rivals": None}, r"Give \(\) for none"),
-    "a number for rivals": (lambda: {"rivals": 3}, r"Names given as 3"),
-    "numbers for rivals": (lambda: {"rivals": [3]}, r"rivals\.0 = 3\. Allowed: a text"),
+    "no baselines": (lambda: {"baselines": None}, r"Give \(\) for none"),
+    "a number for baselines": (lambda: {"baselines": 3}, r"Names given as 3"),
+    "numbers for baselines": (lambda: {"baselines": [3]}, r"baselines\.0 = 3\. Allowed: a text"),
     "ids": (lambda: {"forget": [3, 17]}, r"Give 'ids:3,17'"),
     "ids in an array": (lambda: {"forget": np.arange(2)}, r"Give 'ids:0,1'"),
     "a mask": (lambda: {"forget": np.ones(4, bool)}, r"Run\.request takes arrays"),
@@ -118,18 +118,18 @@ def test_a_wrong_type_is_refused_where_the_settings_are_made(kind):
 @pytest.mark.parametrize(
     ("given", "remedy"),
     [
-        ({"scrub": {"epochs": 3}}, "rivals=('scrub',), settings={'scrub': {'epochs': 3}}"),
+        ({"scrub": {"epochs": 3}}, "baselines=('scrub',), settings={'scrub': {'epochs': 3}}"),
         ({"scrub", "cf_k"}, "('cf_k', 'scrub')"),
         (frozenset({"scrub"}), "('scrub',)"),
         (iter(["scrub"]), "('scrub',)"),
     ],
     ids=lambda given: type(given).__name__,
 )
-def test_rivals_that_are_no_tuple_of_names(given, remedy):
+def test_baselines_that_are_no_tuple_of_names(given, remedy):
     with pytest.raises(InputError) as caught:
-        RunConfig(rivals=given)
+        RunConfig(baselines=given)
     assert caught.value.remedy == f"Give {remedy}"
-    typed = remedy if "=" in remedy else f"rivals={remedy}"
+    typed = remedy if "=" in remedy else f"baselines={remedy}"
     eval(f"RunConfig({typed})", {"RunConfig": RunConfig}).check()
 
 
@@ -146,7 +146,7 @@ def test_no_remedy_gives_what_is_refused_again(given):
 def test_numbers_of_numpy_become_those_that_a_file_holds():
     config = RunConfig(
         seed=np.int64(3),
-        rivals=["scrub"],
+        baselines=["scrub"],
         settings={"scrub": {"epochs": np.int32(2), "names": ("a", "b")}},
         data=DataOptions(mean=np.array([0.5]), std=[1], download=np.bool_(True)),
         training=Training(epochs=np.int32(4), optimizer=Optimizer(learning_rate=1)),
@@ -182,7 +182,7 @@ GIVEN = {
 ASKED = {
     "an id": (5000, r"given as 5000.*Give 'class:5000' or 'ids:5000'"),
     "an id of NumPy": (np.int64(3), r"Give 'class:3' or 'ids:3'"),
-    "None": (None, r"given as None.*Say what must go"),
+    "None": (None, r"given as None.*Say what to forget"),
     "a share": (0.1, r"Give 'random:0\.1'"),
     "a path": (Path("gone.txt"), r"Give 'ids:gone\.txt'"),
     "bytes": (b"class:1", r"Give 'class:1'"),
@@ -248,12 +248,15 @@ def test_what_is_offered_in_place_of_a_request_is_read(given, texts, tmp_path, m
 
 SAID = {
     "smoothing": ({"training": Training(label_smoothing=1.5)}, r"label_smoothing = 1\.5"),
-    "names in one text": ({"rivals": "scrub,Paper"}, r"apart: \('scrub', 'paper'\).*: scrub paper"),
-    "another case": ({"rivals": "Scrub"}, r"rival method 'Scrub'.*Did you mean 'scrub'"),
-    "a preset in another case": ({"rivals": "PAPR"}, r"Allowed: .*paper.*Did you mean 'paper'"),
-    "settings of no rival": (
+    "names in one text": (
+        {"baselines": "scrub,Paper"},
+        r"apart: \('scrub', 'paper'\).*: scrub paper",
+    ),
+    "another case": ({"baselines": "Scrub"}, r"baseline method 'Scrub'.*Did you mean 'scrub'"),
+    "a preset in another case": ({"baselines": "PAPR"}, r"Allowed: .*paper.*Did you mean 'paper'"),
+    "settings of no baseline": (
         {"settings": {"paper": {}}},
-        r"not among the rivals.*Give rivals=\('catastrophic_forgetting', 'paper'\)",
+        r"not among the baselines.*Give baselines=\('catastrophic_forgetting', 'paper'\)",
     ),
 }
 

@@ -54,7 +54,7 @@ def test_the_page_holds_everything_and_runs_nothing(tmp_path):
         "forgot 300 samples by the method recommended; 900 stay.",
         "&lt;script&gt;alert(1)&lt;/script&gt;",
         "0.450 .. 0.550",
-        "The network did not pass the audit, held against 16 that never saw the forgotten samples.",
+        "did not pass the audit, compared with 16 that never saw the forgotten samples.",
         "cd" * 32,
         "files.bank.npz",
         "(300 in all)",

@@ -152,7 +152,7 @@ def test_what_costs_more_than_retraining_says_so_before(copied, fresh, ids):
     with pytest.raises(Killed):
         settings = _costly(workspace)
         workspace.process(_DiesAtTheFirstEpoch().hooks, settings=settings, notify=told.append)
-    # 8 passes of batches of 8, where retraining has 2 of batches of 12, the last ones filled up.
+    # 8 passes of batches of 8, where retraining has 2 of batches of 12, the last ones padded.
     assert "will cost about 3.56 retrainings" in told[0] and "for this batch" in told[0]
 
 

@@ -29,7 +29,7 @@ ONLINE = ModularUnlearning(
 CONFIG = RunConfig(
     dataset="synthetic:classes=3,per_class=12,size=8,channels=1",
     forget="class:2",
-    rivals=(),
+    baselines=(),
     network=NetworkOptions(width=0.05),
     training=Training(epochs=2, batch_size=12, optimizer=FAST),
     method=MethodOptions(

@@ -25,7 +25,7 @@ from dcmu_jax.models import convolution
 from dcmu_jax.models.convnet import ConvNet
 from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.pipeline.run import Run
-from dcmu_jax.training import loop, meeting
+from dcmu_jax.training import loop, rendezvous
 from dcmu_jax.training.devices import at_home, device_mesh, gathered, local_mesh, placed, turn
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.optimizers import Optimizer
@@ -120,12 +120,12 @@ def _options(port, process, count=3, timeout=1):
     )
 
 
-def _meeting(port, *calls, timeout=20):
-    """What each of several processes hears that meet: connections, or the message of an error."""
+def _rendezvous(port, *calls, timeout=20):
+    """What each process hears at the rendezvous: connections, or the message of an error."""
 
     def one(call):
         try:
-            peers = meeting.meet("127.0.0.1", port, *call, timeout)
+            peers = rendezvous.rendezvous("127.0.0.1", port, *call, timeout)
         except InputError as error:
             return str(error)
         for peer in peers:
@@ -137,28 +137,28 @@ def _meeting(port, *calls, timeout=20):
 
 
 def test_processes_meet():
-    assert _meeting(free_port(), (0, 3), (1, 3), (2, 3)) == [2, 1, 1]
+    assert _rendezvous(free_port(), (0, 3), (1, 3), (2, 3)) == [2, 1, 1]
 
 
 def test_processes_that_do_not_fit_are_all_told():
-    missing = _meeting(free_port(), (0, 3), (2, 3), timeout=1)
+    missing = _rendezvous(free_port(), (0, 3), (2, 3), timeout=1)
     assert all("Of 3 processes, 1 did not come within 1 s" in said for said in missing)
-    twice = _meeting(free_port(), (0, 4), (1, 4), (1, 4), timeout=5)
+    twice = _rendezvous(free_port(), (0, 4), (1, 4), (1, 4), timeout=5)
     assert all("Two processes with --process 1" in said for said in twice)
-    other = _meeting(free_port(), (0, 3), (1, 2))
+    other = _rendezvous(free_port(), (0, 3), (1, 2))
     assert all("Process 1 of 2, where process 0 counts 3" in said for said in other)
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
         port = server.getsockname()[1]
-        assert "where process 0 cannot listen" in _meeting(port, (0, 3))[0]
+        assert "where process 0 cannot listen" in _rendezvous(port, (0, 3))[0]
 
 
 def test_a_port_can_be_listened_on_while_the_connections_last():
     port = free_port()
     with concurrent.futures.ThreadPoolExecutor(2) as threads:
-        meet = lambda process: meeting.meet("127.0.0.1", port, process, 2, 20)  # noqa: E731
-        peers = [peer for found in threads.map(meet, (0, 1)) for peer in found]
+        join = lambda process: rendezvous.rendezvous("127.0.0.1", port, process, 2, 20)  # noqa: E731
+        peers = [peer for found in threads.map(join, (0, 1)) for peer in found]
     with socket.socket() as server:  # as JAX's runtime does
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.bind(("127.0.0.1", port))
@@ -174,7 +174,7 @@ BAD = {
     "number": (_options(1, 3), r"process = 3 of 3. Allowed: 0..2"),
     "count": (_options(1, 0, count=0), r"processes = 0"),
     "some": (ProcessOptions(processes=2), r"Only some of --coordinator"),
-    "two ways": (ProcessOptions(distributed="auto", process=0), r"--distributed auto beside"),
+    "two ways": (ProcessOptions(distributed="auto", process=0), r"--distributed auto with"),
     "start timeout": (_options(1, 1, timeout=0), r"start_timeout = 0"),
     "heartbeat": (dataclasses.replace(_options(1, 1), heartbeat_timeout=1), r"heartbeat_timeout"),
 }
@@ -241,7 +241,7 @@ def _losses(directory):
 
 def test_two_processes_one_of_which_dies_and_both_come_again(tmp_path):
     status, said = _both(tmp_path, "dies")
-    assert status == [meeting.LOST, -9], said
+    assert status == [rendezvous.LOST, -9], said
     assert "another process of this run is gone" in said[0]
     assert not (tmp_path / "run" / "original").exists()
     assert (tmp_path / "run" / "original.unfinished").is_dir()

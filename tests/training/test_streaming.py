@@ -1,4 +1,4 @@
-"""Streamed epochs: the batches, losses and network of resident ones, and bounded pieces."""
+"""Streamed epochs: the batches, losses and network of resident ones, and bounded chunks."""
 
 import jax
 import numpy as np
@@ -40,20 +40,20 @@ def resident():
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_a_streamed_network_is_the_resident_one(resident, steps, monkeypatch):
-    """Dropout, BatchNorm, augmentation, weights, a rest that is filled up, and two epochs.
+    """Dropout, BatchNorm, augmentation, weights, a rest that is padded, and two epochs.
 
-    Up to rounding: of a piece of one step, the rest of two, the compiler makes another program.
+    Up to rounding: of a chunk of one step, the rest of two, the compiler makes another program.
     """
     sizes = []
-    piece = streaming.compiled_piece
+    chunk = streaming.compiled_chunk
 
     def noted(*arguments):
         sizes.append(arguments[5].labels.shape)
-        return piece(*arguments)
+        return chunk(*arguments)
 
-    monkeypatch.setattr(streaming, "compiled_piece", noted)
-    room = int(3 * ONE * (steps + 0.5))
-    streamed = _fitted(augmentation=MOVED, room=room)
+    monkeypatch.setattr(streaming, "compiled_chunk", noted)
+    budget = int(3 * ONE * (steps + 0.5))
+    streamed = _fitted(augmentation=MOVED, memory_budget=budget)
     np.testing.assert_allclose(streamed.losses, resident.losses, rtol=1e-5)
     assert streamed.accuracies == pytest.approx(resident.accuracies, abs=1e-3)
     assert_close(streamed.classifier.variables, resident.classifier.variables, rtol=1e-4, atol=1e-5)
@@ -66,7 +66,7 @@ def test_images_on_disk_are_read_row_by_row_and_split_over_a_mesh(resident, tmp_
     np.save(path, TRAIN.images)
     on_disk = Examples(np.load(path, mmap_mode="r"), EXAMPLES.labels, EXAMPLES.weights)
     mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    streamed = _fitted(on_disk, augmentation=MOVED, room=int(13 * ONE), mesh=mesh)
+    streamed = _fitted(on_disk, augmentation=MOVED, memory_budget=int(13 * ONE), mesh=mesh)
     np.testing.assert_allclose(streamed.losses, resident.losses, rtol=1e-4)
 
 
@@ -74,16 +74,18 @@ def test_what_fits_stays_and_a_device_that_tells_nothing_has_room(monkeypatch):
     def refused(*_):
         raise AssertionError("streamed")
 
-    monkeypatch.setattr(streaming, "compiled_piece", refused)
-    _fitted(augmentation=Augmentation(True, 1), room=streaming.size_of(EXAMPLES))
-    assert streaming.device_room() is None  # a CPU
+    monkeypatch.setattr(streaming, "compiled_chunk", refused)
+    _fitted(augmentation=Augmentation(True, 1), memory_budget=streaming.size_of(EXAMPLES))
+    assert streaming.device_budget() is None  # a CPU
 
 
 def test_refusals():
-    with pytest.raises(InputError, match=r"room = 100 bytes, where a batch of 8 takes"):
-        _fitted(room=100)
-    with pytest.raises(InputError, match="room = 0"):
-        _fitted(room=0)
+    with pytest.raises(InputError, match=r"memory_budget = 100 bytes, where a batch of 8 takes"):
+        _fitted(memory_budget=100)
+    with pytest.raises(InputError, match="memory_budget = 100"):
+        _fitted(room=100)  # its earlier name
+    with pytest.raises(InputError, match="memory_budget = 0"):
+        _fitted(memory_budget=0)
     plain = examples_of(TRAIN)
     with pytest.raises(InputError, match="Gradients of single examples"):
         fit(
@@ -94,5 +96,5 @@ def test_refusals():
             optimizer=Optimizer(),
             batch_size=BATCH,
             rule=PrivateGradient(clip=1.0, noise_multiplier=1.0, chunk=8),
-            room=int(3 * ONE),
+            memory_budget=int(3 * ONE),
         )

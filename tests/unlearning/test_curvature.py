@@ -135,7 +135,7 @@ def test_operations_grow_with_the_batches_and_nothing_is_traced_twice():
     assert gradient < product < 3 * gradient
     assert product == pytest.approx(moved, rel=0.05)
     assert found == [2 * flops for flops in run(0.1, TRAIN.take(np.arange(30)))]
-    assert found == run(0.1, TRAIN.take(np.arange(31)))  # the last batch is filled, and counts so
+    assert found == run(0.1, TRAIN.take(np.arange(31)))  # the last batch is padded, and counts so
 
 
 @nets

@@ -45,9 +45,9 @@ def classifier(request):
     return fresh(request.param(), TRAIN)
 
 
-@pytest.fixture(params=[(3, 2**27), (64, 1)], ids=["filled", "single"])
+@pytest.fixture(params=[(3, 2**27), (64, 1)], ids=["padded", "single"])
 def chunks(request, monkeypatch):
-    """Three samples in a chunk, so that the last is filled up; one sample."""
+    """Three samples in a chunk, so that the last is padded; one sample."""
     monkeypatch.setattr(importance, "_at_once", lambda: request.param[0])
     monkeypatch.setattr(importance, "_ROOM", request.param[1])
 

@@ -173,7 +173,7 @@ def test_what_a_method_may_not_return(here, task):
 
 def test_a_run_finds_it_again_until_its_file_changes(here):
     name = "mine.py:Shrink"
-    config = dataclasses.replace(CONFIG, rivals=(name,), settings={name: {"factor": 0.25}})
+    config = dataclasses.replace(CONFIG, baselines=(name,), settings={name: {"factor": 0.25}})
     run = Run.create("run", config)
     first = run.unlearn("class:2", name)
     assert Run.open("run").unlearn("class:2", name).directory == first.directory
@@ -187,9 +187,9 @@ def test_a_run_finds_it_again_until_its_file_changes(here):
 
 
 def test_the_comparison_of_the_command_line(here, capsys):
-    tiny = [option for option in TINY if option != "--rivals"]
+    tiny = [option for option in TINY if option != "--baselines"]
     given = ["run", "--dataset", DATA, "--out", "run", *tiny]
-    with_both = [*given, "--rivals", "mine.py:nothing", "--metrics", "mine.py:loss"]
+    with_both = [*given, "--baselines", "mine.py:nothing", "--metrics", "mine.py:loss"]
     assert _dcmu(*with_both) == 0
     printed = capsys.readouterr().out
     assert "mine.py:nothing" in printed and "Metrics of your own" in printed
@@ -212,4 +212,4 @@ def test_the_comparison_of_the_command_line(here, capsys):
     assert "'mine.py:text' returned a str" in capsys.readouterr().err
     assert _dcmu("compare", "run", "--metrics", "mine.py:los", "--quiet") == 2
     assert "Did you mean 'loss'" in capsys.readouterr().err
-    assert _dcmu(*given, "--rivals", "absent.py:nothing") == 2
+    assert _dcmu(*given, "--baselines", "absent.py:nothing") == 2

@@ -1,4 +1,4 @@
-"""Steps of an experiment by several processes beside each other."""
+"""Steps of an experiment in a pool of worker processes."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def _taken(call: Callable[..., Any], arguments: tuple) -> None:
     jax.clear_caches()
 
 
-def run_beside(steps: Sequence[Step], workers: int, cache: Path) -> None:
+def run_in_pool(steps: Sequence[Step], workers: int, cache: Path) -> None:
     """Take all steps; ``next_step`` says in which order.
 
     Args:

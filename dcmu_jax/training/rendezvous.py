@@ -21,7 +21,9 @@ LOST = 3
 _BYE = b"bye"
 
 
-def meet(host: str, port: int, process: int, processes: int, timeout: int) -> list[socket.socket]:
+def rendezvous(
+    host: str, port: int, process: int, processes: int, timeout: int
+) -> list[socket.socket]:
     """Return once every process of the run is there, connected to process 0.
 
     Args:
@@ -58,7 +60,7 @@ def watch(peers: list[socket.socket], here: str) -> None:
     says nothing at all: that is for the heartbeats of JAX's runtime to find out.
 
     Args:
-        peers: of ``meet``.
+        peers: of ``rendezvous``.
         here: what this process is called in the message.
     """
 

@@ -18,7 +18,7 @@ TWINS = ("resnet18", "vgg16")
 """The networks that there are in PyTorch, too."""
 
 
-def torch_rival(
+def torch_baseline(
     name: str, dtype: str, options: argparse.Namespace, seconds: float
 ) -> dict[str, Any]:
     """The epochs of a network by PyTorch, or why there are none.
