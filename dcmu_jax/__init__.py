@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     )
     from dcmu_jax.metrics.measurement import Measurement
     from dcmu_jax.metrics.scores import gap, tug_of_war
-    from dcmu_jax.networks import adopt, network, variables_of
+    from dcmu_jax.networks import adopt, from_torch, network, variables_of
     from dcmu_jax.pipeline.config import RunConfig
     from dcmu_jax.pipeline.options import MethodOptions
     from dcmu_jax.pipeline.presets import preset
@@ -66,6 +66,7 @@ __all__ = [
     "cost_table",
     "evaluate",
     "forget",
+    "from_torch",
     "gap",
     "load",
     "network",
@@ -107,7 +108,7 @@ _HOMES = {
     ),
     "dcmu_jax.metrics.measurement": ("Measurement",),
     "dcmu_jax.metrics.scores": ("gap", "tug_of_war"),
-    "dcmu_jax.networks": ("adopt", "network", "variables_of"),
+    "dcmu_jax.networks": ("adopt", "from_torch", "network", "variables_of"),
     "dcmu_jax.pipeline.config": ("RunConfig",),
     "dcmu_jax.pipeline.options": ("MethodOptions",),
     "dcmu_jax.pipeline.presets": ("preset",),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -20,7 +22,9 @@ from dcmu_jax.errors import InputError
 from dcmu_jax.models import nnx_modules
 from dcmu_jax.models.adoption import check_module, check_variables
 from dcmu_jax.models.catalogue import create
-from dcmu_jax.models.partition import initialise
+from dcmu_jax.models.partition import check_image_shape, initialise
+from dcmu_jax.models.torch_files import read_weights
+from dcmu_jax.models.torch_weights import bring
 from dcmu_jax.models.whole import Patterns, Whole, adopted, merged, runs_by_part
 from dcmu_jax.prng import Key, key_of
 from dcmu_jax.training.classifier import Classifier
@@ -153,6 +157,57 @@ def _normalisation(given: Any, channels: int) -> Normalisation:
     for name, value in (("mean", mean), ("std", std)):
         check_normalisation(name, value, channels)
     return Normalisation(mean, std)
+
+
+def from_torch(
+    name: str,
+    weights: str | os.PathLike[str] | Mapping[str, Any] | Any,
+    data: Splits | Dataset | tuple[int, int, int],
+    *,
+    normalisation: tuple[Any, Any] | None = None,
+    dtype: str = "float32",
+) -> Classifier:
+    """A network of the catalogue with the weights that one in PyTorch was trained to.
+
+    Guarantee: in evaluation mode its logits are those of the network in PyTorch, up to rounding.
+    What trains from there is the network of the catalogue: VGG16 with dropout, BatchNorm with
+    momentum 0.1 as PyTorch writes it. Names of layers, and widths: ``models.torch_weights.bring``.
+
+    Args:
+        name: of the catalogue: resnet18, vgg16_bn, ...
+        weights: a ``.safetensors`` file; ``network.state_dict()``, or arrays by those names; or a
+            file of ``torch.save``, where PyTorch is installed.
+        data: gives the shape of the images, the number of classes, and the normalisation if
+            there is no other; or a shape ``(height, width, channels)`` alone.
+
+    Other Args:
+        normalisation: see ``adopt``. If not given, what the weights hold as ``normalize.mean``
+            and ``normalize.std``; else that of ``data``.
+        dtype: compute dtype, ``float32`` or ``bfloat16``.
+
+    Raises:
+        InputError: an unknown name; no such file; see ``models.torch_weights.bring``.
+    """
+    if isinstance(weights, str | os.PathLike):
+        weights = read_weights(weights)
+    train = data.train if isinstance(data, Splits) else data
+    has_images = isinstance(train, Dataset)
+    shape = check_image_shape(train.images.shape[1:] if has_images else train)
+    classes = train.num_classes if has_images else None
+    brought = bring(name, weights, shape, classes, dtype)
+    normalisation = brought.normalisation if normalisation is None else normalisation
+    if has_images:
+        return adopt(brought.model, brought.variables, train, normalisation=normalisation)
+    if normalisation is None:
+        raise InputError(
+            "A shape of images and no normalisation",
+            "the mean and standard deviation of each channel that the network was trained with",
+            "Give normalisation=((0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)), or whatever "
+            "it was; or give the data in place of the shape",
+        )
+    return Classifier(
+        brought.model, brought.variables, _normalisation(normalisation, shape[-1]), shape
+    )
 
 
 def variables_of(network: Classifier) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def read_bytes(path: str | os.PathLike[str], what: str, remedy: str) -> bytes:
     Raises:
         InputError: it is missing, no plain file, too large, or may not be read.
     """
-    with _refused(repr(str(path)), what, remedy), opened(path) as file:
+    with refused(repr(str(path)), what, remedy), opened(path) as file:
         if os.fstat(file.fileno()).st_size > LARGEST_JSON:
             raise ValueError(f"more than {LARGEST_JSON} bytes")
         return file.read(LARGEST_JSON)
@@ -136,7 +136,7 @@ def is_there(path: str | os.PathLike[str]) -> bool:
 
 
 @contextlib.contextmanager
-def _refused(path: str | os.PathLike[str], what: str, remedy: str) -> Iterator[None]:
+def refused(path: str | os.PathLike[str], what: str, remedy: str) -> Iterator[None]:
     """Turn any error within the block into an ``InputError``.
 
     All of ``Exception``: what the libraries raise on bytes that are not to be trusted is of many
@@ -174,7 +174,7 @@ def parse_json(data: bytes, path: str | os.PathLike[str], what: str, remedy: str
         InputError: no such JSON; a key that occurs twice in an object; a number that is not finite
             or a whole one beyond 64 bits; text that is no Unicode; nesting beyond any use.
     """
-    with _refused(repr(str(path)), what, remedy):
+    with refused(repr(str(path)), what, remedy):
         text = data.decode()
         value = json.loads(
             text,
@@ -265,13 +265,13 @@ def read_archive(path: str | os.PathLike[str], what: str, remedy: str) -> dict[s
         InputError: no such file; one that is no archive of plain arrays; a name that occurs twice;
             arrays of Python objects, or compressed ones.
     """
-    with _refused(path, what, remedy), opened(path) as file:
+    with refused(path, what, remedy), opened(path) as file:
         return _stored(file)
 
 
 def archive_of(data: bytes, what: str, remedy: str) -> dict[str, np.ndarray]:
     """The arrays of an archive that was sent; see ``read_archive``."""
-    with _refused("a message", what, remedy):
+    with refused("a message", what, remedy):
         return _stored(io.BytesIO(data))
 
 
@@ -287,7 +287,7 @@ def _stored(file: Stream) -> dict[str, np.ndarray]:
 
 def read_npy(path: str | os.PathLike[str], what: str, remedy: str) -> np.ndarray:
     """The array of an ``npy`` file; see ``read_archive``."""
-    with _refused(path, what, remedy), opened(path) as file:
+    with refused(path, what, remedy), opened(path) as file:
         return _array(file, os.fstat(file.fileno()).st_size, what)
 
 

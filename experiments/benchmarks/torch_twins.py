@@ -1,7 +1,7 @@
-"""ResNet18 and VGG16 of this library in PyTorch, and their epochs: the baseline of ``accelerator``.
+"""Networks of this library in PyTorch, and their epochs: the baseline of ``accelerator``.
 
-It runs in a process of its own, which prints a line of JSON for each way that PyTorch offers, as
-soon as it is measured: eager, compiled, and compiled into CUDA graphs.
+As such it runs in a process of its own, which prints a line of JSON for each way that PyTorch
+offers, as soon as it is measured: eager, compiled, and compiled into CUDA graphs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from dcmu_jax.models import create
+from dcmu_jax.models import CNN, MLP, ConvNet, create
 from dcmu_jax.models.resnet import ResNet18
 from dcmu_jax.models.vgg import VGG16
 from experiments.benchmarks.accelerator import random_images
@@ -33,60 +33,113 @@ CONVOLUTIONS = (2, 2, 3, 3, 3)
 class _Block(nn.Module):
     def __init__(self, before: int, after: int, stride: int):
         super().__init__()
-        self.body = nn.Sequential(
-            nn.Conv2d(before, after, 3, stride, 1, bias=False),
-            nn.BatchNorm2d(after),
-            nn.ReLU(),
-            nn.Conv2d(after, after, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(after),
-        )
-        self.shortcut = nn.Identity()
+        self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(after)
+        self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(after)
+        self.downsample = None
         if stride != 1 or before != after:
             convolution = nn.Conv2d(before, after, 1, stride, bias=False)
-            self.shortcut = nn.Sequential(convolution, nn.BatchNorm2d(after))
+            self.downsample = nn.Sequential(convolution, nn.BatchNorm2d(after))
 
     def forward(self, x):
-        return nn.functional.relu(self.body(x) + self.shortcut(x))
+        y = self.bn2(self.conv2(nn.functional.relu(self.bn1(self.conv1(x)))))
+        return nn.functional.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
-def _resnet(model: ResNet18) -> nn.Module:
-    before = model.channels[0]
-    layers: list[nn.Module] = [nn.Conv2d(3, before, 3, padding=1, bias=False)]
-    layers += [nn.BatchNorm2d(before), nn.ReLU()]
-    for after, stride in zip(model.channels, (1, 2, 2, 2), strict=True):
-        layers += [_Block(before, after, stride), _Block(after, after, 1)]
-        before = after
-    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(before, model.num_classes)]
-    return nn.Sequential(*layers)
+class _ResNet(nn.Module):
+    def __init__(self, model: ResNet18, channels: int):
+        super().__init__()
+        before = model.channels[0]
+        self.conv1 = nn.Conv2d(channels, before, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(before)
+        for number, (after, stride) in enumerate(zip(model.channels, (1, 2, 2, 2), strict=True)):
+            stage = nn.Sequential(_Block(before, after, stride), _Block(after, after, 1))
+            self.add_module(f"layer{number + 1}", stage)
+            before = after
+        self.fc = nn.Linear(before, model.num_classes)
+
+    def forward(self, x):
+        x = nn.functional.relu(self.bn1(self.conv1(x)))
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return self.fc(x.mean((2, 3)))
 
 
-def _vgg(model: VGG16, side: int) -> nn.Module:
-    before, layers = 3, []
+class _Sequential(nn.Module):
+    """``features``, flattened, and ``classifier``."""
+
+    def __init__(self, features: list[nn.Module], classifier: list[nn.Module]):
+        super().__init__()
+        self.features, self.classifier = nn.Sequential(*features), nn.Sequential(*classifier)
+
+    def forward(self, x):
+        return self.classifier(self.features(x).flatten(1))
+
+
+def _vgg(model: VGG16, channels: int, fields: int) -> nn.Module:
+    before, layers = channels, []
     for after, count in zip(model.channels, CONVOLUTIONS, strict=True):
         for _ in range(count):
-            layers += [nn.Conv2d(before, after, 3, padding=1), nn.ReLU()]
+            layers.append(nn.Conv2d(before, after, 3, padding=1))
+            layers += [nn.BatchNorm2d(after)] if model.batch_norm else []
+            layers.append(nn.ReLU())
             before = after
         layers.append(nn.MaxPool2d(2))
-    flat, hidden = before * (side // 2 ** len(CONVOLUTIONS)) ** 2, model.hidden
-    layers += [nn.Flatten(), nn.Linear(flat, hidden), nn.ReLU(), nn.Dropout(0.5)]
-    layers += [nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(0.5)]
-    return nn.Sequential(*layers, nn.Linear(hidden, model.num_classes))
+    hidden = model.hidden
+    dense = [nn.Linear(before * fields, hidden), nn.ReLU(), nn.Dropout(0.5)]
+    dense += [nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout(0.5)]
+    return _Sequential(layers, [*dense, nn.Linear(hidden, model.num_classes)])
 
 
-def twin(model: flax_nn.Module, side: int) -> nn.Module:
+def _cnn(model: CNN, channels: int, side: int) -> nn.Module:
+    before, layers = channels, []
+    for after in model.channels:
+        layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
+        layers += [nn.MaxPool2d(2)] if side > 1 else []
+        before, side = after, max(1, side // 2)
+    dense = [nn.Linear(before * side**2, model.hidden), nn.ReLU(), nn.Dropout(model.dropout)]
+    return _Sequential(layers, [*dense, nn.Linear(model.hidden, model.num_classes)])
+
+
+def _convnet(model: ConvNet, channels: int, side: int) -> nn.Module:
+    before, layers, after = channels, [], model.channels
+    for _ in range(3):
+        # A group to each channel is instance norm, here with scale and shift.
+        layers += [nn.Conv2d(before, after, 3, padding=1), nn.GroupNorm(after, after)]
+        layers += [nn.ReLU(), nn.AvgPool2d(2)]
+        before = after
+    return _Sequential(layers, [nn.Linear(after * (side // 8) ** 2, model.num_classes)])
+
+
+def _mlp(model: MLP, inputs: int) -> nn.Module:
+    first, second = model.widths
+    dense = [nn.Linear(inputs, first), nn.ReLU(), nn.Linear(first, second), nn.ReLU()]
+    return _Sequential([], [*dense, nn.Linear(second, model.num_classes)])
+
+
+def twin(model: flax_nn.Module, side: int, channels: int = 3) -> nn.Module:
     """The network in PyTorch: the same layers of the same sizes, PyTorch's own initialisation.
 
+    Layers have torchvision's names, by which ``dcmu.from_torch`` takes their weights.
+
     Args:
-        model: a ``ResNet18`` or ``VGG16`` of this library.
-        side: height and width of its images, of three channels.
+        model: a network of the catalogue.
+        side: height and width of its images.
+        channels: of its images.
 
     Raises:
         ValueError: another network.
     """
     if isinstance(model, ResNet18):
-        return _resnet(model)
+        return _ResNet(model, channels)
     if isinstance(model, VGG16):
-        return _vgg(model, side)
+        return _vgg(model, channels, (side // 2 ** len(CONVOLUTIONS)) ** 2)
+    if isinstance(model, CNN):
+        return _cnn(model, channels, side)
+    if isinstance(model, ConvNet):
+        return _convnet(model, channels, side)
+    if isinstance(model, MLP):
+        return _mlp(model, channels * side**2)
     raise ValueError(f"No twin of {type(model).__name__}")
 
 

@@ -7,7 +7,6 @@ import pytest
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.models import (
-    MODELS,
     PARTS,
     apply_features,
     apply_parts,
@@ -43,27 +42,6 @@ def test_parameter_counts_and_features_of_the_paper(name, parts, features):
     assert jax.eval_shape(model.apply, variables, x).shape == (2, 10)
     run = jax.eval_shape(lambda v, x: apply_features(model, v, x), variables, x)
     assert run.shape == (2, features)
-
-
-@pytest.mark.parametrize("name", MODELS)
-def test_calling_the_model_is_running_its_parts(name, random_variables):
-    conv = {} if name == "mlp" else {"conv": "lax"}  # compiles sooner
-    model = create(name, image_shape=SHAPE, num_classes=7, width=0.04, **conv)
-    variables = random_variables(model, SHAPE)
-
-    @jax.jit
-    def run(variables, x):
-        whole = model.apply(variables, x)
-        logits, statistics = apply_parts(model, variables, x)
-        middle, _ = apply_parts(model, variables, x, stop="final")
-        on, _ = apply_parts(model, variables, middle, start="final")
-        return whole, logits, on, statistics
-
-    x = jax.random.normal(jax.random.key(1), (2, *SHAPE))
-    whole, logits, on, statistics = run(variables, x)
-    assert np.std(logits) > 0 and logits.shape == (2, 7) and statistics == {}
-    np.testing.assert_allclose(whole, logits, rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(on, logits, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["cnn", "resnet18"])

@@ -1,0 +1,146 @@
+"""Weights of PyTorch as they come: files, of which no code is ever run, and mappings."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import safetensors
+
+from dcmu_jax.errors import InputError
+from dcmu_jax.reading import opened, refused
+
+Weights = dict[str, np.ndarray]
+
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+"""Keys under which checkpoints keep the weights beside other things."""
+_SAFETENSORS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "u1"}
+_SAFETENSORS |= {"I16": "<i2", "I8": "i1", "BOOL": "?", "BF16": "<u2"}
+
+
+def _read_safetensors(
+    path: str | os.PathLike[str], what: str, remedy: str
+) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file, by name; bfloat16 as float32.
+
+    Args:
+        path: of the file.
+        what: it is meant to hold, with an article, for messages.
+        remedy: what to do if it does not.
+
+    Raises:
+        InputError: no such file; arrays of a type that NumPy has not.
+    """
+    with refused(path, what, remedy), opened(path) as file:
+        found: Weights = {}
+        for name, tensor in cast(Any, safetensors.deserialize(file.read())):
+            kind = str(tensor["dtype"])
+            if kind not in _SAFETENSORS:
+                raise ValueError(f"{name[:80]} is of {kind}, not {', '.join(_SAFETENSORS)}")
+            array = np.frombuffer(tensor["data"], _SAFETENSORS[kind]).reshape(tensor["shape"])
+            if kind == "BF16":  # the upper half of a float32
+                array = (array.astype("<u4") << 16).view("<f4")
+            found[name] = array
+        return found
+
+
+def _read_torch(path: str | os.PathLike[str], what: str, remedy: str) -> Any:
+    """What ``torch.save`` wrote, where it is tensors and plain values: no code in it is run.
+
+    Args:
+        path: see ``_read_safetensors``.
+        what: likewise.
+        remedy: likewise.
+
+    Raises:
+        InputError: PyTorch is not installed; no such file; one that holds anything else.
+    """
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError as error:
+        raise InputError(
+            f"{str(path)!r}, which PyTorch alone can read and which is not installed",
+            "a safetensors file, which needs no PyTorch",
+            "Write one where PyTorch is, safetensors.torch.save_file(network.state_dict(), "
+            "'weights.safetensors'), or install it here: pip install 'dcmu_jax[bench]'",
+        ) from error
+    with refused(path, what, remedy), opened(path) as file:
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+_READERS = {
+    ".safetensors": _read_safetensors,
+    **dict.fromkeys((".pt", ".pth", ".bin", ".ckpt", ".tar"), _read_torch),
+}
+
+
+def read_weights(path: str | os.PathLike[str]) -> Any:
+    """What a file of weights holds, by the reader that its ending names.
+
+    Raises:
+        InputError: another ending; see the readers.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in _READERS:
+        raise InputError(
+            f"Weights in {str(path)!r}",
+            f"a file that ends in {', '.join(_READERS)}",
+            "Give it the ending of what it is",
+        )
+    remedy = "Write it again with safetensors.torch.save_file(network.state_dict(), path)"
+    return _READERS[suffix](path, "a file of weights", remedy)
+
+
+def arrays_of(weights: Any) -> Weights:
+    """Weights in NumPy, float32, without what wraps them and what only counts.
+
+    Args:
+        weights: a mapping of names to arrays or tensors, or what holds one.
+
+    Raises:
+        InputError: anything else; what is no array of finite numbers.
+    """
+    if not isinstance(weights, Mapping):
+        raise InputError(
+            f"Weights given as a {type(weights).__name__}",
+            "a file, or a mapping of names to arrays",
+            "Give network.state_dict()"
+            if hasattr(weights, "state_dict")
+            else "Give the path of a safetensors file, or what state_dict() returns",
+        )
+    for wrapper in _WRAPPERS:
+        if isinstance(weights.get(wrapper), Mapping):
+            return arrays_of(weights[wrapper])
+    if weights and all(str(key).startswith("module.") for key in weights):  # of DataParallel
+        weights = {str(key).removeprefix("module."): value for key, value in weights.items()}
+    arrays = {
+        str(key): _array(str(key), value)
+        for key, value in weights.items()
+        if not str(key).endswith("num_batches_tracked")
+    }
+    for key, array in arrays.items():
+        if not array.size or not np.isfinite(array).all():
+            raise InputError(
+                f"The weights {key!r}, of shape {array.shape}, which are none or not all finite",
+                "finite numbers, one or more",
+                "Bring weights of a training that did not diverge",
+            )
+    return arrays
+
+
+def _array(key: str, value: Any) -> np.ndarray:
+    if hasattr(value, "detach"):  # a tensor; NumPy knows no bfloat16
+        value = value.detach().cpu().float().numpy()
+    try:
+        with np.errstate(over="ignore"):  # infinite then, which is refused
+            return np.asarray(value).astype(np.float32)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"The weights {key!r} given as a {type(value).__name__}",
+            "arrays or tensors of numbers",
+            "Give the state_dict() of the network alone, without what else a checkpoint holds",
+        ) from error
