@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import importlib.metadata
 import inspect
 import sys
+import traceback
 import types
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +78,88 @@ def entry_point(group: str, name: str) -> Any:
                 "Mend the package that names it, or take it out of the environment",
             ) from error
     return None
+
+
+def named_object(name: str, kind: str, group: str) -> Any:
+    """What a name stands for: a reference, or an entry point.
+
+    Args:
+        name: ``file.py:attribute``, ``package.module:attribute``, or that of an entry point.
+        kind: what it shall be, for messages.
+        group: of the entry points.
+
+    Raises:
+        InputError: it names nothing, or what cannot be imported.
+    """
+    if is_reference(name):
+        return load_reference(name, kind)
+    found = entry_point(group, name)
+    if found is None:
+        known = sorted(entry.name for entry in importlib.metadata.entry_points(group=group))
+        also = f", or a name that a package gives ({', '.join(known)})" if known else ""
+        raise InputError(
+            f"Unknown {kind} {name!r}",
+            f"file.py:attribute or package.module:attribute{also}",
+            f"Name the function in it: {name}:FUNCTION"
+            if name.endswith(".py")
+            else f"Say where the function is, as in mine.py:{kind}",
+        )
+    return found
+
+
+def check_takes(what: str, target: Any, given: Sequence[str], named: Sequence[str], write: str):
+    """Raise unless a user's object is no class and can be called with such arguments.
+
+    Args:
+        what: it is, for the message, with its name.
+        target: the object.
+        given: names of the arguments that it is given by position.
+        named: of those that it is given by name.
+        write: what to do.
+
+    Raises:
+        InputError: it cannot be called so.
+    """
+    if not callable(target) or inspect.isclass(target):
+        kind = "class" if inspect.isclass(target) else type(target).__name__
+        raise InputError(
+            f"The {what}, which is a {kind}", "a function, or an instance that can be called", write
+        )
+    try:
+        inspect.signature(target).bind(*given, **dict.fromkeys(named))
+    except TypeError as error:
+        shown = ", ".join([*given, "*", *named] if named else given)
+        raise InputError(
+            f"The {what} cannot be called with {', '.join([*given, *named])} ({error})",
+            f"the arguments ({shown})",
+            write,
+        ) from error
+    except ValueError:  # a builtin that does not say what it takes
+        pass
+
+
+@contextlib.contextmanager
+def calling(what: str, returns: str) -> Iterator[None]:
+    """Call a user's function in this block: what it raises becomes an ``InputError``.
+
+    Args:
+        what: it is, for the message, with its name.
+        returns: what it should return.
+
+    Raises:
+        InputError: it raised, or ended the program. Memory that is exhausted is told of elsewhere.
+    """
+    try:
+        yield
+    except (Exception, SystemExit) as error:  # whatever a user's function may raise
+        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+            raise
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise InputError(
+            f"The {what} fails ({said_of(error)}, {last.filename}, line {last.lineno})",
+            returns,
+            "Mend it, and do the same again: a run finds what it trained",
+        ) from error
 
 
 def said_of(error: BaseException) -> str:

@@ -16,9 +16,10 @@ from dcmu_jax.condensation.clustering import Clusters, cluster_classes
 from dcmu_jax.condensation.features import extract
 from dcmu_jax.condensation.inversion import InversionConfig
 from dcmu_jax.condensation.matching import MatchingConfig
+from dcmu_jax.condensation.own import check_condenser_name, own_condenser
 from dcmu_jax.data.dataset import Dataset, Splits
 from dcmu_jax.data.requests import ForgetRequest, RequestLike, as_request
-from dcmu_jax.errors import InputError, check_seed, unknown_name
+from dcmu_jax.errors import InputError, check_seed
 from dcmu_jax.metrics import gradients, overfitting
 from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.membership import Control
@@ -118,7 +119,7 @@ def condense(
     dataset: Dataset,
     clusters: Clusters,
     *,
-    by: str | MatchingConfig | InversionConfig = "matching",
+    by: str | MatchingConfig | InversionConfig | Any = "matching",
     layer: str | None = None,
     seed: int = 0,
 ) -> CondensedBank:
@@ -131,26 +132,32 @@ def condense(
 
     Other Args:
         by: ``matching``, with the paper's settings; ``inversion``, which has a convolutional
-            decoder and a warm start in place of theirs; or settings of either.
+            decoder and a warm start in place of theirs; settings of either; or a condenser of one's
+            own, ``condenser(network, members)``, which gets a data set for each cluster and returns
+            an image for each, or its name, ``file.py:attribute``: see
+            ``condensation.own.own_condenser``.
         layer: as for ``cluster``.
         seed: of inversion; matching draws nothing.
 
     Raises:
-        InputError: an unknown algorithm.
+        InputError: an unknown algorithm; a condenser that fails or returns anything else.
     """
     seed = check_seed("seed", seed)
     known = {"matching": MatchingConfig(), "inversion": InversionConfig()}
     if isinstance(by, str) and by not in known:
-        raise unknown_name("way to condense", by, known)
-    settings = known[by] if isinstance(by, str) else by
-    inverts = isinstance(settings, InversionConfig)
+        check_condenser_name("way to condense", by)
+    settings = known.get(by, by) if isinstance(by, str) else by
+    matching = settings if isinstance(settings, MatchingConfig) else None
+    inversion = settings if isinstance(settings, InversionConfig) else None
+    own = own_condenser(settings) if matching is None and inversion is None else None
     return condense_clusters(
         dataset,
         network,
         clusters,
         np.asarray(extract(network, dataset.images, layer), np.float32),
-        matching=None if inverts else settings,
-        inversion=settings if inverts else None,
+        matching=matching,
+        inversion=inversion,
+        own=own,
         layer=layer,
         seed=seed,
     )

@@ -11,8 +11,9 @@ from dcmu_jax.condensation.building import build_bank
 from dcmu_jax.errors import InputError
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.schedule import Step
-from dcmu_jax.unlearning.task import Prepared
+from dcmu_jax.unlearning.task import Prepared, Training, train_from_scratch
 
 KEY = jax.random.key(0)
 
@@ -99,6 +100,19 @@ def test_requests_by_text_ids_and_mask(data):
     mask = np.isin(data.train.ids, [3, 5])
     for what in ([3, 5], (3, 5), np.array([3, 5]), mask, "ids:3,5"):
         assert dcmu.forget(what, data.train).ids.tolist() == [3, 5]
+
+
+def test_a_transformation_in_a_schedule_is_what_its_settings_are(data, original, bank):
+    """In rounds, too, which go on from the state of the last one."""
+    reduced = dcmu.collect(bank, data.train, [3, 5])
+    found = []
+    for optimizer in (Optimizer(learning_rate=0.01), optax.adam(0.01)):
+        step = Step(parts=("final",), optimizer=optimizer)
+        schedule = dcmu.schedules.ModularUnlearning(rounds=3, round_steps=(step,))
+        found.append(dcmu.unlearn(original, reduced, schedule=schedule, key=KEY).variables)
+    assert same_bits(*found) and not same_bits(found[0], original.variables)
+    training = Training(epochs=1, batch_size=16, optimizer=optax.sgd(0.1))
+    assert len(train_from_scratch(Plain(), data.train, training, 0).losses) == 1
 
 
 def test_parts_that_no_step_trains_keep_their_bits(data, original, bank):

@@ -24,6 +24,7 @@ from dcmu_jax.data.requests import parse_request
 from dcmu_jax.data.sources import load
 from dcmu_jax.errors import as_names, check_at_least, check_fraction, check_seed, unknown_name
 from dcmu_jax.files import FilePath
+from dcmu_jax.training.optimizers import as_optimizer
 from dcmu_jax.unlearning.task import Hooks, Training
 
 
@@ -91,7 +92,7 @@ def run_condensed_model(
         check_seed(name, getattr(config, name))
     check_at_least("training.epochs", config.training.epochs, 1)
     check_at_least("training.batch_size", config.training.batch_size, 1)
-    config.training.optimizer.check()
+    as_optimizer(config.training.optimizer).check()
     check_fraction("test_fraction", config.test_fraction)
     for name in config.rows:
         if name not in ROWS:

@@ -10,7 +10,7 @@ from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.data.augmentation import Augmentation
 from dcmu_jax.errors import check_at_least, unknown_name
 from dcmu_jax.models.autoencoder import Architecture
-from dcmu_jax.training.optimizers import Optimizer
+from dcmu_jax.training.optimizers import Optimizer, OptimizerField, as_optimizer
 from dcmu_jax.unlearning.modular import Collecting, ModularUnlearning, Offline
 from dcmu_jax.unlearning.schedule import Reset, Step
 from dcmu_jax.unlearning.task import Training
@@ -34,7 +34,7 @@ class Attaching:
 
     steps: int = 300
     batch_size: int = 50
-    optimizer: Optimizer = Optimizer(schedule="cosine")
+    optimizer: OptimizerField = Optimizer(schedule="cosine")
     flip: bool = False
     crop: int = 0
     distil: float = 0.0
@@ -45,7 +45,7 @@ class Attaching:
         check_at_least("steps", self.steps, 1)
         check_at_least("batch_size", self.batch_size, 1)
         check_at_least("distil", self.distil, 0)
-        self.optimizer.check()
+        as_optimizer(self.optimizer).check()
 
     def epochs(self, images: int) -> int:
         """Passes over so many images that make ``steps`` steps, one at least."""
@@ -96,7 +96,7 @@ class Construction:
         check_at_least("offline.rounds", self.offline.rounds, 0)
         if self.clusters_per_class is not None:
             check_at_least("clusters_per_class", self.clusters_per_class, 1)
-        self.pretraining.optimizer.check()
+        as_optimizer(self.pretraining.optimizer).check()
         self.pretraining.augmentation()  # checks itself
         self.online.check()
         self.online_classes.check()

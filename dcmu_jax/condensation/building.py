@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from typing import Any
 
 import flax.linen as nn
 import numpy as np
@@ -15,6 +16,7 @@ from dcmu_jax.condensation.features import FeatureMap, extract, features_for
 from dcmu_jax.condensation.inversion import InversionConfig, invert_clusters
 from dcmu_jax.condensation.lineage import clean_network, clusters_by_id, clusters_by_reference
 from dcmu_jax.condensation.matching import MatchingConfig, match_clusters
+from dcmu_jax.condensation.own import condensed_by
 from dcmu_jax.condensation.statistics import feature_sums, means
 from dcmu_jax.data.copies import same_images
 from dcmu_jax.data.dataset import Dataset
@@ -48,6 +50,7 @@ def build_bank(
     method: str = "kmeans",
     matching: MatchingConfig | None = None,
     inversion: InversionConfig | None = None,
+    own: Any = None,
     layer: str | None = None,
     seed: int = 0,
     mesh: Mesh | None = None,
@@ -66,13 +69,15 @@ def build_bank(
         method: of clustering; see ``cluster_classes``.
         matching: condense by fast distribution matching like this; the paper's when not given.
         inversion: condense by model inversion like this instead.
+        own: condense by this condenser of one's own instead, which has all images in
+            memory; see ``own_condenser``.
         layer: whose output the features are; see ``FeatureMap``.
         seed: of the clustering, and of inversion. Matching has no randomness.
         mesh: devices that share the clusters; see ``cluster_classes`` and ``match_clusters``.
         scratch: a folder for the features, on disk; see ``features_for``.
 
     Raises:
-        InputError: see ``cluster_classes``; an unknown layer; both condensers given; a folder
+        InputError: see ``cluster_classes``; an unknown layer; two condensers given; a folder
             without room for the features.
     """
     seed = check_seed("seed", seed)
@@ -87,6 +92,7 @@ def build_bank(
             features,
             matching=matching,
             inversion=inversion,
+            own=own,
             layer=layer,
             seed=seed,
             mesh=mesh,
@@ -178,6 +184,7 @@ def condense(
     *,
     matching: MatchingConfig | None = None,
     inversion: InversionConfig | None = None,
+    own: Any = None,
     layer: str | None = None,
     lineage: str = "trained",
     seed: int = 0,
@@ -192,29 +199,33 @@ def condense(
         features: float32 ``(N, D)`` of every sample; read in chunks, may be a ``numpy.memmap``.
         matching: see ``build_bank``.
         inversion: likewise.
+        own: likewise.
         layer: likewise.
         lineage: see ``CondensedBank``.
         seed: of inversion.
         mesh: see ``build_bank``.
 
     Raises:
-        InputError: both condensers given; features that are not finite.
+        InputError: two condensers given; features that are not finite; see ``condensed_by``.
     """
     seed = check_seed("seed", seed)
-    if matching is not None and inversion is not None:
-        raise InputError("Settings of both condensers", "one of them", "Leave the other out")
+    if sum(each is not None for each in (matching, inversion, own)) > 1:
+        raise InputError("Settings of two condensers", "one of them", "Leave the other out")
     sums = feature_sums(features, clusters.assignment, len(clusters.sizes))
     targets = means(sums, clusters.sizes)
     feature_map = FeatureMap(classifier.model, layer)
     given = feature_map, classifier.variables, dataset.images, targets, clusters.assignment
     # Without steps, matching gives the plain means, and says what they lack.
-    start = matching or MatchingConfig(steps=0 if inversion else 100)
+    start = matching or MatchingConfig(steps=100 if inversion is None and own is None else 0)
     matched = match_clusters(*given, classifier.normalisation, start, mesh=mesh)
     images, final_loss = matched.images, matched.final_loss
     if inversion is not None:
         images = invert_clusters(
             classifier, matched.images, clusters.labels, clusters.sizes, inversion, seed=seed
         ).images
+    if own is not None:
+        images = condensed_by(own, classifier, dataset, clusters)
+    if inversion is not None or own is not None:
         lacking = extract(classifier, images, layer) - targets
         final_loss = np.sum(lacking**2, axis=1).astype(np.float32)
     return CondensedBank(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import inspect
 import math
 import numbers
-import traceback
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -15,14 +12,16 @@ import numpy as np
 
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError
-from dcmu_jax.extensions import entry_point, is_reference, load_reference, said_of
+from dcmu_jax.extensions import calling, check_takes, named_object
 from dcmu_jax.training.classifier import Classifier
 
 GROUP = "dcmu_jax.metrics"
 """Entry points of this group, of any installed package, are metrics by their names."""
 
-_SHAPE = "def metric(network, *, retain, forget, test): ..."
-_REMEDY = f"Write {_SHAPE}, which returns a number; **rest may stand for sets it does not need"
+_WRITE = (
+    "Write def metric(network, *, retain, forget, test): ..., which returns a number; **rest may "
+    "stand for sets it does not need"
+)
 
 
 def own_metrics(given: Any) -> dict[str, Any]:
@@ -54,53 +53,16 @@ def own_metrics(given: Any) -> dict[str, Any]:
                 "a dictionary of names and callables, or names such as 'file.py:attribute'",
                 'Give {"name": function}',
             )
-        given = {name: _named(name) for name in given}
+        given = {name: named_object(name, "metric", GROUP) for name in given}
     for name, metric in given.items():
         if not (isinstance(name, str) and name.strip() and name.isprintable()):
             raise InputError(
                 f"The name {name!r} of a metric", "a printable text", "Give it another name"
             )
-        _check_callable(name, metric)
+        check_takes(
+            f"metric {name!r}", metric, ["network"], ["retain", "forget", "test"], write=_WRITE
+        )
     return dict(given)
-
-
-def _named(name: str) -> Any:
-    if is_reference(name):
-        return load_reference(name, "metric")
-    found = entry_point(GROUP, name)
-    if found is None:
-        known = sorted(entry.name for entry in importlib.metadata.entry_points(group=GROUP))
-        also = f", or a name that a package gives ({', '.join(known)})" if known else ""
-        raise InputError(
-            f"Unknown metric {name!r}",
-            f"file.py:attribute or package.module:attribute{also}",
-            f"Name the function in it: {name}:FUNCTION"
-            if name.endswith(".py")
-            else "Say where the function is, as in mine.py:metric",
-        )
-    return found
-
-
-def _check_callable(name: str, metric: Any) -> None:
-    """Raise unless a metric can be called with a network and three data sets."""
-    if not callable(metric) or inspect.isclass(metric):
-        kind = "class" if inspect.isclass(metric) else type(metric).__name__
-        raise InputError(
-            f"The metric {name!r}, which is a {kind}",
-            "a function, or an instance that can be called",
-            _REMEDY,
-        )
-    try:
-        inspect.signature(metric).bind(None, retain=None, forget=None, test=None)
-    except TypeError as error:
-        raise InputError(
-            f"The metric {name!r} cannot be called with a network, retain, forget and test "
-            f"({error})",
-            "(network, *, retain, forget, test)",
-            _REMEDY,
-        ) from error
-    except ValueError:  # a builtin that does not say what it takes
-        pass
 
 
 def measured_by(
@@ -127,18 +89,8 @@ def measured_by(
     """
     found = {}
     for name, metric in metrics.items():
-        try:
+        with calling(f"metric {name!r}", "a function that returns a number for every network"):
             value = metric(network, retain=retain, forget=forget, test=test)
-        except MemoryError:  # of the machine, and told of as such
-            raise
-        except (Exception, SystemExit) as error:  # whatever a user's function may raise
-            last = traceback.extract_tb(error.__traceback__)[-1]
-            raise InputError(
-                f"The metric {name!r} fails ({said_of(error)}, {last.filename}, line "
-                f"{last.lineno})",
-                "a function that returns a number for every network",
-                "Mend it, and run the same command again: what was trained is found",
-            ) from error
         found[name] = _number(name, value)
     return found
 

@@ -1,16 +1,18 @@
-"""Data and modules given from Python: a run must be opened with the same ones."""
+"""What a user brings to a run: data and modules from Python, metrics and condensers by name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
 
+from dcmu_jax.condensation.own import OURS, own_condenser
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.sources import SOURCES
 from dcmu_jax.errors import InputError
+from dcmu_jax.metrics.own import own_metrics
 from dcmu_jax.models.adoption import check_variables
 from dcmu_jax.models.behaviour import differing
 from dcmu_jax.models.catalogue import MODELS
@@ -19,6 +21,20 @@ from dcmu_jax.pipeline.saved import DataNote
 from dcmu_jax.training.classifier import Classifier
 
 _KINDS = {name.partition(":")[0] for name in SOURCES}
+
+
+def check_own(config: RunConfig, presets: Collection[str]) -> None:
+    """Raise unless metrics and condensers of the user's own are there: before a run is begun.
+
+    Args:
+        config: its settings.
+        presets: those whose offline phase it has.
+    """
+    own_metrics(config.metrics)
+    for name in presets:
+        condenser = config.options_of(name).condensation.condenser
+        if condenser not in OURS:
+            own_condenser(condenser)
 
 
 def check_brought(

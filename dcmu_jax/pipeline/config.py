@@ -10,6 +10,7 @@ from typing import Any, cast
 import pydantic
 import pydantic_core
 
+from dcmu_jax.condensation.own import check_condenser_name
 from dcmu_jax.errors import (
     InputError,
     as_names,
@@ -32,6 +33,7 @@ from dcmu_jax.pipeline.presets import (
 )
 from dcmu_jax.pipeline.renamed import accept_old_names
 from dcmu_jax.pipeline.typed import changed_fields
+from dcmu_jax.training.optimizers import as_optimizer
 from dcmu_jax.unlearning.modular import ModularUnlearning
 from dcmu_jax.unlearning.registry import METHODS, build_method, is_method, trained_batches
 from dcmu_jax.unlearning.task import Training
@@ -113,7 +115,7 @@ class RunConfig:
         self.training.augmentation()  # checks itself
         check_at_least("training.epochs", self.training.epochs, 1)
         check_at_least("training.batch_size", self.training.batch_size, 1)
-        self.training.optimizer.check()
+        as_optimizer(self.training.optimizer).check()
         if not 0 <= self.training.label_smoothing < 1:
             raise InputError(
                 f"training.label_smoothing = {self.training.label_smoothing!r}",
@@ -125,9 +127,10 @@ class RunConfig:
         check_at_least("devices", self.devices, 1)
         condensation = self.method.condensation
         check_fraction("method.condensation.expected_fraction", condensation.expected_fraction)
-        if condensation.lineage == "clean" and condensation.condenser == "inversion":
+        check_condenser_name("method.condensation.condenser", condensation.condenser)
+        if condensation.lineage == "clean" and condensation.condenser != "matching":
             raise InputError(
-                "A clean bank by model inversion, which needs the trained network",
+                f"A clean bank by {condensation.condenser}, which may use the trained network",
                 "condenser matching where lineage is clean",
                 "Change one of the two",
             )
@@ -166,6 +169,7 @@ class RunConfig:
             check_method_name("baseline method", name)
             if name in PRESETS:
                 options = self.options_of(name)
+                check_condenser_name(f"condenser of {name}", options.condensation.condenser)
                 options.online.check()
                 options.online_classes.check()
         for name in dict.fromkeys((*self.baselines, *self.settings)):

@@ -8,8 +8,10 @@ from typing import Any
 import flax.linen as nn
 import numpy as np
 
+from dcmu_jax.condensation.own import OURS, own_condenser
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.requests import ForgetRequest
+from dcmu_jax.extensions import source_of
 from dcmu_jax.models.behaviour import model_text
 from dcmu_jax.pipeline import stages
 from dcmu_jax.pipeline.config import RunConfig
@@ -55,7 +57,7 @@ def of_prepared(
 ) -> Facts:
     """Of the offline phase of the preset ``name``."""
     options = stages.method_options(config, name)
-    return {
+    found = {
         "preset": name,  # its keys are derived of its name
         "original": original.fingerprint(),
         "condensation": options.condensation,
@@ -65,6 +67,10 @@ def of_prepared(
         "unlearning_seed": config.unlearning_seed,
         "data": data,
     }
+    condenser = options.condensation.condenser
+    if condenser in OURS:
+        return found
+    return found | {"source": source_of(condenser, own_condenser(condenser))}
 
 
 def of_served(

@@ -76,7 +76,8 @@ class CondensationOptions:
             reduced retain set smallest at ``expected_fraction`` (``theory``).
         expected_fraction: share of the training set that requests are expected to name.
         clustering: scikit-learn's k-means, the compiled one, in mini-batches, or balanced clusters.
-        condenser: fast distribution matching, or model inversion.
+        condenser: matching, which is fast distribution matching; inversion, by a decoder; or one of
+            your own, as file.py:attribute (``condensation.own.own_condenser``).
         matching: of the former, and of re-condensing.
         inversion: of the latter.
         layer: whose output the features are; the input of final if not given.
@@ -88,7 +89,7 @@ class CondensationOptions:
     cluster_size: float | None = None
     expected_fraction: float = 0.1
     clustering: Literal["kmeans", "compiled", "minibatch", "balanced"] = "kmeans"
-    condenser: Literal["matching", "inversion"] = "matching"
+    condenser: str = "matching"
     matching: MatchingConfig = MatchingConfig()
     inversion: InversionConfig = InversionConfig()
     layer: str | None = None

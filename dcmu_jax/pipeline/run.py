@@ -25,11 +25,10 @@ from dcmu_jax.extensions import is_reference
 from dcmu_jax.files import FilePath, json_text
 from dcmu_jax.locks import locked_again
 from dcmu_jax.metrics.measurement import Trajectory
-from dcmu_jax.metrics.own import own_metrics
 from dcmu_jax.models.adoption import check_module
 from dcmu_jax.models.behaviour import behaviour_of, model_text
 from dcmu_jax.pipeline import facts, stages
-from dcmu_jax.pipeline.brought import check_adopted, check_brought, check_the_same
+from dcmu_jax.pipeline.brought import check_adopted, check_brought, check_own, check_the_same
 from dcmu_jax.pipeline.config import RunConfig, check_method_name
 from dcmu_jax.pipeline.config_json import differing_settings, to_file
 from dcmu_jax.pipeline.cost import CostWarning, cost_warning
@@ -176,7 +175,7 @@ class Run:
         check_platform()
         by_writer(lambda: check_new(as_path(directory)))
         run = cls(directory, config, **rest)
-        own_metrics(config.metrics)
+        check_own(config, run.presets)
         run.check_comparable(run.request(config.forget))
         by_writer(lambda: make_directory(run.directory, config, run._note()))
         return run

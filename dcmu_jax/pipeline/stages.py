@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 
 from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.condensation.building import CLEAN, build_bank, build_clean_bank
+from dcmu_jax.condensation.own import OURS, own_condenser
 from dcmu_jax.data.copies import same_images
 from dcmu_jax.data.dataset import Dataset, Normalisation, Splits, check_normalisation
 from dcmu_jax.data.remembrance import remembrance_samples
@@ -281,14 +282,15 @@ def _build_bank(
             seed=named_seed(seed, CLEAN),
             mesh=mesh,
         )
-    inverts = options.condenser == "inversion"
+    inverts, own = options.condenser == "inversion", options.condenser not in OURS
     return build_bank(
         train,
         original,
         clusters_per_class=clusters_per_class,
         method=options.clustering,
-        matching=None if inverts else options.matching,
+        matching=None if inverts or own else options.matching,
         inversion=options.inversion if inverts else None,
+        own=own_condenser(options.condenser) if own else None,
         layer=options.layer,
         seed=named_seed(seed, "clusters"),
         mesh=mesh,

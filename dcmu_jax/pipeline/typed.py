@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get
 
 import jax
 import numpy as np
+import optax
 
 from dcmu_jax.errors import InputError, unknown_name
 
@@ -199,6 +200,11 @@ def _remedy(wanted: Any, value: Any, name: str) -> str:
         with contextlib.suppress(InputError):
             if all(not isinstance(x, float) or math.isfinite(x) for x in _as(wanted, given, name)):
                 return f"Give {given!r}"
+    if isinstance(value, optax.GradientTransformation):
+        return (
+            "Give an Optimizer of dcmu_jax.training.optimizers, which config.json can hold; or "
+            "train by dcmu.train, whose network Run.adopt takes, and unlearn by dcmu.unlearn"
+        )
     if dataclasses.is_dataclass(wanted):
         return f"Give {_written(cast(type, wanted), value)}"
     return "Leave it out for its default" if value is None else f"Give {_called(wanted)} as {name}"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
+import pydantic
+import tyro
 from jaxtyping import Array
 
 from dcmu_jax.errors import InputError, check_at_least, check_positive, unknown_name
@@ -142,6 +144,13 @@ OptimizerLike: TypeAlias = Optimizer | optax.GradientTransformation
 
 A transformation is a key of the compilation cache by identity: make it once, outside of loops.
 """
+
+OptimizerField: TypeAlias = Annotated[
+    OptimizerLike,
+    pydantic.GetPydanticSchema(lambda _, handler: handler(Optimizer)),
+    tyro.conf.arg(constructor=Optimizer),
+]
+"""A field of settings: in Python either; files and the command line know an ``Optimizer`` alone."""
 
 
 def as_optimizer(given: Any) -> Any:

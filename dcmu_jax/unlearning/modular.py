@@ -21,7 +21,7 @@ from dcmu_jax.training.divergence import during
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import folded, named_key, named_seed
 from dcmu_jax.training.loop import Observer, Progress
-from dcmu_jax.training.optimizers import Optimizer
+from dcmu_jax.training.optimizers import Optimizer, OptimizerField, as_optimizer
 from dcmu_jax.unlearning.protocol import ReducedRetainSet, StandIn, collect
 from dcmu_jax.unlearning.random_labels import wrong_labels_among
 from dcmu_jax.unlearning.schedule import Reset, Step, reset_parts, train_step
@@ -54,10 +54,10 @@ class Offline:
     rounds: int = 0
     final_epochs: int = 20
     final_batch_size: int = 32
-    final_optimizer: Optimizer = Optimizer(learning_rate=1e-4)
+    final_optimizer: OptimizerField = Optimizer(learning_rate=1e-4)
     intermediate_epochs: int = 20
     intermediate_batch_size: int = 256
-    intermediate_optimizer: Optimizer = Optimizer(learning_rate=1e-5)
+    intermediate_optimizer: OptimizerField = Optimizer(learning_rate=1e-5)
 
 
 def train_offline(
@@ -192,9 +192,10 @@ class ModularUnlearning:
         check_at_least("forget_weight", self.forget_weight, 0)
         check_at_least("collecting.real_per_cluster", self.collecting.real_per_cluster, 0)
         for step in self.round_steps:
-            if self.rounds > 1 and step.optimizer.scheduled:
+            optimizer = as_optimizer(step.optimizer)
+            if self.rounds > 1 and optimizer.scheduled:
                 raise InputError(
-                    f"The schedule {step.optimizer.schedule!r} in a step of {self.rounds} rounds",
+                    f"The schedule {optimizer.schedule!r} in a step of {self.rounds} rounds",
                     "'constant' without l1, as a round goes on from the last one's optimizer state",
                     "Take 'constant', or a closing step of several epochs",
                 )

@@ -17,7 +17,7 @@ from dcmu_jax.prng import Key, typed_key
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.loop import Fitted, Observer, Progress, fit
-from dcmu_jax.training.optimizers import Optimizer
+from dcmu_jax.training.optimizers import Optimizer, OptimizerField, as_optimizer
 
 On = Literal["reduced", "remembrance", "retain"]
 
@@ -50,7 +50,8 @@ class Step:
         min_steps: halve the batch until the epochs hold this many steps (``batch_size_for``): a
             small set needs as many steps as a large one, and gets them at no more passes. Down to
             16 examples: of fewer than 16 min_steps / epochs examples no so many steps are made.
-        optimizer: its state lives on through the rounds.
+        optimizer: an ``Optimizer`` or any optax transformation; its state lives on through the
+            rounds.
     """
 
     parts: tuple[Part, ...]
@@ -58,7 +59,7 @@ class Step:
     epochs: int = 1
     batch_size: int = 256
     min_steps: int = 0
-    optimizer: Optimizer = dataclasses.field(default_factory=Optimizer)
+    optimizer: OptimizerField = dataclasses.field(default_factory=Optimizer)
 
     def __post_init__(self):
         object.__setattr__(self, "parts", as_names(self.parts))
@@ -77,7 +78,7 @@ class Step:
         check_at_least("epochs", self.epochs, 1)
         check_at_least("batch_size", self.batch_size, 0)
         check_at_least("min_steps", self.min_steps, 0)
-        self.optimizer.check()
+        as_optimizer(self.optimizer).check()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

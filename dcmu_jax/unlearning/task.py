@@ -22,7 +22,7 @@ from dcmu_jax.training.classifier import Classifier, fresh_classifier
 from dcmu_jax.training.examples import Examples, LabelSmoothing, Loss, cross_entropy
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import Fitted, Observer, Progress, fit
-from dcmu_jax.training.optimizers import Optimizer
+from dcmu_jax.training.optimizers import Optimizer, OptimizerField
 from dcmu_jax.training.population import FittedPopulation, fit_population, stack
 from dcmu_jax.training.private import PrivateGradient
 
@@ -35,7 +35,8 @@ class Training:
         epochs: passes over the data.
         batch_size: examples per step.
         optimizer: Adam at 1e-3 as in the paper, but with a cosine schedule: at a constant rate the
-            last epoch is as likely as not a spike, and retraining no fixed reference.
+            last epoch is as likely as not a spike, and retraining no fixed reference. Or any
+            optax transformation, but not in a run: its settings lie in a file.
         flip: flip each image horizontally with probability one half.
         crop: pixels by which an image is shifted at random, at most; 0 for none.
         alternating_flip: flip by turns instead, see ``Augmentation``.
@@ -44,7 +45,7 @@ class Training:
 
     epochs: int = 30
     batch_size: int = 256
-    optimizer: Optimizer = Optimizer(schedule="cosine")
+    optimizer: OptimizerField = Optimizer(schedule="cosine")
     flip: bool = False
     crop: int = 0
     alternating_flip: bool = False

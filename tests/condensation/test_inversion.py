@@ -87,7 +87,7 @@ def test_a_bank_by_inversion(dataset, trained):
     new = recondense(bank, dataset, trained, bank.ids[:4], FEW)
     untouched = np.setdiff1d(np.arange(12), bank.cluster[:4])
     np.testing.assert_array_equal(new.images[untouched], bank.images[untouched])
-    with pytest.raises(InputError, match="both condensers"):
+    with pytest.raises(InputError, match="two condensers"):
         build_bank(dataset, trained, clusters_per_class=4, inversion=config, matching=FEW)
 
 

@@ -78,7 +78,7 @@ def test_a_clean_bank_from_disk_is_that_from_memory(many, on_disk, tmp_path, mon
 
 def test_an_error_in_the_middle_leaves_nothing(on_disk, network, tmp_path):
     both = {"matching": FEW, "inversion": InversionConfig()}
-    with pytest.raises(InputError, match="Settings of both condensers"):  # features are there
+    with pytest.raises(InputError, match="Settings of two condensers"):  # features are there
         build_bank(on_disk, network, clusters_per_class=2, **both, scratch=tmp_path / "s")
     assert not list((tmp_path / "s").iterdir())
 

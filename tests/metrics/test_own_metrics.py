@@ -105,7 +105,7 @@ def test_a_metric_that_raises(network, data, error):
         ("other.py:counts", r"there is no file 'other\.py'"),
         ("mine.py:count", "Did you mean 'counts'"),
         ("mine.py:number", "which is a int"),
-        ("mine.py:few", "cannot be called with a network, retain, forget and test"),
+        ("mine.py:few", "cannot be called with network, retain, forget, test"),
         ("mine.py", "Name the function in it: mine.py:FUNCTION"),
         ("absent", r"Unknown metric 'absent'.*as in mine\.py:metric"),
         ({"mine": Plain}, "which is a class"),

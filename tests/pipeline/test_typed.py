@@ -7,6 +7,7 @@ from pathlib import Path
 
 import jaxtyping
 import numpy as np
+import optax
 import pytest
 from toys import Plain, toy_splits
 
@@ -36,6 +37,7 @@ def as_users_have_it():
 
 
 STEP = Step(parts=("final",))
+OWN = Step(parts=("final",), optimizer=optax.adam(1e-3))
 
 WRONG = {
     "a preset for the method": (lambda: {"method": "paper"}, r"Give preset='paper'"),
@@ -103,6 +105,14 @@ WRONG = {
     "an array in settings": (
         lambda: {"settings": {"scrub": {"a": np.ones(2)}}},
         r"Give \[1\.0, 1\.0\]",
+    ),
+    "a transformation": (
+        lambda: {"training": Training(optimizer=optax.adam(1e-3))},
+        r"training\.optimizer = Gradient.*an Optimizer\. Give an Optimizer .* Run\.adopt",
+    ),
+    "a transformation deep inside": (
+        lambda: {"method": MethodOptions(online=ModularUnlearning(closing_steps=(OWN,)))},
+        r"method\.online\.closing_steps\.0\.optimizer = Gradient.*dcmu\.unlearn",
     ),
     "a number for settings": (lambda: {"settings": {"scrub": 3}}, r"settings\.scrub = 3"),
 }

@@ -61,6 +61,10 @@ def loss(network, *, forget, **rest):
     return network.evaluate(forget).losses.mean()
 
 
+def mean(network, members):
+    return [each.images.mean(axis=0) for each in members]
+
+
 def text(network, **sets):
     return "high"
 
@@ -189,12 +193,15 @@ def test_a_run_finds_it_again_until_its_file_changes(here):
 def test_the_comparison_of_the_command_line(here, capsys):
     tiny = [option for option in TINY if option != "--baselines"]
     given = ["run", "--dataset", DATA, "--out", "run", *tiny]
-    with_both = [*given, "--baselines", "mine.py:nothing", "--metrics", "mine.py:loss"]
-    assert _dcmu(*with_both) == 0
+    mine = ["--metrics", "mine.py:loss", "--method.condensation.condenser", "mine.py:mean"]
+    assert _dcmu(*given, "--baselines", "mine.py:nothing", *mine) == 0
     printed = capsys.readouterr().out
     assert "mine.py:nothing" in printed and "Metrics of your own" in printed
     report = (here / "run" / "report.html").read_text()
     assert "mine.py:nothing" in report and "<dt>mine.py:loss</dt>" in report
+    identity = json.loads((here / "run" / "prepared" / "recommended" / "identity.json").read_text())
+    assert identity["made_of"]["condensation"]["condenser"] == "mine.py:mean"
+    assert identity["made_of"]["source"]
     rows = {row.method: row for row in read_csv(here / "run" / "table.csv")}
     log = (here / "run" / "metrics.jsonl").read_text().splitlines()
     lines = [json.loads(line) for line in log]
@@ -213,3 +220,4 @@ def test_the_comparison_of_the_command_line(here, capsys):
     assert _dcmu("compare", "run", "--metrics", "mine.py:los", "--quiet") == 2
     assert "Did you mean 'loss'" in capsys.readouterr().err
     assert _dcmu(*given, "--baselines", "absent.py:nothing") == 2
+    assert _dcmu(*given, "--method.condensation.condenser", "absent.py:mean") == 2
