@@ -224,8 +224,8 @@ def unlearn(
     Other Args:
         schedule: see ``dcmu.schedules``, and ``ModularUnlearning`` for one's own.
         key: of all that is random in it.
-        remembrance: what steps on the remembrance samples train on. Leave out classes that go
-            whole, and evaluate on other test images.
+        remembrance: what steps on the remembrance samples train on. Leave out classes that
+            are forgotten whole, and evaluate on other test images.
         retain: what steps on the whole ``retain`` set train on.
         forget: the forget set, for a schedule that trains on it under wrong labels.
 

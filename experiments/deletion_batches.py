@@ -12,10 +12,10 @@ Expected:  for the MLP on digits, retain and test accuracy stay within one point
            some of what went remembered
 
 Every batch names a share of what is left. The service forgets it from the network that the last
-batch left; retraining starts anew on what is left, twice, by two seeds: the difference of the two
-is what no method can be nearer than. The mean of both is a second reference, with less noise; it
-was added after the first had been seen. Times are without compilation; the service's hold the
-online phase and the upkeep of the bank. At the end the last version is audited on all that was
+batch left; retraining starts from scratch on the retain set, twice, by two seeds: the difference of
+the two is what no method can be nearer than. The mean of both is a second reference, with less
+noise; it was added after the first had been seen. Times are without compilation; the service's hold
+the online phase and the upkeep of the bank. At the end the last version is audited on all that was
 forgotten. Writes experiments/results/deletion_batches_DATASET.*.
 """
 

@@ -41,7 +41,7 @@ class Options:
         model: as for `dcmu run`.
         width: of the network.
         epochs: of every network.
-        forget: what to forget, drawn anew in every repetition.
+        forget: what to forget, drawn again in every repetition.
         oracles: of each repetition.
         repetitions: how many.
     """

@@ -226,7 +226,7 @@ def _reared(
         high = min(low + rearing.group, count)
         read = rearing.inspect is None or (path and path.with_suffix(".json").exists())
         if path and path.exists() and read:
-            remedy = f"Delete {str(path)!r} and run again: these models are trained anew"
+            remedy = f"Delete {str(path)!r} and run again: these models are trained again"
             groups.append(Population.load(path, remedy))
         else:
             numbers = np.arange(low, high)

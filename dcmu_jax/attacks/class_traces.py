@@ -1,8 +1,8 @@
 """What is left of a class in a network that was to forget it: probes and relearning, by oracles.
 
 The class may be gone from a network's answers and not from its features, and what is still in its
-parameters comes back sooner than what is learnt anew. Networks that never saw the class tell it
-apart and learn it to some degree too; every number stands beside the range of theirs.
+parameters comes back sooner than what is learnt for the first time. Networks that never saw the
+class tell it apart and learn it to some degree too; every number stands beside the range of theirs.
 """
 
 from __future__ import annotations

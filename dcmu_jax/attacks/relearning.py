@@ -1,8 +1,8 @@
 """Relearning time: how many epochs on forgotten samples bring the old accuracy on them back.
 
-What is still in the weights comes back sooner than what is learnt anew (Golatkar et al. 2020,
-"Eternal sunshine of the spotless net", readout functions). One network alone says little: on
-samples of one class any network soon answers with that class. Hold the unlearned network against
+What is still in the weights comes back sooner than what is learnt for the first time (Golatkar et
+al. 2020, "Eternal sunshine of the spotless net", readout functions). One network alone says little:
+on samples of one class any network soon answers with that class. Compare the unlearned network with
 one retrained without the samples, by the same samples, order and seed.
 """
 

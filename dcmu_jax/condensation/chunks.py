@@ -57,7 +57,7 @@ def deal_clusters(
     """Deal the clusters, large to small and back, into chunks of nearly equal numbers of samples.
 
     Clusters of one sample stay out: their image is the sample, and their loss is 0 at weight 1.
-    Shapes are rounded up so that a slightly different set of clusters is not compiled anew.
+    Shapes are rounded up so that a slightly different set of clusters is not compiled again.
 
     Args:
         pixels: ``(N, H, W, C)``.

@@ -40,7 +40,7 @@ from dcmu_jax.training.minimise import descend
 FeatureFn = Callable[[Any, Array], Array]
 """``feature_fn(variables, x)``: network inputs ``(batch, H, W, C)`` to features ``(batch, dim)``.
 
-Hashable and the same object (or an equal one) from call to call, else every call compiles anew."""
+Hashable and the same object (or an equal one) from call to call, else every call compiles again."""
 
 CHECK_EVERY = {"adam": 10, "newton": 1}
 """Steps between two tests for convergence, by solver."""

@@ -81,7 +81,7 @@ def zero_retrain_forgetting(
 
     One minus the mean Jensen-Shannon divergence between the two networks' predictions p, q of
     every forgotten sample. 1 says that the network guesses there as an untrained one does, which
-    is no goal of its own: a retrained model does not, unless a class went whole.
+    is no goal of its own: a retrained model does not, unless a whole class is forgotten.
 
     The paper's formula names no base of the logarithm; in bits the score spans 0..1, in nats
     :math:`1 - \ln 2`..1. The authors' code computes something else: with m = (p + q) / 2, the

@@ -28,7 +28,7 @@ def is_nnx(module: Any) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class NnxInner:
-    """A module of NNX, made anew by ``make(rngs)`` wherever it runs; hashable as ``make`` is."""
+    """A module of NNX, made by ``make(rngs)`` wherever it runs; hashable as ``make`` is."""
 
     make: Callable[[nnx.Rngs], nnx.Module]
     name: str

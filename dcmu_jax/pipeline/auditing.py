@@ -31,7 +31,7 @@ class RunAudit:
         targets: the audited networks as a population.
         oracles: what they were compared with.
         directory: holds audit.json.
-        traces: where a class was forgotten whole: by network, what is left of it in its features
+        traces: where a whole class was forgotten: by network, what is left of it in its features
             and how soon it comes back, see ``attacks.class_traces``. Else empty.
     """
 
@@ -125,7 +125,7 @@ def audit_stage(
 
     Args:
         run: the run.
-        request: what had to go.
+        request: what had to be forgotten.
         oracles: how many.
         networks: name -> network, the original among them.
     """

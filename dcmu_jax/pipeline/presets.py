@@ -22,8 +22,8 @@ from dcmu_jax.unlearning.schedule import Reset, Step
 def paper_preset(model: str) -> MethodOptions:
     """The method as published (paper section IV and appendix; online settings of Table II).
 
-    Where a class goes whole the settings are those of the published figures: they break the
-    paper's own 0 < tau < S, which leaves out every step on the remembrance samples.
+    Where a whole class is forgotten, the settings are those of the published figures: they break
+    the paper's own 0 < tau < S, which leaves out every step on the remembrance samples.
 
     Where it departs from the authors' code:
 
@@ -38,8 +38,8 @@ def paper_preset(model: str) -> MethodOptions:
       batches of 32, of which the last has what is left and counts as much.
     - The CNN's ``intermediate`` has the paper's rate of 3e-4 where single samples go; their code
       has 3e-3.
-    - Where a class goes, each network has clusters and images of its own. Theirs of the MLP serve
-      the CNN, ResNet and VGG too.
+    - Where a class is forgotten, each network has clusters and images of its own. Theirs of the MLP
+      serve the CNN, ResNet and VGG too.
     - Remembrance samples are left out of every evaluation, and the online time includes the
       collection. Theirs are in, and out.
     """

@@ -166,7 +166,7 @@ def _measurement(row: dict[str, str | None], where: str) -> Measurement:
             number = float(text or "")
         except ValueError:
             raise InputError(
-                f"{where}: {name} = {text!r}", "a number", "Correct the table or write it anew"
+                f"{where}: {name} = {text!r}", "a number", "Correct the table or write it again"
             ) from None
         if name.startswith(OWN):
             own[name.removeprefix(OWN)] = number

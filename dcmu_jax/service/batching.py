@@ -103,7 +103,7 @@ def process(
         opened = _begin(workspace, last, base, chosen, accepted, tuple(done))
         if opened is not None:
             if refused:
-                notify(f"{refused}Begun anew with {described(fixed.config, opened)}.")
+                notify(f"{refused}Restarted with {described(fixed.config, opened)}.")
             done.append(_serve(workspace, opened, hooks, notify, tuple(done)))
         return done
 

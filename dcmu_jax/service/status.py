@@ -34,7 +34,7 @@ class Status:
         interrupted: the version that was begun and not published, if any.
         unpurged: forgotten samples whose images lie in the workspace, as its files say.
         head: SHA-256 of the ledger's last line: who keeps it elsewhere can tell a ledger that was
-            written anew.
+            written again.
         notes: what is missing of a version; what lies in the workspace, or beside it, and was not
             published.
     """

@@ -34,7 +34,7 @@ class Made:
 
     Attributes:
         network: to serve with.
-        bank: of what is left.
+        bank: of the retain set.
         facts: for the record, JSON.
     """
 

@@ -158,7 +158,7 @@ class Workspace:
             settings: for this batch, in place of the workspace's (``gate.settings_of``).
             accept_accuracy_loss: points that this batch may cost, in place of the workspace's.
             notify: told with which settings an interrupted batch goes on, why it was refused then
-                and with which it is begun anew, from which version a batch starts if not from the
+                and with which it is restarted, from which version a batch starts if not from the
                 current one, and that it will cost more than retraining, each before it starts; the
                 log is told if not given.
 
@@ -179,7 +179,7 @@ class Workspace:
     def purge(self, hooks: Hooks | None = None) -> int | None:
         """Remove the images of forgotten samples and everything made from them.
 
-        Publishes a version with the same network, a bank made anew by it, and the images that are
+        Publishes a version with the same network, a new bank made by it, and the images that are
         left; then removes images, banks and networks of all earlier versions. What it does not
         reach is in ``docs/guides/deletion_service.md``.
 

@@ -246,7 +246,7 @@ def _load_classifier(path: Path, model: nn.Module, like: Classifier, remedy: str
 
 _OTHER_CONTENTS = "its contents do not match its fingerprint"
 _SAVE_AGAIN = "Train again and save the network in its place, or take a copy of it"
-_BEGIN_AGAIN = "Delete it, and the training begins anew"
+_BEGIN_AGAIN = "Delete it, and the training starts from scratch"
 
 
 def _damaged(path: Path, error: Exception, remedy: str) -> InputError:

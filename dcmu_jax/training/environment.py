@@ -74,7 +74,7 @@ def check_arithmetic(recorded: Mapping[str, Any], where: str) -> None:
             raise InputError(
                 f"{where} was made with {name} = {then}, and it is {now} now",
                 "the option that it was made with, or its numbers would not be of one kind",
-                f"In the shell, {remedy}; or start anew",
+                f"In the shell, {remedy}; or start a new run",
             )
 
 

@@ -191,5 +191,5 @@ def check_state(state: Any, fresh: Any) -> None:
         raise InputError(
             "An opt_state of another optimizer or of other parts",
             "the opt_state of an earlier call with the same optimizer and parts",
-            "Leave opt_state out to start anew",
+            "Leave opt_state out to start fresh",
         )

@@ -1,4 +1,4 @@
-"""Exact unlearning of the last k parts (EU-k): train them anew on the retain set."""
+"""Exact unlearning of the last k parts (EU-k): train them from scratch on the retain set."""
 
 from __future__ import annotations
 

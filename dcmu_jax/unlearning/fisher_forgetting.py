@@ -68,7 +68,7 @@ class FisherForgetting:
         largest: c, the largest inverse.
         power: q.
         average_inputs: average v over the inputs of each output unit, as the code does.
-        samples: of the retain set that F is taken over, drawn anew for each request; None for all.
+        samples: of the retain set that F is taken over, drawn again for each request; None for all.
             Each costs a backward pass for every class.
     """
 

@@ -43,7 +43,7 @@ class InfluenceUnlearning:
         alpha: length of the step; 1 is the whole Newton step.
         damping: mu. The smaller, the longer the step: a network that fits its samples has next to
             no curvature, and a gradient of F that is next to nothing.
-        samples: of the retain set that the matrix is taken over, drawn anew for each request; None
+        samples: of the retain set that the matrix is taken over, drawn again for each request; None
             for all. The whole forget set is always used.
         iterations: of conjugate gradients, at most; where they do not reach ``tolerance``, the
             result says so and tables mark it. One costs about as much as a training epoch on

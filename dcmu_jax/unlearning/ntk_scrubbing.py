@@ -71,7 +71,7 @@ class NtkScrubbing:
         anchor: a, what the ridge pulls to: zero, as weight decay does, or the original, as the
             source has it.
         scale: s.
-        samples: of the retain set that are used, drawn anew for each request, each counting for as
+        samples: of the retain set that are used, drawn again for each request, each counting for as
             many as it stands for; None for all. The whole forget set is always used.
         iterations: of conjugate gradients at most, for each of the two systems. One costs about as
             much as a training epoch on the same samples.

@@ -138,7 +138,7 @@ def synflow_mask(
     density: float = 0.05,
     rounds: int = 100,
 ) -> Any:
-    r"""Prune in rounds, scoring anew after each (Tanaka et al., 2020, algorithm 1).
+    r"""Prune in rounds, scoring again after each (Tanaka et al., 2020, algorithm 1).
 
     After round k of n the share :math:`density^{k / n}` of all kernel weights is left, of the
     whole network together. A single round would cut off whole layers.

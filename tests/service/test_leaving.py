@@ -86,7 +86,7 @@ def test_a_refusal_of_what_was_interrupted_is_told_of(begun):
     assert Workspace(begun).process(notify=told.append) == [1]
     assert told[0].startswith("Going on with") and len(told) == 2
     assert told[1].startswith("The batch of 3 samples was not published: ")
-    assert "Begun anew with --preset recommended and the settings of the workspace." in told[1]
+    assert "Restarted with --preset recommended and the settings of the workspace." in told[1]
 
 
 @pytest.mark.parametrize(

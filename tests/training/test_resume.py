@@ -107,7 +107,7 @@ def test_a_damaged_one_is_refused(tmp_path):
     for file in (tmp_path / "unfinished").rglob("*"):
         if file.is_file():
             file.write_bytes(b"damaged")
-    with pytest.raises(InputError, match=r"cannot be read.*Delete it, and the training begins"):
+    with pytest.raises(InputError, match=r"cannot be read.*Delete it, and the training starts"):
         _fit(tmp_path)
     shutil.rmtree(tmp_path / "unfinished")
     assert len(_fit(tmp_path).losses) == EPOCHS
