@@ -59,7 +59,7 @@ def test_by_lira_the_most_exposed_are_chosen():
     np.testing.assert_array_equal(values, -lira_scores(margins, shadows, inside))
     done = defend(original, TRAIN, lambda ids: original, values=values, rule="lira", share=5 / 36)
     assert done.ids.tolist() == np.sort(TRAIN.ids[:5]).tolist() and done.subset.rule == "lira"
-    with pytest.raises(InputError, match="without shadow networks"):
+    with pytest.raises(InputError, match="without shadow models"):
         exposed_values(original, TRAIN, "lira")
     with pytest.raises(InputError, match="Did you mean 'lira'"):
         exposed_values(original, TRAIN, "lyra")
