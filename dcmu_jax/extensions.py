@@ -139,12 +139,13 @@ def check_takes(what: str, target: Any, given: Sequence[str], named: Sequence[st
 
 
 @contextlib.contextmanager
-def calling(what: str, returns: str) -> Iterator[None]:
+def calling(what: str, returns: str, ours: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Call a user's function in this block: what it raises becomes an ``InputError``.
 
     Args:
         what: it is, for the message, with its name.
         returns: what it should return.
+        ours: errors that pass as they are, as the function calls what raises them.
 
     Raises:
         InputError: it raised, or ended the program. Memory that is exhausted is told of elsewhere.
@@ -152,7 +153,7 @@ def calling(what: str, returns: str) -> Iterator[None]:
     try:
         yield
     except (Exception, SystemExit) as error:  # whatever a user's function may raise
-        if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
+        if isinstance(error, (MemoryError, *ours)) or "RESOURCE_EXHAUSTED" in str(error):
             raise
         last = traceback.extract_tb(error.__traceback__)[-1]
         raise InputError(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.extensions import entry_point, is_reference, load_reference, source_of
+from dcmu_jax.extensions import calling, entry_point, is_reference, load_reference, source_of
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.unlearning.serving import Serving
 from dcmu_jax.unlearning.task import Hooks, Unlearned, UnlearningTask
@@ -52,17 +52,13 @@ class OwnMethod:
         """Forget ``task.forget_ids``.
 
         Raises:
-            InputError: it returned anything but a ``Classifier`` or an ``Unlearned``.
+            InputError: it raised, or returned anything but a ``Classifier`` or an ``Unlearned``.
         """
         with Serving(task, hooks, self.name) as serving:
-            try:
+            with calling(
+                f"method {self.name!r}", "a function that returns the new network", (InputError,)
+            ):
                 found = self._call(task, hooks)  # type: ignore[attr-defined]
-            except SystemExit as error:
-                raise InputError(
-                    f"The method {self.name!r} ended the program (SystemExit: {error})",
-                    "a function that returns the new network",
-                    "Take sys.exit out of it",
-                ) from error
             if isinstance(found, Classifier):
                 found = serving.finished(found)
         if isinstance(found, Unlearned):

@@ -16,6 +16,7 @@ from toys import same_bits
 from dcmu_jax.errors import InputError
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.reporting.tables import read_csv
+from dcmu_jax.training.divergence import Diverged
 from dcmu_jax.unlearning import own
 from dcmu_jax.unlearning.registry import build_method
 from dcmu_jax.unlearning.task import Hooks
@@ -166,8 +167,22 @@ def test_a_file_that_ends_the_program_is_refused(here, task):
     with pytest.raises(InputError, match=r"ends\.py cannot be run \(SystemExit"):
         build_method("ends.py:forget")
     (here / "later.py").write_text("import sys\ndef forget(task, hooks):\n    sys.exit(0)\n")
-    with pytest.raises(InputError, match="ended the program"):
+    with pytest.raises(InputError, match=r"'later\.py:forget' fails \(SystemExit: 0.*line 3\)"):
         build_method("later.py:forget")(task, Hooks())
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), Diverged("not finite"), MemoryError()])
+def test_a_method_that_raises(here, task, error):
+    def forget(task, hooks):
+        raise error
+
+    wrapped = own.wrapped("mine", forget, forget)
+    with pytest.raises((InputError, MemoryError)) as caught:
+        wrapped(task, Hooks())
+    if isinstance(error, KeyError):
+        assert "The method 'mine' fails (KeyError: 'x'" in str(caught.value)
+    else:  # of a training, or of the machine: told of as such
+        assert caught.value is error
 
 
 def test_what_a_method_may_not_return(here, task):
