@@ -289,10 +289,22 @@ def max_pool(
 ) -> Float[Array, "batch half_height half_width channels"]:
     """2x2 maximum with stride 2; an odd last row or column is dropped, as PyTorch does.
 
-    By reshape, because the gradient of ``reduce_window`` is slow on CPU. Where several of the
-    four are the maximum they share the gradient equally (PyTorch gives it all to the first).
+    The gradient goes to the first of the four that is the maximum, as in PyTorch. A NaN among the
+    four is the maximum.
+
+    By reshape, because the gradient of ``reduce_window`` is slow on CPU; and by comparing the four
+    with each other, never with their maximum, as the gradient of ``jnp.max`` does: XLA may compute
+    ``x`` once for the maximum and again for the comparison, unlike in the last bit, and then no
+    entry equals the maximum and the gradient of the window is lost.
     """
-    return _windows(x).max((2, 4))
+    windows = _windows(x)
+    columns = _larger(windows[..., 0, :], windows[..., 1, :])
+    return _larger(columns[:, :, 0], columns[:, :, 1])
+
+
+def _larger(a: Array, b: Array) -> Array:
+    """The larger of two, and the first where they are equal or it is NaN."""
+    return jnp.where((a >= b) | jnp.isnan(a), a, b)
 
 
 def avg_pool(

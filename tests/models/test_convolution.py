@@ -3,10 +3,12 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
+from toys import assert_close
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.models import convolution
+from dcmu_jax.models import PARTS, apply_parts, cnn, convolution, create
 from dcmu_jax.models.convolution import (
     avg_pool,
     convolution_hook,
@@ -221,10 +223,54 @@ def test_pooling_equals_a_loop_and_drops_the_odd_edge(height, width):
     np.testing.assert_array_equal(back(jnp.ones_like(pooled))[0], gradient)
 
 
-def test_pooling_of_ties_neither_loses_nor_makes_gradient():
-    gradient = jax.grad(lambda x: max_pool(x).sum())(jnp.zeros((1, 4, 4, 2)))
-    windows = gradient.reshape(2, 2, 2, 2, 2).sum((1, 3))
-    np.testing.assert_array_equal(windows, np.ones((2, 2, 2), np.float32))
+@pytest.mark.parametrize("ties", [(0, 1, 2, 3), (1, 2), (2, 3), (1, 3)])
+def test_the_first_of_equal_pixels_gets_the_gradient(ties):
+    window = np.zeros(4, np.float32)
+    window[list(ties)] = 1
+    x = jnp.asarray(np.tile(window.reshape(1, 2, 2, 1), (1, 2, 2, 2)))
+    gradient = jax.grad(lambda x: max_pool(x).sum())(x)
+    first = np.eye(4, dtype=np.float32)[ties[0]].reshape(1, 2, 2, 1)
+    np.testing.assert_array_equal(gradient, np.tile(first, (1, 2, 2, 2)))
+
+
+@pytest.mark.parametrize("at", range(4))
+def test_nan_is_the_maximum(at):
+    window = np.arange(4, dtype=np.float32)
+    window[at] = np.nan
+    assert np.isnan(max_pool(jnp.asarray(window.reshape(1, 2, 2, 1)))).all()
+
+
+def test_no_gradient_is_lost_where_the_compiler_computes_the_pooled_twice(monkeypatch):
+    """As it did of this network: kernels' gradients were off by half of their largest entry."""
+
+    def by_windows(x):
+        return jax.lax.reduce_window(x, -np.inf, jax.lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+
+    model = create("cnn", image_shape=(28, 28, 1), num_classes=10, width=0.5).clone(dropout=0.0)
+    rng = np.random.default_rng(0)
+
+    def filled(path, like):
+        if path[-1].key in ("scale", "var"):
+            return rng.uniform(0.5, 1.5, like.shape).astype(np.float32)
+        return rng.normal(0, np.prod(like.shape[:-1]) ** -0.5, like.shape).astype(np.float32)
+
+    like = jax.eval_shape(model.init, jax.random.key(0), np.zeros((1, 28, 28, 1), np.float32))
+    variables = jax.tree_util.tree_map_with_path(filled, like)
+    x, labels = draw(2, 32, 28, 28, 1), np.arange(32) % 10
+
+    def gradient(pool):
+        monkeypatch.setattr(cnn, "max_pool", pool)
+
+        def loss(params):
+            held = {**variables, "params": params}
+            logits, _ = apply_parts(model, held, x, train=PARTS, dropout_key=jax.random.key(0))
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+        return jax.jit(jax.grad(loss))(variables["params"])
+
+    wanted = gradient(by_windows)
+    largest = max(float(abs(x).max()) for x in jax.tree.leaves(wanted))
+    assert_close(gradient(max_pool), wanted, atol=1e-4 * largest)
 
 
 @pytest.mark.parametrize("shape", [(2, 6, 4, 3), (1, 7, 5, 2)])

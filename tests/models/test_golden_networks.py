@@ -1,7 +1,5 @@
 """Networks of the catalogue compute what PyTorch does: golden values, made by ``golden.make``."""
 
-import functools
-
 import jax
 import numpy as np
 import optax
@@ -48,9 +46,7 @@ def test_a_step_of_training_is_that_of_pytorch(name):
     variables, parts = bring(name, weights, shape).variables, given.STEPS[name]
     trainable, frozen = partition(variables["params"], parts)
 
-    # As users compile it. Below level 3 XLA may compute what is pooled twice, unlike in the last
-    # bit, and the gradient of the maximum, which asks where the two are equal, is lost.
-    @functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 3})
+    @jax.jit
     def gradient(trainable, frozen, statistics, x):
         def loss(trainable):
             held = {"params": {**frozen, **trainable}, "batch_stats": statistics}
