@@ -4,7 +4,7 @@ Command:   python -m experiments.method_audit --oracles 16 --originals 8
            python -m experiments.method_audit --dataset npz:cifar10.npz --model resnet18
            --width 0.25 --oracles 256 --originals 256 --methods recommended --plan
 Data:      digits by default; any dataset of `dcmu run`
-Hardware:  2 CPU cores, 10 minutes on digits; the second: a GPU, see what --plan prints
+Hardware:  1 CPU core, 10 minutes on digits; the second: a GPU, see what --plan prints
 Expected:  a method that does nothing is told from oracles by U-LiRA, by its KLoM on the forgotten
            examples and by its forgetting quality; exact unlearning lies within every null band
 

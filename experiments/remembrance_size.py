@@ -2,7 +2,7 @@
 
 Command:   python -m experiments.remembrance_size --dataset npz:cifar10_small.npz
 Data:      a subset of CIFAR-10, 500 training images per class
-Hardware:  2 CPU cores, 10 minutes
+Hardware:  1 CPU core, 15 minutes
 Expected:  the more, the nearer to retraining: gap 8.7, 7.3 and 6.5 at 1, 10 and 50 per class, three
            points of retain accuracy fewer (the authors' differ by less than two points)
 

@@ -9,11 +9,11 @@ Every method is tried with ``TRIALS`` settings on an original network, a random 
 unlearning seed that no table has, and on another class than the tables forget (``CLASS``). The
 setting with the smallest gap to the retrained model of that seed is chosen; all that was tried
 is written to experiments/results/tuning_SCALE.json, from where experiments.table1 takes the choice.
-``recommended`` had its trials too: see experiments.ablation.
 
 The number of trials is equal, other budgets are not. On all of the retain set some methods would
 cost several retrainings: fisher_forgetting looks at 100 samples of it, ntk_scrubbing and influence
-at 500 samples by 300 iterations at most. ``recommended`` was chosen from more trials than the rest.
+at 500 samples by 300 iterations at most. ``recommended`` was chosen from more trials than the rest,
+its schedule for a class on the class that the tables forget.
 
 A cell is a file under --out and is not measured again, so the same command goes on where it was
 stopped. Workers take a method and a request at a time.

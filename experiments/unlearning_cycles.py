@@ -2,7 +2,7 @@
 
 Command:   python -m experiments.unlearning_cycles --dataset npz:cifar10_small.npz
 Data:      a subset of CIFAR-10, 500 training images per class
-Hardware:  2 CPU cores, 15 minutes
+Hardware:  1 CPU core, 20 minutes
 Expected:  every modular preset forgets and goes on forgetting; `recommended` keeps the accuracies
            of retraining at .37 of its operations, with some points more on what was forgotten;
            fine-tuning never forgets what its network once memorised

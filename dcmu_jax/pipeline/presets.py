@@ -99,7 +99,8 @@ Where fewer than 530 samples stay they are fewer, as no batch gets smaller than 
 def recommended_preset(model: str) -> MethodOptions:
     """The method in the form that comes nearest to retraining for its time.
 
-    Found by ablation on networks and forget sets that no table reports (``experiments/ablation``).
+    Found by trials on networks that no table reports, for a class on the class that the tables
+    forget; on another class it was held against its parts (``experiments/ablation``).
     Convolutional networks keep ``beginning`` and never see the forget set again. In any other,
     where single samples are forgotten, all parts have to change, and the forget set is looked at
     once more, under wrong labels (``forget_weight``).
