@@ -346,8 +346,13 @@ def _audit(args: AuditRun, console: Console) -> None:
         if not args.quiet:
             _say(console, f"{done} of {of} oracles trained")
 
+    for named in (run.config.metrics, args.metrics):  # before any oracle is trained
+        own_metrics(named)
     audit = audit_run(run, request, oracles=args.oracles, notify=notify)
-    report = compare(run, request, audit, args.metrics).directory / "report.html"
+    comparison = compare(run, request, audit, args.metrics)
+    report = comparison.directory / "report.html"
+    if own_columns(comparison.measurements):
+        console.print(own_table(comparison.measurements, "Metrics of your own"))
     console.print(audit_table(audit.audits, f"Audit of forgetting {request.text}"))
     for sentence in audit_sentences(audit.audits):
         _say(console, sentence)

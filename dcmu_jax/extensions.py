@@ -43,21 +43,27 @@ def load_reference(name: str, kind: str) -> Any:
             _from_file(Path(where)) if where.endswith(".py") else importlib.import_module(where)
         )
     except FileNotFoundError as error:
+        if Path(where).is_file() or not where.endswith(".py"):  # another, which it wants to read
+            raise _unrunnable(name, kind, where, error) from error
         raise InputError(
             f"The {kind} {name!r}: there is no file {where!r}",
             "file.py:attribute, the file being there",
             "Check the path, which is relative to the directory you are in",
         ) from error
     except (Exception, SystemExit) as error:  # whatever a user's file may raise
-        raise InputError(
-            f"The {kind} {name!r}: {where} cannot be run ({said_of(error)})",
-            "a Python file or module that can be imported",
-            "Mend it: python -m py_compile FILE, or import it, shows the whole error",
-        ) from error
+        raise _unrunnable(name, kind, where, error) from error
     if not hasattr(module, attribute):
         public = [one for one in vars(module) if not one.startswith("_")]
         raise unknown_name(f"attribute of {where}", attribute, public)
     return getattr(module, attribute)
+
+
+def _unrunnable(name: str, kind: str, where: str, error: BaseException) -> InputError:
+    return InputError(
+        f"The {kind} {name!r}: {where} cannot be run ({said_of(error)})",
+        "a Python file or module that can be imported",
+        "Mend it: python -m py_compile FILE, or import it, shows the whole error",
+    )
 
 
 def entry_point(group: str, name: str) -> Any:
@@ -155,7 +161,9 @@ def calling(what: str, returns: str, ours: tuple[type[Exception], ...] = ()) -> 
     except (Exception, SystemExit) as error:  # whatever a user's function may raise
         if isinstance(error, (MemoryError, *ours)) or "RESOURCE_EXHAUSTED" in str(error):
             raise
-        last = traceback.extract_tb(error.__traceback__)[-1]
+        frames = traceback.extract_tb(error.__traceback__)
+        own = frames[min(2, len(frames) - 1)].filename  # below this block: of the user's function
+        last = [frame for frame in frames if frame.filename == own][-1]
         raise InputError(
             f"The {what} fails ({said_of(error)}, {last.filename}, line {last.lineno})",
             returns,

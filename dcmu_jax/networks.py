@@ -169,7 +169,9 @@ def from_torch(
 ) -> Classifier:
     """A network of the catalogue with the weights that one in PyTorch was trained to.
 
-    Guarantee: in evaluation mode its logits are those of the network in PyTorch, up to rounding.
+    Guarantee: in evaluation mode its logits are those of the network in PyTorch, up to rounding,
+    if that computes what the catalogue's does, which weights do not say: see
+    ``models.torch_weights.bring``, and compare the logits of a batch.
     What trains from there is the network of the catalogue: VGG16 with dropout, BatchNorm with
     momentum 0.1 as PyTorch writes it. Names of layers, and widths: ``models.torch_weights.bring``.
 

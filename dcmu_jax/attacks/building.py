@@ -275,6 +275,12 @@ def _told(methods: Mapping[str, Serve | Together], settings: Mapping[str, str]) 
 def _claim(rearing: Rearing, kind: str, member, forgotten, methods: dict[str, str]) -> None:
     """Note what the folder holds groups of, or raise if it holds those of something else."""
     assert rearing.folder is not None
+    if " at 0x" in repr(rearing.training):
+        raise InputError(
+            "An optax transformation for a population that is kept in a folder",
+            "an Optimizer of dcmu_jax.training.optimizers, which is known by its settings",
+            "Give one, or no folder",
+        )
     digest = hashlib.sha256(np.packbits(member).tobytes() + np.packbits(forgotten).tobytes())
     identity = {
         "model": repr(rearing.model),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from dcmu_jax.condensation.clustering import Clusters
-from dcmu_jax.data.dataset import Dataset
+from dcmu_jax.data.dataset import Dataset, lent
 from dcmu_jax.data.pixels import check_pixels
 from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.extensions import calling, check_takes, is_reference, named_object
@@ -77,11 +77,13 @@ def condensed_by(
     """
     order = np.argsort(clusters.assignment, kind="stable")
     rows = np.split(order, np.cumsum(clusters.sizes)[:-1])
-    members = [dataset.take(at) for at in rows]
+    members = [dataset.take(at) for at in rows]  # copies
     shape = (len(members), *network.image_shape)
     returns = f"an array of pixels {shape}: one image for each cluster"
     with calling("condenser of your own", returns):
-        found = condenser(network, members)
+        found = condenser(lent(network), members)
+        if hasattr(found, "__array__"):  # which a tensor may refuse
+            found = np.asarray(found)
     try:
         images = check_pixels(found, network.image_shape, network.normalisation)
     except InputError as error:

@@ -195,6 +195,25 @@ def check_dataset(name: str, given: Any) -> None:
     )
 
 
+def lent(value: Any) -> Any:
+    """A data set or network that a user's function cannot change: its arrays are read-only.
+
+    Dictionaries are the copy's own, so that nothing put into them reaches the original.
+    """
+
+    def view(leaf: Any) -> Any:
+        if isinstance(leaf, np.ndarray):
+            leaf = leaf.view()
+            leaf.setflags(write=False)
+        return leaf
+
+    held = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    return dataclasses.replace(
+        value,
+        **{k: jax.tree.map(view, v) for k, v in held.items() if isinstance(v, dict | np.ndarray)},
+    )
+
+
 class Normalisation(NamedTuple):
     """Per-channel mean and standard deviation of pixels in [0, 1]; a pytree.
 

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from dcmu_jax.data.dataset import Dataset
+from dcmu_jax.data.dataset import Dataset, lent
 from dcmu_jax.errors import InputError
 from dcmu_jax.extensions import calling, check_takes, named_object
 from dcmu_jax.training.classifier import Classifier
@@ -47,7 +47,8 @@ def own_metrics(given: Any) -> dict[str, Any]:
     if isinstance(given, str):
         given = (given,)
     if not isinstance(given, Mapping):
-        if not isinstance(given, Iterable) or not all(isinstance(name, str) for name in given):
+        given = list(given) if isinstance(given, Iterable) else given
+        if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
             raise InputError(
                 f"Metrics given as a {type(given).__name__}",
                 "a dictionary of names and callables, or names such as 'file.py:attribute'",
@@ -89,14 +90,17 @@ def measured_by(
     """
     found = {}
     for name, metric in metrics.items():
+        sets = {"retain": retain, "forget": forget, "test": test}
         with calling(f"metric {name!r}", "a function that returns a number for every network"):
-            value = metric(network, retain=retain, forget=forget, test=test)
+            value = metric(lent(network), **{kind: lent(each) for kind, each in sets.items()})
         found[name] = _number(name, value)
     return found
 
 
 def _number(name: str, value: Any) -> float:
     """What a metric returned, as a number of Python."""
+    if value is np.ma.masked:  # the mean of what is masked altogether
+        value = math.nan
     single = isinstance(value, np.ndarray | np.generic | jax.Array) and value.ndim == 0
     plain = value.item() if single else value
     if isinstance(plain, bool) or not isinstance(plain, numbers.Real):
@@ -106,11 +110,15 @@ def _number(name: str, value: Any) -> float:
             "one number",
             "Return a float, such as float(values.mean())",
         )
+    try:
+        plain = float(plain)
+    except OverflowError:
+        plain = math.inf
     if not math.isfinite(plain):
         raise InputError(
-            f"The metric {name!r} returned {float(plain)}",
+            f"The metric {name!r} returned {plain}",
             "a finite number",
             "Look for a division by 0 or a logarithm of 0 in it, or return the number that such a "
             "case shall count as",
         )
-    return float(plain)
+    return plain

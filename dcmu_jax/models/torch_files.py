@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
+import jax
 import numpy as np
 import safetensors
 
@@ -57,7 +58,8 @@ def _read_torch(path: str | os.PathLike[str], what: str, remedy: str) -> Any:
         remedy: likewise.
 
     Raises:
-        InputError: PyTorch is not installed; no such file; one that holds anything else.
+        InputError: PyTorch is not installed, or older than 2.10; no such file; one that holds
+            anything else.
     """
     try:
         torch = importlib.import_module("torch")
@@ -68,6 +70,13 @@ def _read_torch(path: str | os.PathLike[str], what: str, remedy: str) -> Any:
             "Write one where PyTorch is, safetensors.torch.save_file(network.state_dict(), "
             "'weights.safetensors'), or install it here: pip install 'dcmu_jax[bench]'",
         ) from error
+    if tuple(int(part) for part in torch.__version__.split(".")[:2]) < (2, 10):
+        raise InputError(
+            f"{str(path)!r} and PyTorch {torch.__version__}, whose reader such a file may abuse",
+            "a safetensors file, or PyTorch 2.10 or later",
+            "Write one where PyTorch is, safetensors.torch.save_file(network.state_dict(), "
+            "'weights.safetensors'), or install a later one: pip install 'torch>=2.10'",
+        )
     with refused(path, what, remedy), opened(path) as file:
         return torch.load(file, map_location="cpu", weights_only=True)
 
@@ -133,14 +142,16 @@ def arrays_of(weights: Any) -> Weights:
 
 
 def _array(key: str, value: Any) -> np.ndarray:
-    if hasattr(value, "detach"):  # a tensor; NumPy knows no bfloat16
-        value = value.detach().cpu().float().numpy()
     try:
+        if hasattr(value, "is_floating_point") and value.is_floating_point():
+            value = value.detach().cpu().float().numpy()  # NumPy knows no bfloat16
+        if not jax.numpy.issubdtype(np.asarray(value).dtype, jax.numpy.floating):
+            raise TypeError("of another type than a floating-point one")
         with np.errstate(over="ignore"):  # infinite then, which is refused
             return np.asarray(value).astype(np.float32)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # whatever a tensor may raise that holds no numbers
         raise InputError(
             f"The weights {key!r} given as a {type(value).__name__}",
-            "arrays or tensors of numbers",
+            "arrays or tensors of floating-point numbers",
             "Give the state_dict() of the network alone, without what else a checkpoint holds",
         ) from error

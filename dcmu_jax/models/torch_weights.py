@@ -78,7 +78,9 @@ def bring(
 ) -> Brought:
     """A network of the catalogue with weights of PyTorch; its sizes are those of the weights.
 
-    Guarantee: in evaluation mode its logits are those of the network in PyTorch, up to rounding.
+    Guarantee: in evaluation mode its logits are those of the network in PyTorch, up to rounding,
+    if that computes what the catalogue's does: ResNet18 with a 3x3 stem of stride 1 and no pooling
+    after it, BatchNorm of epsilon 1e-5, ReLU, VGG16 on square images. Weights do not say so.
     What PyTorch does before the first dense layer of VGG16, an average to 7x7 or 2x2 fields, goes
     into the kernel of that layer, and a convolution without bias gets one of zeros.
 
@@ -124,9 +126,9 @@ def bring(
 
 def _normalisation(arrays: Weights, channels: int) -> Normalisation | None:
     """What a first layer that normalises does; its weights are taken out of ``arrays``."""
-    mean, std = (arrays.pop(f"normalize.{key}", None) for key in ("mean", "std"))
-    if mean is None or std is None:
-        return None
+    if not {"normalize.mean", "normalize.std"} <= arrays.keys():
+        return None  # one alone is refused, as any that the network has not
+    mean, std = (arrays.pop(f"normalize.{key}") for key in ("mean", "std"))
     for key, array in (("mean", mean), ("std", std)):
         if array.size != channels:
             raise InputError(

@@ -61,7 +61,7 @@ def during(stage: str = "", within: str = "", place: str = "", option: str = "")
     try:
         yield
     except Diverged as error:
-        name = option or error.option
+        name = (option or error.option) if error.option else ""  # by optax there is none
         raise Diverged(
             error.found,
             within + name if name else "",

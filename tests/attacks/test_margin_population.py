@@ -5,6 +5,7 @@ import json
 import re
 
 import numpy as np
+import optax
 import pytest
 from toys import Plain, fresh, toy_splits
 
@@ -188,3 +189,10 @@ def test_what_does_not_fit_is_refused(oracles):
         joined([])
     with pytest.raises(InputError, match="different examples"):
         joined([oracles, dataclasses.replace(oracles, ids=oracles.ids[::-1])])
+
+
+def test_a_transformation_of_optax_has_no_name_that_a_folder_could_keep(tmp_path):
+    training = Training(epochs=2, batch_size=8, optimizer=optax.adam(1e-3))
+    kept = dataclasses.replace(REARING, training=training, folder=tmp_path)
+    with pytest.raises(InputError, match="An optax transformation for a population that is kept"):
+        oracle_population(kept, FORGET, 2)

@@ -5,6 +5,7 @@ import importlib.metadata
 import sys
 import types
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -48,6 +49,7 @@ def network(data):
 def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text(FILE)
+    (tmp_path / "wants.py").write_text("open('weights.npy')")
     return tmp_path
 
 
@@ -64,7 +66,7 @@ def test_any_one_number_is_a_value(network, data, value):
 
 def test_a_metric_gets_the_network_and_the_sets(network, data):
     def metric(given, *, retain, forget, test):
-        assert given is network
+        assert given.fingerprint() == network.fingerprint()
         return 100 * len(retain) + 10 * len(forget) + len(test)
 
     assert say(network, data, metric) == 100 * len(data.train) + 20 + len(data.test)
@@ -80,11 +82,37 @@ def test_a_metric_gets_the_network_and_the_sets(network, data):
         (1j, "returned a complex"),
         (float("nan"), "returned nan"),
         (np.float32("inf"), "returned inf"),
+        (np.ma.masked, "returned nan"),
+        (10**400, "returned inf"),
     ],
 )
 def test_what_a_metric_may_not_return(network, data, value, message):
     with pytest.raises(InputError, match=message):
         say(network, data, lambda network, **sets: value)
+
+
+def test_a_metric_changes_neither_network_nor_data(network, data):
+    before = network.fingerprint(), data.train.fingerprint()
+
+    def zeros(given, **sets):
+        params = given.variables["params"]
+        params["final"] = jax.tree.map(jnp.zeros_like, params["final"])
+        return 0.0
+
+    assert say(network, data, zeros) == 0.0
+
+    def darkens(given, *, retain, **sets):
+        retain.images[:] = 0
+        return 0.0
+
+    with pytest.raises(InputError, match=r"'mine' fails .*read-only"):
+        say(network, data, darkens)
+    assert (network.fingerprint(), data.train.fingerprint()) == before
+
+
+def test_the_line_said_is_of_the_metric(network, data):
+    with pytest.raises(InputError, match=r"'mine' fails \(LinAlgError.*test_own_metrics\.py, line"):
+        say(network, data, lambda network, **sets: np.linalg.inv(np.zeros((2, 2))))
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError("by 0"), SystemExit(3)])
@@ -107,6 +135,8 @@ def test_a_metric_that_raises(network, data, error):
         ("mine.py:number", "which is a int"),
         ("mine.py:few", "cannot be called with network, retain, forget, test"),
         ("mine.py", "Name the function in it: mine.py:FUNCTION"),
+        ("wants.py:counts", r"wants\.py cannot be run \(FileNotFoundError: .*weights\.npy"),
+        ((name for name in ["other.py:counts"]), r"there is no file 'other\.py'"),
         ("absent", r"Unknown metric 'absent'.*as in mine\.py:metric"),
         ({"mine": Plain}, "which is a class"),
         ({"": max}, "The name '' of a metric"),

@@ -2,6 +2,7 @@
 
 import json
 import re
+import types
 
 import numpy as np
 import pytest
@@ -197,6 +198,26 @@ def test_files_that_hold_no_weights(tmp_path, monkeypatch):
         dcmu.from_torch("mlp", tmp_path / "weights.pt", DATA)
     with pytest.raises(InputError, match=r"no normalisation.*Give normalisation="):
         dcmu.from_torch("mlp", MLP, SHAPE)
+
+
+def test_an_old_reader_of_pytorch_is_not_used(tmp_path, monkeypatch):
+    old = types.SimpleNamespace(__version__="2.9.1+cpu")
+    monkeypatch.setattr(torch_files.importlib, "import_module", lambda _: old)
+    with pytest.raises(InputError, match=r"PyTorch 2\.9\.1\+cpu, whose reader.*torch>=2\.10"):
+        dcmu.from_torch("mlp", tmp_path / "weights.pt", DATA)
+
+
+@pytest.mark.parametrize("kind", [np.complex64, np.int8, bool, object])
+def test_what_is_no_floating_point_number_is_no_weight(kind):
+    name = next(iter(MLP))
+    with pytest.raises(InputError, match=rf"The weights '{name}' given as a ndarray"):
+        bring("mlp", MLP | {name: MLP[name].astype(kind)}, SHAPE)
+
+
+@pytest.mark.parametrize("key", ["mean", "std"])
+def test_half_a_normalisation_is_refused(key):
+    with pytest.raises(InputError, match=rf"normalize\.{key}"):
+        bring("mlp", MLP | {f"normalize.{key}": np.float32([0.5])}, SHAPE)
 
 
 def _absent(name):

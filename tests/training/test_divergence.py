@@ -176,3 +176,9 @@ def test_a_ruinous_rate_of_the_method(tmp_path, capsys):
     assert "Forgetting by recommended" in error and f"Set {rate} below 1e+30" in error
     assert not list(out.glob("requests/*/recommended"))
     _no_constants(out / "metrics.jsonl")
+
+
+def test_no_setting_is_invented_for_a_transformation_of_optax():
+    with pytest.raises(Diverged) as caught, during("offline", option="final.learning_rate"):
+        raise Diverged("the loss is nan", "", 0.0)
+    assert "learning_rate" not in str(caught.value)
