@@ -11,7 +11,6 @@ import gc
 import os
 import pathlib
 import shutil
-import sys
 import tempfile
 from importlib.metadata import version
 
@@ -34,10 +33,8 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
-# Before dcmu_jax is first imported: every annotated function then checks shapes and dtypes. Not
-# on the newest Python, where it would find the same again (a ninth of the time of three files).
-if sys.version_info < (3, 13):
-    install_import_hook("dcmu_jax", "beartype.beartype")
+# Before dcmu_jax is first imported: every annotated function then checks shapes and dtypes.
+install_import_hook("dcmu_jax", "beartype.beartype")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
