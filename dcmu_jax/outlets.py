@@ -78,7 +78,7 @@ class WayOn:
         argv: the arguments of the command.
         find: returns the arguments of the command that resumes.
         begun: whether the command has begun its work; from then on a failed output raises nothing
-            (``cli_output``).
+            (``cli.output``).
     """
 
     def __init__(self, argv: Sequence[str]):
@@ -122,7 +122,8 @@ def _handled(handler: Any) -> Iterator[None]:
 
 def _is_the_command() -> bool:
     """Whether this process is ``dcmu`` itself, not a program that calls it."""
-    return os.path.basename(sys.argv[0]) in ("dcmu", "cli.py", "-m")
+    by_module = os.path.join("dcmu_jax", "cli", "__main__.py")
+    return os.path.basename(sys.argv[0]) in ("dcmu", "-m") or sys.argv[0].endswith(by_module)
 
 
 @contextlib.contextmanager

@@ -13,8 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from dcmu_jax import cli_commands
-from dcmu_jax.cli import main
+from dcmu_jax.cli import commands, main
 from dcmu_jax.errors import InputError
 from dcmu_jax.outlets import Interrupted, ended
 
@@ -93,13 +92,13 @@ def _interrupt(monkeypatch, arguments, kind, do=lambda args: None):
         do(args)
         raise Interrupted(signal.SIGINT)
 
-    monkeypatch.setitem(cli_commands.COMMANDS, arguments[0], (handler, kind))
+    monkeypatch.setitem(commands.COMMANDS, arguments[0], (handler, kind))
     return main(arguments)
 
 
 def test_the_command_that_goes_on(monkeypatch, capsys, tmp_path):
     monkeypatch.chdir(tmp_path)
-    kinds = {name: kind for name, (_, kind) in cli_commands.COMMANDS.items()}
+    kinds = {name: kind for name, (_, kind) in commands.COMMANDS.items()}
 
     def made(args):
         args.out.mkdir(parents=True)
@@ -193,8 +192,8 @@ def test_a_reader_that_has_gone(monkeypatch, capsys, arguments):
 
 
 def _does(monkeypatch, command, do):
-    kind = cli_commands.COMMANDS[command][1]
-    monkeypatch.setitem(cli_commands.COMMANDS, command, (do, kind))
+    kind = commands.COMMANDS[command][1]
+    monkeypatch.setitem(commands.COMMANDS, command, (do, kind))
 
 
 def takes_nothing(how):

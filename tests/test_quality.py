@@ -69,9 +69,6 @@ LAYERS = (
     ("service",),
     ("reporting",),
     ("face", "networks", "schedules"),
-    ("cli_arguments", "cli_output"),
-    ("cli_runs", "cli_service", "cli_condensed_model"),
-    ("cli_commands",),
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import jax
 import pytest
-from test_cli import DATA, TINY, _dcmu
+from cli.test_cli import DATA, TINY, _dcmu
 
 import dcmu_jax
 from dcmu_jax.applications.condensed_model_run import CondensedModelConfig
 from dcmu_jax.cli import COMMANDS
-from dcmu_jax.cli_service import SERVICE_COMMANDS
+from dcmu_jax.cli.service import SERVICE_COMMANDS
 from dcmu_jax.data.tfds_source import _absent
 from dcmu_jax.errors import InputError
 from dcmu_jax.pipeline.config import RunConfig, check_method_name
@@ -92,9 +92,9 @@ def test_options_exist(options):
 
 def _commands_of(file):
     """The commands that can say what a file of the package says."""
-    if file == "cli_condensed_model.py":
+    if file == "cli/condensed_model.py":
         return ["condensed-model"]
-    if file.startswith("service/") or file == "cli_service.py":
+    if file.startswith("service/") or file == "cli/service.py":
         return list(SERVICE_COMMANDS)
     return list(COMMANDS)
 

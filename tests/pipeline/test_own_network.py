@@ -3,8 +3,8 @@
 import dataclasses
 
 import pytest
+from cli.test_cli import DATA, TINY, _dcmu
 from service.toy import CONFIG
-from test_cli import DATA, TINY, _dcmu
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.pipeline.run import Run

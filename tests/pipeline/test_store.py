@@ -10,8 +10,8 @@ import shutil
 
 import numpy as np
 import pytest
+from cli.test_cli import TINY
 from pipeline.test_run import CONFIG
-from test_cli import TINY
 from toys import Plain, fresh, same_bits, toy_splits
 
 from dcmu_jax.cli import main

@@ -9,8 +9,8 @@ import pytest
 from rich.console import Console
 from service.toy import CONFIG, ids_text
 
-from dcmu_jax import cli_runs
 from dcmu_jax.cli import main
+from dcmu_jax.cli import runs as cli_runs
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.errors import InputError
 from dcmu_jax.pipeline import stages

@@ -8,9 +8,9 @@ import sys
 import types
 
 import pytest
+from cli.test_cli import DATA, TINY, _dcmu
 from service.toy import CONFIG
 from setting import make_task
-from test_cli import DATA, TINY, _dcmu
 from toys import same_bits
 
 from dcmu_jax.errors import InputError

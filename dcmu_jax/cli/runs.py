@@ -389,4 +389,4 @@ RUN_COMMANDS: dict[str, tuple[Callable[[Any, Console], None], type]] = {
     "audit": (_audit, AuditRun),
     "defend": (_defend, DefendRun),
 }
-"""Name -> handler and its arguments; ``dcmu_jax.cli_commands`` runs them."""
+"""Name -> handler and its arguments; ``dcmu_jax.cli.commands`` runs them."""

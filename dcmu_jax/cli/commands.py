@@ -16,16 +16,16 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from dcmu_jax.cli_arguments import check_digits, check_words, number_of, value_of
-from dcmu_jax.cli_condensed_model import (
+from dcmu_jax.cli.arguments import check_digits, check_words, number_of, value_of
+from dcmu_jax.cli.condensed_model import (
     CondensedModelCommand,
     condensed_model,
     condensed_model_defaults,
     with_folder,
 )
-from dcmu_jax.cli_output import Output
-from dcmu_jax.cli_runs import RUN_COMMANDS, NewRun
-from dcmu_jax.cli_service import SERVICE_COMMANDS, ProcessCommand, process_defaults
+from dcmu_jax.cli.output import Output
+from dcmu_jax.cli.runs import RUN_COMMANDS, NewRun
+from dcmu_jax.cli.service import SERVICE_COMMANDS, ProcessCommand, process_defaults
 from dcmu_jax.errors import check_numbers, unknown_name
 from dcmu_jax.outlets import OutputFailed, WayOn, interrupted
 from dcmu_jax.pipeline.config import RunConfig

@@ -13,10 +13,10 @@ import pytest
 from data.bad_archives import BAD_ARCHIVES, good_arrays
 from toys import Plain, fresh
 
-from dcmu_jax import cli, cli_commands
+from dcmu_jax import cli
 from dcmu_jax.applications.condensed_model_bench import CondensedModelBench
 from dcmu_jax.applications.condensed_model_recipes import recipe
-from dcmu_jax.cli import main
+from dcmu_jax.cli import commands, main
 from dcmu_jax.metrics.overfitting import overfitting_metric
 from dcmu_jax.pipeline.run import Run
 from dcmu_jax.training.checkpoints import load_classifier
@@ -222,11 +222,11 @@ def test_help_and_version(capsys):
 
 
 def test_the_overview_says_what_the_handlers_say_and_loads_none_of_them():
-    told = {name: handler.__doc__ for name, (handler, _) in cli_commands.COMMANDS.items()}
+    told = {name: handler.__doc__ for name, (handler, _) in commands.COMMANDS.items()}
     assert list(told.items()) == list(cli.COMMANDS.items())
     code = "import sys; from dcmu_jax.cli import main; main(['--help']); print(*sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    heavy = {"jax", "numpy", "tyro", "dcmu_jax.cli_commands"} & set(shown.stdout.split())
+    heavy = {"jax", "numpy", "tyro", "dcmu_jax.cli.commands"} & set(shown.stdout.split())
     assert "compare" in shown.stdout and not heavy
 
 

@@ -1,4 +1,4 @@
-"""The command line `dcmu`: which commands there are; `cli_commands.py` carries them out."""
+"""The command line `dcmu`: which commands there are; `commands.py` carries them out."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ def _command(argv: Sequence[str], way_on: WayOn) -> int:
     if argv[0] not in COMMANDS:
         raise unknown_name("command", argv[0], COMMANDS)
     with quiet_imports():  # which take seconds
-        from dcmu_jax import cli_commands
-    return cli_commands.execute(argv, way_on)
+        from dcmu_jax.cli import commands
+    return commands.execute(argv, way_on)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,7 +69,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     way_on = WayOn(argv)
     return ended(lambda: _command(argv, way_on), way_on)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -12,7 +12,7 @@ from service.toy import ids_text
 from test_outlets import takes_nothing
 
 from dcmu_jax.cli import main
-from dcmu_jax.cli_service import process_defaults
+from dcmu_jax.cli.service import process_defaults
 from dcmu_jax.errors import InputError
 from dcmu_jax.service import Workspace
 from dcmu_jax.service import workspace as workspace_module
