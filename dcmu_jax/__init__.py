@@ -33,12 +33,12 @@ if TYPE_CHECKING:
     from dcmu_jax.metrics.measurement import Measurement
     from dcmu_jax.metrics.scores import gap, tug_of_war
     from dcmu_jax.networks import adopt, from_torch, network, variables_of
-    from dcmu_jax.pipeline.config import RunConfig
-    from dcmu_jax.pipeline.options import MethodOptions
-    from dcmu_jax.pipeline.presets import preset
-    from dcmu_jax.pipeline.run import Run
     from dcmu_jax.reporting.comparison import Comparison, compare
     from dcmu_jax.reporting.tables import cost_table, own_table, terminal_table
+    from dcmu_jax.runs.config import RunConfig
+    from dcmu_jax.runs.options import MethodOptions
+    from dcmu_jax.runs.presets import preset
+    from dcmu_jax.runs.run import Run
     from dcmu_jax.training.classifier import Classifier
     from dcmu_jax.unlearning.own import register_method
     from dcmu_jax.unlearning.task import Training
@@ -109,10 +109,10 @@ _HOMES = {
     "dcmu_jax.metrics.measurement": ("Measurement",),
     "dcmu_jax.metrics.scores": ("gap", "tug_of_war"),
     "dcmu_jax.networks": ("adopt", "from_torch", "network", "variables_of"),
-    "dcmu_jax.pipeline.config": ("RunConfig",),
-    "dcmu_jax.pipeline.options": ("MethodOptions",),
-    "dcmu_jax.pipeline.presets": ("preset",),
-    "dcmu_jax.pipeline.run": ("Run",),
+    "dcmu_jax.runs.config": ("RunConfig",),
+    "dcmu_jax.runs.options": ("MethodOptions",),
+    "dcmu_jax.runs.presets": ("preset",),
+    "dcmu_jax.runs.run": ("Run",),
     "dcmu_jax.reporting.comparison": ("Comparison", "compare"),
     "dcmu_jax.reporting.tables": ("cost_table", "own_table", "terminal_table"),
     "dcmu_jax.training.classifier": ("Classifier",),

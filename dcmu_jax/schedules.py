@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from dcmu_jax.pipeline.presets import preset
+from dcmu_jax.runs.presets import preset
 from dcmu_jax.unlearning.modular import Collecting, ModularUnlearning, Offline
 from dcmu_jax.unlearning.schedule import Reset, Step
 

@@ -36,9 +36,9 @@ from matplotlib.figure import Figure
 
 from dcmu_jax.files import write_rows
 from dcmu_jax.models.partition import PARTS
-from dcmu_jax.pipeline.options import MethodOptions
-from dcmu_jax.pipeline.presets import PRESETS, preset
 from dcmu_jax.reporting import style
+from dcmu_jax.runs.options import MethodOptions
+from dcmu_jax.runs.presets import PRESETS, preset
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.modular import ModularUnlearning
 from dcmu_jax.unlearning.schedule import Reset, Step

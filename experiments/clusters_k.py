@@ -30,9 +30,9 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from dcmu_jax.condensation.inversion import InversionConfig
 from dcmu_jax.files import write_rows
-from dcmu_jax.pipeline.options import CondensationOptions, MethodOptions
-from dcmu_jax.pipeline.presets import paper_preset
 from dcmu_jax.reporting import style
+from dcmu_jax.runs.options import CondensationOptions, MethodOptions
+from dcmu_jax.runs.presets import paper_preset
 from dcmu_jax.theory.reduction import class_reduction, expected_reduction_equal
 from experiments.benchmarks.record import RESULTS, write_result
 from experiments.grid import Bench, Group, scored_cells

@@ -34,15 +34,15 @@ from matplotlib.figure import Figure
 
 from dcmu_jax.data.requests import request_for_ids
 from dcmu_jax.files import json_text, write_rows
-from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.config_json import to_json
-from dcmu_jax.pipeline.options import NetworkOptions
-from dcmu_jax.pipeline.renamed import old_names
-from dcmu_jax.pipeline.run import Run
-from dcmu_jax.pipeline.store import hash_of, plain
 from dcmu_jax.reading import read_json
 from dcmu_jax.reporting import style
+from dcmu_jax.runs import stages
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.config_json import to_json
+from dcmu_jax.runs.options import NetworkOptions
+from dcmu_jax.runs.renamed import old_names
+from dcmu_jax.runs.run import Run
+from dcmu_jax.runs.store import hash_of, plain
 from dcmu_jax.service import Workspace
 from dcmu_jax.service.work import accuracies
 from dcmu_jax.training.keys import named_seed

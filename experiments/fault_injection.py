@@ -47,8 +47,8 @@ import tyro
 
 from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.errors import InputError
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.run import Run
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.run import Run
 from dcmu_jax.service import Workspace
 from dcmu_jax.service.contents import BANK, read_manifest, version_folder
 from dcmu_jax.service.faults import FailingDisk, Fault, Killed

@@ -27,11 +27,11 @@ from matplotlib.figure import Figure
 
 from dcmu_jax.files import write_rows
 from dcmu_jax.metrics.overfitting import overfitting_metric
-from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.presets import PRESETS
-from dcmu_jax.pipeline.store import digest
 from dcmu_jax.reporting import style
 from dcmu_jax.reporting.pareto import title
+from dcmu_jax.runs import stages
+from dcmu_jax.runs.presets import PRESETS
+from dcmu_jax.runs.store import digest
 from dcmu_jax.unlearning.task import Hooks
 from experiments.benchmarks.record import RESULTS, write_result
 from experiments.grid import Bench, Group

@@ -28,12 +28,12 @@ from dcmu_jax.data.sources import load
 from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.files import write_json
 from dcmu_jax.metrics.overfitting import overfitting_metric
-from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.options import NetworkOptions, RemembranceOptions
-from dcmu_jax.pipeline.presets import preset
 from dcmu_jax.reading import read_json
 from dcmu_jax.reporting.defence import inversion_figure
+from dcmu_jax.runs import stages
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.options import NetworkOptions, RemembranceOptions
+from dcmu_jax.runs.presets import preset
 from dcmu_jax.training.checkpoints import load_classifier, save_classifier
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 from dcmu_jax.training.keys import named_seed

@@ -20,15 +20,15 @@ from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.files import write_json
 from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.scores import nomus, with_scores, zero_retrain_forgetting
-from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.config_json import to_json
-from dcmu_jax.pipeline.options import MethodOptions, NetworkOptions
-from dcmu_jax.pipeline.presets import PRESETS
-from dcmu_jax.pipeline.renamed import old_names
-from dcmu_jax.pipeline.run import Run
-from dcmu_jax.pipeline.store import digest, hash_of, plain
 from dcmu_jax.reading import read_json
+from dcmu_jax.runs import stages
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.config_json import to_json
+from dcmu_jax.runs.options import MethodOptions, NetworkOptions
+from dcmu_jax.runs.presets import PRESETS
+from dcmu_jax.runs.renamed import old_names
+from dcmu_jax.runs.run import Run
+from dcmu_jax.runs.store import digest, hash_of, plain
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.keys import named_seed
 from dcmu_jax.training.population import member

@@ -25,13 +25,13 @@ from typing import Annotated
 import tyro
 
 from dcmu_jax.files import write_rows
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.config_json import to_json
-from dcmu_jax.pipeline.renamed import old_names
-from dcmu_jax.pipeline.run import Run
-from dcmu_jax.pipeline.store import hash_of
 from dcmu_jax.reporting.comparison import compare
 from dcmu_jax.reporting.progress import training_progress
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.config_json import to_json
+from dcmu_jax.runs.renamed import old_names
+from dcmu_jax.runs.run import Run
+from dcmu_jax.runs.store import hash_of
 from experiments.benchmarks.record import RESULTS, write_result
 from experiments.tables import mean_and_interval, read_rows, without_folders
 

@@ -30,9 +30,9 @@ from dcmu_jax.condensation import (
     match_clusters,
 )
 from dcmu_jax.data import load
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.stages import build_model, train_original
 from dcmu_jax.reporting.style import save_figure
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.stages import build_model, train_original
 from experiments.benchmarks.record import RESULTS, write_result
 
 WAYS = {

@@ -29,9 +29,9 @@ from dcmu_jax.attacks.rmia import rmia_scores
 from dcmu_jax.attacks.roc import roc_curve, separation
 from dcmu_jax.attacks.shadow import shadow_attack
 from dcmu_jax.data.sources import load
-from dcmu_jax.pipeline.options import NetworkOptions
-from dcmu_jax.pipeline.stages import build_model
 from dcmu_jax.reporting import style
+from dcmu_jax.runs.options import NetworkOptions
+from dcmu_jax.runs.stages import build_model
 from dcmu_jax.unlearning.task import Training
 from experiments.benchmarks.record import RESULTS, write_result
 from experiments.tables import without_folders

@@ -44,15 +44,15 @@ from dcmu_jax.attacks.together import PLAIN, together
 from dcmu_jax.data.requests import ForgetRequest, parse_request
 from dcmu_jax.data.sources import load
 from dcmu_jax.models.partition import apply_parts
-from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.config_json import to_json
-from dcmu_jax.pipeline.options import NetworkOptions
-from dcmu_jax.pipeline.presets import PRESETS
-from dcmu_jax.pipeline.renamed import old_names
-from dcmu_jax.pipeline.store import hash_of, plain
 from dcmu_jax.reporting import style
 from dcmu_jax.reporting.pareto import title
+from dcmu_jax.runs import stages
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.config_json import to_json
+from dcmu_jax.runs.options import NetworkOptions
+from dcmu_jax.runs.presets import PRESETS
+from dcmu_jax.runs.renamed import old_names
+from dcmu_jax.runs.store import hash_of, plain
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.flops import program_flops
 from dcmu_jax.unlearning.task import Training

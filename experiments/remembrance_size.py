@@ -20,7 +20,7 @@ from pathlib import Path
 import tyro
 
 from dcmu_jax.files import write_rows
-from dcmu_jax.pipeline.presets import paper_preset
+from dcmu_jax.runs.presets import paper_preset
 from experiments.benchmarks.record import RESULTS, write_result
 from experiments.grid import Bench, Group, scored_cells
 from experiments.tables import mean_and_interval, without_folders

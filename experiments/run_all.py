@@ -33,7 +33,7 @@ from jaxtyping import Array
 
 from dcmu_jax.data.sources import load
 from dcmu_jax.models.partition import Variables, apply_parts
-from dcmu_jax.pipeline.stages import build_model
+from dcmu_jax.runs.stages import build_model
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.flops import program_flops
 from experiments.benchmarks.record import RESULTS

@@ -25,8 +25,8 @@ from dcmu_jax.attacks.building import Rearing, oracle_population, unlearned_popu
 from dcmu_jax.data.requests import parse_request
 from dcmu_jax.data.sources import load
 from dcmu_jax.files import write_rows
-from dcmu_jax.pipeline.options import NetworkOptions
-from dcmu_jax.pipeline.stages import build_model
+from dcmu_jax.runs.options import NetworkOptions
+from dcmu_jax.runs.stages import build_model
 from dcmu_jax.unlearning.task import Training
 from experiments.benchmarks.record import RESULTS, write_result
 from experiments.tables import mean_and_interval, without_folders

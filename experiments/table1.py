@@ -36,7 +36,7 @@ import tyro
 from dcmu_jax.files import write_rows
 from dcmu_jax.metrics.ranks import rank_methods
 from dcmu_jax.metrics.rbe import rbe
-from dcmu_jax.pipeline.presets import PRESETS
+from dcmu_jax.runs.presets import PRESETS
 from dcmu_jax.training.divergence import Diverged
 from dcmu_jax.unlearning.registry import METHODS
 from experiments.benchmarks.record import RESULTS, write_result

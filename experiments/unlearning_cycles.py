@@ -28,10 +28,10 @@ from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.files import write_rows
 from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.scores import with_scores
-from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.presets import PRESETS
 from dcmu_jax.reporting import style
 from dcmu_jax.reporting.pareto import title
+from dcmu_jax.runs import stages
+from dcmu_jax.runs.presets import PRESETS
 from dcmu_jax.training.keys import named_seed
 from dcmu_jax.unlearning.registry import build_method
 from dcmu_jax.unlearning.task import Hooks, Method, UnlearningTask

@@ -9,8 +9,8 @@ from toys import Plain, part_of, same_bits, toy_splits
 import dcmu_jax as dcmu
 from dcmu_jax.condensation.building import build_bank
 from dcmu_jax.errors import InputError
-from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.runs import stages
+from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.schedule import Step
 from dcmu_jax.unlearning.task import Prepared, Training, train_from_scratch

@@ -9,8 +9,8 @@ from service.toy import CONFIG
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import aside_of, held, left_aside, write_json
-from dcmu_jax.pipeline import directory as directory_module
-from dcmu_jax.pipeline.run import Run
+from dcmu_jax.runs import directory as directory_module
+from dcmu_jax.runs.run import Run
 
 
 @pytest.fixture(scope="module")

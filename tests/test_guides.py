@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dcmu_jax import cli
-from dcmu_jax.pipeline.presets import PRESETS
+from dcmu_jax.runs.presets import PRESETS
 from dcmu_jax.unlearning.registry import METHODS
 
 ROOT = Path(__file__).parents[1]

@@ -27,9 +27,9 @@ from dcmu_jax.data.augmentation import Augmentation
 from dcmu_jax.data.requests import parse_request
 from dcmu_jax.errors import InputError
 from dcmu_jax.models.partition import initialise
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.run import Run
 from dcmu_jax.prng import key_of, typed_key
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.run import Run
 from dcmu_jax.training import environment
 from dcmu_jax.training.keys import named_key, named_seed, sklearn_state
 from dcmu_jax.training.loop import fit
@@ -124,7 +124,7 @@ LATER = {
     "dcmu_jax.attacks.building.Rearing",
     "dcmu_jax.applications.condensed_model_bench.CondensedModelBench",
     "dcmu_jax.applications.condensed_model_run.CondensedModelConfig",
-    "dcmu_jax.pipeline.config.RunConfig",
+    "dcmu_jax.runs.config.RunConfig",
     "dcmu_jax.unlearning.task.UnlearningTask",
 }
 """Values whose other fields are judged first, or that ``check`` judges."""

@@ -65,7 +65,7 @@ LAYERS = (
     ("condensation", "metrics"),
     ("unlearning", "attacks"),
     ("core",),
-    ("applications", "pipeline"),
+    ("applications", "runs"),
     ("service",),
     ("reporting",),
     ("face", "networks", "schedules"),

@@ -20,12 +20,12 @@ from dcmu_jax.data import load
 from dcmu_jax.data.requests import read_ids
 from dcmu_jax.errors import InputError
 from dcmu_jax.metrics.measurement import Trajectory
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.config_json import from_json, to_json
-from dcmu_jax.pipeline.saved import DATA, PREPARED, SERVED, OnlineCost, ServedNote
-from dcmu_jax.pipeline.store import hash_of, identity_in
 from dcmu_jax.reading import parse_json, read_archive, read_json, read_npy
 from dcmu_jax.reporting.sections import Numbers, Section, load_section, save_section
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.config_json import from_json, to_json
+from dcmu_jax.runs.saved import DATA, PREPARED, SERVED, OnlineCost, ServedNote
+from dcmu_jax.runs.store import hash_of, identity_in
 from dcmu_jax.service.disk import Disk
 from dcmu_jax.service.ledger import create_ledger, read_ledger
 from dcmu_jax.service.manifest import Manifest, decode, encode

@@ -18,9 +18,9 @@ from dcmu_jax.cli import COMMANDS
 from dcmu_jax.cli.service import SERVICE_COMMANDS
 from dcmu_jax.data.tfds_source import _absent
 from dcmu_jax.errors import InputError
-from dcmu_jax.pipeline.config import RunConfig, check_method_name
-from dcmu_jax.pipeline.presets import preset
-from dcmu_jax.pipeline.run import Run
+from dcmu_jax.runs.config import RunConfig, check_method_name
+from dcmu_jax.runs.presets import preset
+from dcmu_jax.runs.run import Run
 from dcmu_jax.unlearning.registry import METHODS
 
 PACKAGE = Path(dcmu_jax.__file__).parent

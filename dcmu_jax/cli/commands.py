@@ -28,10 +28,10 @@ from dcmu_jax.cli.runs import RUN_COMMANDS, NewRun
 from dcmu_jax.cli.service import SERVICE_COMMANDS, ProcessCommand, process_defaults
 from dcmu_jax.errors import check_numbers, unknown_name
 from dcmu_jax.outlets import OutputFailed, WayOn, interrupted
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.cost import CostWarning
-from dcmu_jax.pipeline.presets import PRESETS
-from dcmu_jax.pipeline.renamed import new_options
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.cost import CostWarning
+from dcmu_jax.runs.presets import PRESETS
+from dcmu_jax.runs.renamed import new_options
 from dcmu_jax.service.shape import check_outside
 from dcmu_jax.training.devices import check_platform
 from dcmu_jax.training.processes import ended_together

@@ -15,13 +15,13 @@ from dcmu_jax.applications.condensed_model_run import CondensedModelConfig, run_
 from dcmu_jax.applications.condensed_model_settings import construction
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import write_rows
-from dcmu_jax.pipeline.run import Run
 from dcmu_jax.reporting.comparison import renew_report
 from dcmu_jax.reporting.condensed_model import condensed_model_table
 from dcmu_jax.reporting.condensed_section import condensed_section
 from dcmu_jax.reporting.html import write_report
 from dcmu_jax.reporting.progress import training_progress
 from dcmu_jax.reporting.sections import save_section
+from dcmu_jax.runs.run import Run
 from dcmu_jax.training.environment import environment
 from dcmu_jax.unlearning.task import Hooks
 

@@ -18,14 +18,6 @@ from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.metrics.measurement import own_columns
 from dcmu_jax.metrics.own import measured_by, own_metrics
-from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.auditing import audit_run
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.config_json import differing_settings
-from dcmu_jax.pipeline.cost import cost_warning
-from dcmu_jax.pipeline.presets import preset
-from dcmu_jax.pipeline.run import Run
-from dcmu_jax.pipeline.stages import short_classes
 from dcmu_jax.reporting.audits import (
     audit_sentences,
     audit_table,
@@ -37,6 +29,14 @@ from dcmu_jax.reporting.comparison import Comparison, compare, renew_report
 from dcmu_jax.reporting.defending import DefenceOptions, defend_run
 from dcmu_jax.reporting.progress import training_progress
 from dcmu_jax.reporting.tables import cost_table, own_table, terminal_table
+from dcmu_jax.runs import stages
+from dcmu_jax.runs.auditing import audit_run
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.config_json import differing_settings
+from dcmu_jax.runs.cost import cost_warning
+from dcmu_jax.runs.presets import preset
+from dcmu_jax.runs.run import Run
+from dcmu_jax.runs.stages import short_classes
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import is_writer
 from dcmu_jax.training.processes import ProcessOptions, start

@@ -17,9 +17,6 @@ from rich.text import Text
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import write_json
 from dcmu_jax.outlets import OutputFailed
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.config_json import from_json
-from dcmu_jax.pipeline.run import Run
 from dcmu_jax.reporting.certificate import (
     accuracy_sentence,
     audit_sentence,
@@ -27,6 +24,9 @@ from dcmu_jax.reporting.certificate import (
     write_certificate,
 )
 from dcmu_jax.reporting.progress import training_progress
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.config_json import from_json
+from dcmu_jax.runs.run import Run
 from dcmu_jax.service.contents import CONFIG
 from dcmu_jax.service.entries import read_plain
 from dcmu_jax.service.gate import BatchSettings, NotPublished, settings_of

@@ -19,11 +19,6 @@ from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.membership import control_losses_for
 from dcmu_jax.metrics.own import own_metrics
 from dcmu_jax.metrics.scores import with_scores
-from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.auditing import RunAudit, audit_stage
-from dcmu_jax.pipeline.presets import PRESETS
-from dcmu_jax.pipeline.run import Run, Served, one_at_a_time
-from dcmu_jax.pipeline.store import identity_in, plain
 from dcmu_jax.reporting.audits import (
     MEANINGS,
     TRACE_MEANINGS,
@@ -50,6 +45,11 @@ from dcmu_jax.reporting.sections import (
 from dcmu_jax.reporting.style import save_figure
 from dcmu_jax.reporting.tables import write_csv
 from dcmu_jax.reporting.verdict import summarise
+from dcmu_jax.runs import stages
+from dcmu_jax.runs.auditing import RunAudit, audit_stage
+from dcmu_jax.runs.presets import PRESETS
+from dcmu_jax.runs.run import Run, Served, one_at_a_time
+from dcmu_jax.runs.store import identity_in, plain
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import from_writer, is_writer
 from dcmu_jax.training.divergence import Diverged

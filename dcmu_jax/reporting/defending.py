@@ -21,15 +21,15 @@ from dcmu_jax.attacks.roc import separation
 from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.errors import InputError, check_at_least, check_fraction, unknown_name
 from dcmu_jax.files import write_json
-from dcmu_jax.pipeline import facts, stages
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.presets import PRESETS
-from dcmu_jax.pipeline.run import Run, one_at_a_time
-from dcmu_jax.pipeline.store import digest, find_stage, hash_of, making, plain
 from dcmu_jax.reading import read_json_as
 from dcmu_jax.reporting.defence_section import AFTER, BEFORE, defence_section
 from dcmu_jax.reporting.html import write_report
 from dcmu_jax.reporting.sections import save_section
+from dcmu_jax.runs import facts, stages
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.presets import PRESETS
+from dcmu_jax.runs.run import Run, one_at_a_time
+from dcmu_jax.runs.store import digest, find_stage, hash_of, making, plain
 from dcmu_jax.training.checkpoints import save_classifier
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.environment import environment

@@ -9,7 +9,7 @@ import numpy as np
 
 from dcmu_jax.data.copies import Copies, copies_of
 from dcmu_jax.errors import InputError
-from dcmu_jax.pipeline import stages
+from dcmu_jax.runs import stages
 from dcmu_jax.service.contents import read_held
 from dcmu_jax.service.disk import storage_errors
 from dcmu_jax.service.history import History, replay

@@ -13,8 +13,8 @@ from dcmu_jax.attacks.checks import check_models
 from dcmu_jax.data.requests import request_for_ids
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import json_text
-from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.auditing import plain_audit
+from dcmu_jax.runs import stages
+from dcmu_jax.runs.auditing import plain_audit
 from dcmu_jax.service.contents import Fixed, Version
 from dcmu_jax.training.keys import named_seed
 

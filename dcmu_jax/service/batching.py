@@ -11,9 +11,9 @@ import numpy as np
 
 from dcmu_jax.data.requests import request_for_ids
 from dcmu_jax.errors import InputError
-from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.cost import cost_warning
+from dcmu_jax.runs import stages
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.cost import cost_warning
 from dcmu_jax.service import work
 from dcmu_jax.service.contents import (
     Version,

@@ -15,10 +15,10 @@ from dcmu_jax.condensation.building import feature_network
 from dcmu_jax.data.dataset import Dataset, Splits
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import json_text
-from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.config_json import from_json, to_json
 from dcmu_jax.reading import parse_json, read_archive, read_json_as
+from dcmu_jax.runs import stages
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.config_json import from_json, to_json
 from dcmu_jax.service.disk import Disk, archive
 from dcmu_jax.service.entries import read_plain
 from dcmu_jax.service.history import History

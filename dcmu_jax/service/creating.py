@@ -16,8 +16,8 @@ from typing import Any
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import aside_of, held, remove_left_aside
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.run import Run
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.run import Run
 from dcmu_jax.service.contents import FIXED, VERSIONS, part_of, write_fixed, write_version
 from dcmu_jax.service.disk import Disk, storage_errors
 from dcmu_jax.service.disk import aside_of as replaced_aside

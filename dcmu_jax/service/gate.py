@@ -11,8 +11,8 @@ from typing import Any
 import pydantic
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.presets import PRESETS, preset
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.presets import PRESETS, preset
 from dcmu_jax.service.history import Batch, History, Refusal
 from dcmu_jax.unlearning.modular import ModularUnlearning
 

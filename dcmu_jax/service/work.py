@@ -14,9 +14,9 @@ from dcmu_jax.data.copies import copies_of, same_images
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.data.requests import request_for_ids
 from dcmu_jax.errors import InputError
-from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.presets import PRESETS
+from dcmu_jax.runs import stages
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.presets import PRESETS
 from dcmu_jax.service.contents import Fixed, Version
 from dcmu_jax.service.gate import BatchSettings
 from dcmu_jax.service.restarting import fault_of

@@ -8,7 +8,7 @@ from typing import Any
 import flax.linen as nn
 
 from dcmu_jax.files import FilePath
-from dcmu_jax.pipeline.run import Run
+from dcmu_jax.runs.run import Run
 from dcmu_jax.service.asking import ask
 from dcmu_jax.service.auditing import audit_version
 from dcmu_jax.service.audits import check_none_lies_there, settle_audits, write_aside

@@ -17,7 +17,7 @@ from dcmu_jax.attacks.roc import separation
 from dcmu_jax.data.dataset import Normalisation
 from dcmu_jax.errors import InputError
 from dcmu_jax.metrics.overfitting import overfitting_metric
-from dcmu_jax.pipeline.presets import preset
+from dcmu_jax.runs.presets import preset
 from dcmu_jax.training.population import member, population_logits
 from dcmu_jax.unlearning.task import Training
 

@@ -18,7 +18,7 @@ from dcmu_jax.applications.condensed_model_bench import CondensedModelBench
 from dcmu_jax.applications.condensed_model_recipes import recipe
 from dcmu_jax.cli import commands, main
 from dcmu_jax.metrics.overfitting import overfitting_metric
-from dcmu_jax.pipeline.run import Run
+from dcmu_jax.runs.run import Run
 from dcmu_jax.training.checkpoints import load_classifier
 from dcmu_jax.training.classifier import fresh_classifier
 

@@ -10,8 +10,8 @@ from toys import Plain, fresh, toy_splits
 import dcmu_jax as dcmu
 from dcmu_jax.condensation import own
 from dcmu_jax.errors import InputError
-from dcmu_jax.pipeline import facts
-from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.runs import facts
+from dcmu_jax.runs.config import RunConfig
 
 FILE = """
 import numpy as np

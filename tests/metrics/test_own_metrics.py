@@ -15,10 +15,10 @@ import dcmu_jax as dcmu
 from dcmu_jax.errors import InputError
 from dcmu_jax.metrics import own
 from dcmu_jax.metrics.measurement import own_columns
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.config_json import differing_settings, from_json, to_file, to_json
-from dcmu_jax.pipeline.meant import check_meant
-from dcmu_jax.pipeline.run import Run
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.config_json import differing_settings, from_json, to_file, to_json
+from dcmu_jax.runs.meant import check_meant
+from dcmu_jax.runs.run import Run
 from dcmu_jax.training.classifier import fresh_classifier
 
 FILE = '''

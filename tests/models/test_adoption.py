@@ -16,9 +16,9 @@ from dcmu_jax.errors import InputError
 from dcmu_jax.models.adoption import check_module, check_variables
 from dcmu_jax.models.catalogue import create
 from dcmu_jax.models.partition import check_image_shape, initialise
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.options import DataOptions
-from dcmu_jax.pipeline.run import Run
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.options import DataOptions
+from dcmu_jax.runs.run import Run
 from dcmu_jax.training.checkpoints import load_classifier, save_classifier
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 from dcmu_jax.training.keys import named_key

@@ -13,7 +13,7 @@ from toys import Noisy, Plain, fresh, toy_splits
 from dcmu_jax.errors import InputError
 from dcmu_jax.models.adoption import check_module
 from dcmu_jax.models.behaviour import behaviour_of, differing, fixed_numbers, model_text
-from dcmu_jax.pipeline.saved import DATA
+from dcmu_jax.runs.saved import DATA
 from dcmu_jax.training.checkpoints import load_classifier, save_classifier
 
 SPLITS = toy_splits()

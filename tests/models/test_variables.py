@@ -10,8 +10,8 @@ from toys import Noisy, Plain, fresh, toy_splits
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.models.adoption import check_variables
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.run import Run
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.run import Run
 from dcmu_jax.training.classifier import Classifier
 
 SPLITS = toy_splits(per_class=60)

@@ -5,7 +5,7 @@ import shutil
 import pytest
 from service.toy import CONFIG, ids_text
 
-from dcmu_jax.pipeline.run import Run
+from dcmu_jax.runs.run import Run
 from dcmu_jax.service import Workspace
 
 

@@ -13,9 +13,9 @@ from dcmu_jax.cli import main
 from dcmu_jax.cli import runs as cli_runs
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.errors import InputError
-from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.run import Run
 from dcmu_jax.reporting.certificate import certificate_sentences
+from dcmu_jax.runs import stages
+from dcmu_jax.runs.run import Run
 from dcmu_jax.service import Workspace, certificate
 
 

@@ -70,7 +70,7 @@ import os, sys
 from pathlib import Path
 sys.path[:0] = {path!r}
 from service.test_creating import _At
-from dcmu_jax.pipeline.run import Run
+from dcmu_jax.runs.run import Run
 from dcmu_jax.service import Workspace
 Workspace.create(Run.open(Path({run!r})), {out!r}, disk=_At(lambda _: os.kill(os.getpid(), 9)))
 """

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from service.toy import CONFIG, ids_text
 
-from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.options import CondensationOptions
-from dcmu_jax.pipeline.run import Run
+from dcmu_jax.runs import stages
+from dcmu_jax.runs.options import CondensationOptions
+from dcmu_jax.runs.run import Run
 from dcmu_jax.service import Workspace
 
 

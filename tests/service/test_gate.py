@@ -10,9 +10,9 @@ from service.toy import ids_text, write_ledger
 
 from dcmu_jax.cli import main
 from dcmu_jax.errors import InputError
-from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import RunConfig
 from dcmu_jax.reporting.certificate import certificate_sentences
+from dcmu_jax.runs import stages
+from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.service import Workspace, work
 from dcmu_jax.service.faults import FailingDisk, Killed
 from dcmu_jax.service.gate import (

@@ -5,7 +5,7 @@ import pytest
 from service.toy import bytes_of, ids_text
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.pipeline.config import RunConfig
+from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.service import Workspace
 from dcmu_jax.service.verification import verify
 

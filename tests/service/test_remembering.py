@@ -8,8 +8,8 @@ from service.toy import CONFIG, FAST, ONLINE, ids_text
 
 from dcmu_jax.cli import main
 from dcmu_jax.data.dataset import Splits
-from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.run import Run
+from dcmu_jax.runs import stages
+from dcmu_jax.runs.run import Run
 from dcmu_jax.service import Workspace
 from dcmu_jax.unlearning import modular
 from dcmu_jax.unlearning.schedule import Step

@@ -10,8 +10,8 @@ from service.toy import ids_text
 
 from dcmu_jax.cli import main
 from dcmu_jax.errors import InputError
-from dcmu_jax.pipeline import stages
 from dcmu_jax.reporting.certificate import certificate_sentences
+from dcmu_jax.runs import stages
 from dcmu_jax.service import Workspace, work
 from dcmu_jax.service.gate import NotPublished
 from dcmu_jax.training.divergence import all_finite

@@ -12,7 +12,7 @@ from dcmu_jax.cli import main
 from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.errors import InputError
 from dcmu_jax.locks import locked
-from dcmu_jax.pipeline import stages
+from dcmu_jax.runs import stages
 from dcmu_jax.service import Workspace, work
 from dcmu_jax.service.contents import version_folder
 from dcmu_jax.service.faults import FailingDisk

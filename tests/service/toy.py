@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from dcmu_jax.condensation.matching import MatchingConfig
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.options import (
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.options import (
     CondensationOptions,
     MethodOptions,
     NetworkOptions,

@@ -19,7 +19,7 @@ from dcmu_jax.condensation import MatchingConfig
 from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.condensation.building import build_bank
 from dcmu_jax.errors import InputError
-from dcmu_jax.pipeline.run import Run
+from dcmu_jax.runs.run import Run
 from dcmu_jax.training import devices
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.examples import Examples

@@ -23,8 +23,8 @@ from dcmu_jax.condensation.chunks import deal_clusters
 from dcmu_jax.errors import InputError
 from dcmu_jax.models import convolution
 from dcmu_jax.models.convnet import ConvNet
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.run import Run
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.run import Run
 from dcmu_jax.training import loop, rendezvous
 from dcmu_jax.training.devices import at_home, device_mesh, gathered, local_mesh, placed, turn
 from dcmu_jax.training.keys import named_key

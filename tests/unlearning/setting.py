@@ -9,7 +9,7 @@ from dcmu_jax.condensation.building import build_bank
 from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.data.remembrance import remembrance_samples
 from dcmu_jax.data.requests import parse_request
-from dcmu_jax.pipeline.presets import preset
+from dcmu_jax.runs.presets import preset
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.bad_teaching import BadTeaching
 from dcmu_jax.unlearning.boundary_shrink import BoundaryShrink

@@ -15,9 +15,9 @@ from dcmu_jax.attacks.building import Rearing, unlearned_population
 from dcmu_jax.attacks.together import PLAIN, together
 from dcmu_jax.data.requests import parse_request
 from dcmu_jax.models.partition import initialise
-from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.presets import PRESETS
+from dcmu_jax.runs import stages
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.presets import PRESETS
 from dcmu_jax.training.keys import named_key, named_seed
 from dcmu_jax.training.loop import fit
 from dcmu_jax.unlearning.registry import METHODS

@@ -14,8 +14,8 @@ from setting import make_task
 from toys import same_bits
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.pipeline.run import Run
 from dcmu_jax.reporting.tables import read_csv
+from dcmu_jax.runs.run import Run
 from dcmu_jax.training.divergence import Diverged
 from dcmu_jax.unlearning import own
 from dcmu_jax.unlearning.registry import build_method

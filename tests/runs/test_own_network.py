@@ -7,7 +7,7 @@ from cli.test_cli import DATA, TINY, _dcmu
 from service.toy import CONFIG
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.pipeline.run import Run
+from dcmu_jax.runs.run import Run
 
 FILE = """
 import flax.linen as nn

@@ -15,9 +15,9 @@ from dcmu_jax.attacks.class_traces import Trace, beside_oracles, traces_of
 from dcmu_jax.attacks.population import Population
 from dcmu_jax.data.requests import ForgetRequest, RequestLike
 from dcmu_jax.files import write_json
-from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.run import Run, one_at_a_time
-from dcmu_jax.pipeline.store import Stage, digest, find_stage, hash_of, making, plain
+from dcmu_jax.runs import stages
+from dcmu_jax.runs.run import Run, one_at_a_time
+from dcmu_jax.runs.store import Stage, digest, find_stage, hash_of, making, plain
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.keys import named_seed
 

@@ -27,17 +27,17 @@ from dcmu_jax.locks import locked_again
 from dcmu_jax.metrics.measurement import Trajectory
 from dcmu_jax.models.adoption import check_module
 from dcmu_jax.models.behaviour import behaviour_of, model_text
-from dcmu_jax.pipeline import facts, stages
-from dcmu_jax.pipeline.brought import check_adopted, check_brought, check_own, check_the_same
-from dcmu_jax.pipeline.config import RunConfig, check_method_name
-from dcmu_jax.pipeline.config_json import differing_settings, to_file
-from dcmu_jax.pipeline.cost import CostWarning, cost_warning
-from dcmu_jax.pipeline.directory import check_new, make_directory, read_settings
-from dcmu_jax.pipeline.kept import load_bank, save_prepared, save_served
-from dcmu_jax.pipeline.meant import as_path, check_splits
-from dcmu_jax.pipeline.presets import PRESETS
-from dcmu_jax.pipeline.saved import DATA, PREPARED, SERVED, DataNote
-from dcmu_jax.pipeline.store import (
+from dcmu_jax.runs import facts, stages
+from dcmu_jax.runs.brought import check_adopted, check_brought, check_own, check_the_same
+from dcmu_jax.runs.config import RunConfig, check_method_name
+from dcmu_jax.runs.config_json import differing_settings, to_file
+from dcmu_jax.runs.cost import CostWarning, cost_warning
+from dcmu_jax.runs.directory import check_new, make_directory, read_settings
+from dcmu_jax.runs.kept import load_bank, save_prepared, save_served
+from dcmu_jax.runs.meant import as_path, check_splits
+from dcmu_jax.runs.presets import PRESETS
+from dcmu_jax.runs.saved import DATA, PREPARED, SERVED, DataNote
+from dcmu_jax.runs.store import (
     Stage,
     find_stage,
     is_there,
@@ -46,8 +46,8 @@ from dcmu_jax.pipeline.store import (
     moved,
     request_folder,
 )
-from dcmu_jax.pipeline.trajectory import TrajectoryRecorder
-from dcmu_jax.pipeline.typed import refused
+from dcmu_jax.runs.trajectory import TrajectoryRecorder
+from dcmu_jax.runs.typed import refused
 from dcmu_jax.training.checkpoints import (
     FitCheckpoint,
     load_classifier,

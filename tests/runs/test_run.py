@@ -16,18 +16,18 @@ from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.errors import InputError
 from dcmu_jax.metrics import accuracy
 from dcmu_jax.models.partition import check_parts
-from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.config_json import from_json, to_json
-from dcmu_jax.pipeline.options import (
+from dcmu_jax.reporting.comparison import compare
+from dcmu_jax.runs import stages
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.config_json import from_json, to_json
+from dcmu_jax.runs.options import (
     CondensationOptions,
     DataOptions,
     MethodOptions,
     NetworkOptions,
     RemembranceOptions,
 )
-from dcmu_jax.pipeline.run import Run
-from dcmu_jax.reporting.comparison import compare
+from dcmu_jax.runs.run import Run
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.modular import ModularUnlearning, Offline

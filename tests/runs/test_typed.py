@@ -14,11 +14,11 @@ from toys import Plain, toy_splits
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.data.requests import as_request, parse_request
 from dcmu_jax.errors import InputError
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.config_json import from_json, to_json
-from dcmu_jax.pipeline.options import DataOptions, MethodOptions, NetworkOptions
-from dcmu_jax.pipeline.presets import preset
-from dcmu_jax.pipeline.run import Run
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.config_json import from_json, to_json
+from dcmu_jax.runs.options import DataOptions, MethodOptions, NetworkOptions
+from dcmu_jax.runs.presets import preset
+from dcmu_jax.runs.run import Run
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.modular import ModularUnlearning

@@ -10,10 +10,10 @@ import pydantic
 from dcmu_jax.errors import (
     InputError,
 )
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.presets import PRESETS, preset
-from dcmu_jax.pipeline.renamed import RENAMED, new_names
 from dcmu_jax.reading import parse_json
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.presets import PRESETS, preset
+from dcmu_jax.runs.renamed import RENAMED, new_names
 
 _ADAPTER = pydantic.TypeAdapter(RunConfig)
 _METHOD_OF = "method_of"

@@ -21,8 +21,9 @@ from dcmu_jax.models.partition import (
     initialise,
     partition,
 )
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.stages import (
+from dcmu_jax.prng import key_of
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.stages import (
     build_model,
     clusters_of,
     method_options,
@@ -30,7 +31,6 @@ from dcmu_jax.pipeline.stages import (
     serving_method,
     settings_of,
 )
-from dcmu_jax.prng import key_of
 from dcmu_jax.theory.reduction import untouched_probability
 from dcmu_jax.training.flops import program_flops
 from dcmu_jax.unlearning.modular import ModularUnlearning

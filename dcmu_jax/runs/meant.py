@@ -15,8 +15,8 @@ import numpy as np
 from dcmu_jax.data.dataset import Dataset, Splits
 from dcmu_jax.data.requests import texts_meant
 from dcmu_jax.errors import InputError
-from dcmu_jax.pipeline.options import MethodOptions
-from dcmu_jax.pipeline.presets import PRESETS
+from dcmu_jax.runs.options import MethodOptions
+from dcmu_jax.runs.presets import PRESETS
 
 _SHOWN = 12
 """The most ids that a message lists."""

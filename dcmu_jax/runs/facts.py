@@ -13,9 +13,9 @@ from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.extensions import source_of
 from dcmu_jax.models.behaviour import model_text
-from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.store import digest
+from dcmu_jax.runs import stages
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.store import digest
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.unlearning.task import Prepared
 

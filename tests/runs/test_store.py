@@ -11,20 +11,20 @@ import shutil
 import numpy as np
 import pytest
 from cli.test_cli import TINY
-from pipeline.test_run import CONFIG
+from test_run import CONFIG
 from toys import Plain, fresh, same_bits, toy_splits
 
 from dcmu_jax.cli import main
 from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.data.requests import request_for_ids
 from dcmu_jax.errors import InputError
-from dcmu_jax.pipeline.auditing import audit_run
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.config_json import from_json, to_json
-from dcmu_jax.pipeline.run import Run
-from dcmu_jax.pipeline.store import IDENTITY, find_stage, making
 from dcmu_jax.reporting.comparison import compare
 from dcmu_jax.reporting.defending import DefenceOptions, defend_run
+from dcmu_jax.runs.auditing import audit_run
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.config_json import from_json, to_json
+from dcmu_jax.runs.run import Run
+from dcmu_jax.runs.store import IDENTITY, find_stage, making
 
 SMALL = dataclasses.replace(
     CONFIG, training=dataclasses.replace(CONFIG.training, epochs=2), forget="random:0.2"
@@ -416,7 +416,7 @@ def test_a_disk_without_room_and_the_way_on(tmp_path, capsys, monkeypatch):
 
     words = ["train", "--dataset", SMALL.dataset, *TINY, "--out", str(tmp_path / "run")]
     with monkeypatch.context() as patch:
-        patch.setattr("dcmu_jax.pipeline.store.write_json", full)
+        patch.setattr("dcmu_jax.runs.store.write_json", full)
         assert main(words) == 2
     said = capsys.readouterr().err
     assert "No space left on device" in said and "Make room" in said

@@ -9,7 +9,7 @@ from dcmu_jax.errors import (
     unknown_name,
 )
 from dcmu_jax.models.partition import PARTS
-from dcmu_jax.pipeline.options import (
+from dcmu_jax.runs.options import (
     CondensationOptions,
     MethodOptions,
     RemembranceOptions,

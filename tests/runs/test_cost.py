@@ -8,12 +8,12 @@ from toys import Plain, toy_splits
 from dcmu_jax.data.requests import parse_request
 from dcmu_jax.data.sources import load
 from dcmu_jax.models.partition import PARTS
-from dcmu_jax.pipeline import stages
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.cost import CostWarning, cost_warning, retrainings_to_expect
-from dcmu_jax.pipeline.options import CondensationOptions, MethodOptions, RemembranceOptions
-from dcmu_jax.pipeline.presets import preset
-from dcmu_jax.pipeline.run import Run
+from dcmu_jax.runs import stages
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.cost import CostWarning, cost_warning, retrainings_to_expect
+from dcmu_jax.runs.options import CondensationOptions, MethodOptions, RemembranceOptions
+from dcmu_jax.runs.presets import preset
+from dcmu_jax.runs.run import Run
 from dcmu_jax.unlearning.modular import Collecting, ModularUnlearning
 from dcmu_jax.unlearning.schedule import Step, batch_size_for
 from dcmu_jax.unlearning.task import Training
@@ -75,7 +75,7 @@ SCHEDULES = {
 
 @pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("forget", ["random:0.2", "class:1"])
-@pytest.mark.filterwarnings("ignore::dcmu_jax.pipeline.cost.CostWarning")
+@pytest.mark.filterwarnings("ignore::dcmu_jax.runs.cost.CostWarning")
 def test_what_is_expected_is_what_is_spent(name, forget, tmp_path):
     method = MethodOptions(
         remembrance=RemembranceOptions(per_class=3),

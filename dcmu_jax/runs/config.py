@@ -20,19 +20,19 @@ from dcmu_jax.errors import (
     check_seed,
     unknown_name,
 )
-from dcmu_jax.pipeline.meant import check_meant
-from dcmu_jax.pipeline.options import (
+from dcmu_jax.runs.meant import check_meant
+from dcmu_jax.runs.options import (
     DataOptions,
     MethodOptions,
     NetworkOptions,
 )
-from dcmu_jax.pipeline.presets import (
+from dcmu_jax.runs.presets import (
     PRESETS,
     preset,
     recommended_preset,
 )
-from dcmu_jax.pipeline.renamed import accept_old_names
-from dcmu_jax.pipeline.typed import changed_fields
+from dcmu_jax.runs.renamed import accept_old_names
+from dcmu_jax.runs.typed import changed_fields
 from dcmu_jax.training.optimizers import as_optimizer
 from dcmu_jax.unlearning.modular import ModularUnlearning
 from dcmu_jax.unlearning.registry import METHODS, build_method, is_method, trained_batches

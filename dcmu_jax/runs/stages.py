@@ -22,14 +22,14 @@ from dcmu_jax.errors import InputError
 from dcmu_jax.extensions import is_reference, load_reference, said_of
 from dcmu_jax.metrics.network import Measured, measure_classifier
 from dcmu_jax.models.catalogue import create
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.options import (
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.options import (
     CondensationOptions,
     MethodOptions,
     NetworkOptions,
     clusters_per_class,
 )
-from dcmu_jax.pipeline.presets import PRESETS
+from dcmu_jax.runs.presets import PRESETS
 from dcmu_jax.training.checkpoints import FitCheckpoint
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import device_mesh

@@ -10,8 +10,8 @@ from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.files import write_json
 from dcmu_jax.metrics.measurement import Trajectory
-from dcmu_jax.pipeline.saved import PreparedNote
-from dcmu_jax.pipeline.store import damaged, moved
+from dcmu_jax.runs.saved import PreparedNote
+from dcmu_jax.runs.store import damaged, moved
 from dcmu_jax.training.checkpoints import save_classifier
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import from_writer, is_writer

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import aside_of, held, is_aside_of, remove_left_aside, write_json
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.config_json import from_json, to_file
-from dcmu_jax.pipeline.saved import ENVIRONMENT, DataNote
 from dcmu_jax.reading import read_bytes
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.config_json import from_json, to_file
+from dcmu_jax.runs.saved import ENVIRONMENT, DataNote
 from dcmu_jax.training.devices import from_writer
 from dcmu_jax.training.environment import check_arithmetic, environment
 

@@ -13,16 +13,16 @@ from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.errors import InputError
 from dcmu_jax.models import MODELS
 from dcmu_jax.models.partition import PARTS
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.config_json import from_json, to_file, to_json
-from dcmu_jax.pipeline.options import (
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.config_json import from_json, to_file, to_json
+from dcmu_jax.runs.options import (
     CondensationOptions,
     DataOptions,
     MethodOptions,
     RemembranceOptions,
     clusters_per_class,
 )
-from dcmu_jax.pipeline.presets import PRESETS, preset
+from dcmu_jax.runs.presets import PRESETS, preset
 from dcmu_jax.theory import best_clusters_per_class
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.modular import ModularUnlearning, Offline

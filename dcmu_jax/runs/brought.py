@@ -16,8 +16,8 @@ from dcmu_jax.metrics.own import own_metrics
 from dcmu_jax.models.adoption import check_variables
 from dcmu_jax.models.behaviour import differing
 from dcmu_jax.models.catalogue import MODELS
-from dcmu_jax.pipeline.config import RunConfig
-from dcmu_jax.pipeline.saved import DataNote
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.saved import DataNote
 from dcmu_jax.training.classifier import Classifier
 
 _KINDS = {name.partition(":")[0] for name in SOURCES}
