@@ -17,10 +17,10 @@ from dcmu_jax.applications.output_defence import perturbed_logits
 from dcmu_jax.applications.overfitted import overfitted_subset
 from dcmu_jax.applications.privacy import private_gradient
 from dcmu_jax.applications.recipes import Recipe, train_by
-from dcmu_jax.attacks.building import measured, random_halves
-from dcmu_jax.attacks.inversion import inversion_attack, inversion_without_images, known_images
-from dcmu_jax.attacks.margins import logit_margins
-from dcmu_jax.attacks.population import Population
+from dcmu_jax.audits.building import measured, random_halves
+from dcmu_jax.audits.inversion import inversion_attack, inversion_without_images, known_images
+from dcmu_jax.audits.margins import logit_margins
+from dcmu_jax.audits.population import Population
 from dcmu_jax.condensation.inversion import InversionConfig
 from dcmu_jax.data.dataset import Normalisation, Splits
 from dcmu_jax.data.requests import ForgetRequest

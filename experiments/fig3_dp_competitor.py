@@ -31,9 +31,9 @@ import tyro
 
 from dcmu_jax.applications.exposure import ATTACKS, membership_scores
 from dcmu_jax.applications.overfitted import overfitted_subset
-from dcmu_jax.attacks.epsilon_bound import epsilon_of_one_run
-from dcmu_jax.attacks.population import Population
-from dcmu_jax.attacks.roc import separation
+from dcmu_jax.audits.epsilon_bound import epsilon_of_one_run
+from dcmu_jax.audits.population import Population
+from dcmu_jax.audits.roc import separation
 from dcmu_jax.reporting import style
 from dcmu_jax.reporting.defence import (
     attack_figure,

@@ -25,7 +25,7 @@ import numpy as np
 import tyro
 from matplotlib.figure import Figure
 
-from dcmu_jax.attacks.inversion import (
+from dcmu_jax.audits.inversion import (
     InversionAttack,
     KnownImages,
     inversion_attack,

@@ -21,13 +21,13 @@ import numpy as np
 import tyro
 from matplotlib.figure import Figure
 
-from dcmu_jax.attacks.building import Rearing, shadow_population
-from dcmu_jax.attacks.lira import leave_one_out_lira
-from dcmu_jax.attacks.margins import losses_of
-from dcmu_jax.attacks.population import Population
-from dcmu_jax.attacks.rmia import rmia_scores
-from dcmu_jax.attacks.roc import roc_curve, separation
-from dcmu_jax.attacks.shadow import shadow_attack
+from dcmu_jax.audits.building import Rearing, shadow_population
+from dcmu_jax.audits.lira import leave_one_out_lira
+from dcmu_jax.audits.margins import losses_of
+from dcmu_jax.audits.population import Population
+from dcmu_jax.audits.rmia import rmia_scores
+from dcmu_jax.audits.roc import roc_curve, separation
+from dcmu_jax.audits.shadow import shadow_attack
 from dcmu_jax.data.sources import load
 from dcmu_jax.reporting import style
 from dcmu_jax.runs.options import NetworkOptions

@@ -31,16 +31,16 @@ import numpy as np
 import tyro
 from matplotlib.figure import Figure
 
-from dcmu_jax.attacks.audit import audit_networks
-from dcmu_jax.attacks.building import (
+from dcmu_jax.audits.audit import audit_networks
+from dcmu_jax.audits.building import (
     Rearing,
     Serve,
     Together,
     oracle_population,
     unlearned_population,
 )
-from dcmu_jax.attacks.method_audit import MethodAudit, audit_method
-from dcmu_jax.attacks.together import PLAIN, together
+from dcmu_jax.audits.method_audit import MethodAudit, audit_method
+from dcmu_jax.audits.together import PLAIN, together
 from dcmu_jax.data.requests import ForgetRequest, parse_request
 from dcmu_jax.data.sources import load
 from dcmu_jax.models.partition import apply_parts

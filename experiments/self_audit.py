@@ -20,8 +20,8 @@ import sys
 import numpy as np
 import tyro
 
-from dcmu_jax.attacks.audit import STATISTICS, audit_networks
-from dcmu_jax.attacks.building import Rearing, oracle_population, unlearned_population
+from dcmu_jax.audits.audit import STATISTICS, audit_networks
+from dcmu_jax.audits.building import Rearing, oracle_population, unlearned_population
 from dcmu_jax.data.requests import parse_request
 from dcmu_jax.data.sources import load
 from dcmu_jax.files import write_rows

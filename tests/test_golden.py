@@ -7,11 +7,11 @@ import pytest
 from golden import given, make
 
 import dcmu_jax as dcmu
-from dcmu_jax.attacks.klom import klom
-from dcmu_jax.attacks.lira import lira_scores
-from dcmu_jax.attacks.margins import logit_margins
-from dcmu_jax.attacks.rmia import rmia_scores
-from dcmu_jax.attacks.u_lira import u_lira_scores
+from dcmu_jax.audits.klom import klom
+from dcmu_jax.audits.lira import lira_scores
+from dcmu_jax.audits.margins import logit_margins
+from dcmu_jax.audits.rmia import rmia_scores
+from dcmu_jax.audits.u_lira import u_lira_scores
 from dcmu_jax.condensation.features import FeatureMap
 from dcmu_jax.condensation.matching import MatchingConfig, match_clusters
 from dcmu_jax.condensation.statistics import cluster_means

@@ -121,7 +121,7 @@ def arguments_of(taker):
 TAKERS = {name: taker for name, taker in takers() if "seed" in arguments_of(taker)}
 
 LATER = {
-    "dcmu_jax.attacks.building.Rearing",
+    "dcmu_jax.audits.building.Rearing",
     "dcmu_jax.applications.condensed_model_bench.CondensedModelBench",
     "dcmu_jax.applications.condensed_model_run.CondensedModelConfig",
     "dcmu_jax.runs.config.RunConfig",

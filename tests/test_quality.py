@@ -63,7 +63,7 @@ LAYERS = (
     ("data", "models"),
     ("training", "theory"),
     ("condensation", "metrics"),
-    ("unlearning", "attacks"),
+    ("unlearning", "audits"),
     ("core",),
     ("applications", "runs"),
     ("service",),
@@ -72,7 +72,7 @@ LAYERS = (
     ("cli",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-SIDEWAYS = {("models", "data"), ("metrics", "condensation"), ("attacks", "unlearning")}
+SIDEWAYS = {("models", "data"), ("metrics", "condensation"), ("audits", "unlearning")}
 """Imports between neighbours of one layer; each goes one way only."""
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from damage import COUNT, refused_or_read
 
-from dcmu_jax.attacks.population import Population
+from dcmu_jax.audits.population import Population
 from dcmu_jax.condensation import CondensedBank
 from dcmu_jax.condensation.condenser import CondensedImages
 from dcmu_jax.data import load

@@ -12,9 +12,9 @@ from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_info, threadpool_limits
 from toys import Plain, fresh
 
-from dcmu_jax.attacks import probing
-from dcmu_jax.attacks.inversion import nearest_training_image
-from dcmu_jax.attacks.shadow import shadow_attack
+from dcmu_jax.audits import probing
+from dcmu_jax.audits.inversion import nearest_training_image
+from dcmu_jax.audits.shadow import shadow_attack
 from dcmu_jax.condensation import cluster_classes, coresets, lineage
 from dcmu_jax.condensation.inversion import mean_pairwise_distance
 from dcmu_jax.data.dataset import Dataset

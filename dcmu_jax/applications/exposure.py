@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float64
 
-from dcmu_jax.attacks.lira import leave_one_out_lira, lira_scores
-from dcmu_jax.attacks.margins import losses_of
-from dcmu_jax.attacks.population import Population
-from dcmu_jax.attacks.shadow import shadow_attack
+from dcmu_jax.audits.lira import leave_one_out_lira, lira_scores
+from dcmu_jax.audits.margins import losses_of
+from dcmu_jax.audits.population import Population
+from dcmu_jax.audits.shadow import shadow_attack
 from dcmu_jax.errors import InputError
 
 ATTACKS = {

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dcmu_jax.applications.overfitted import Overfitted, overfitted_subset
-from dcmu_jax.attacks.lira import lira_scores
+from dcmu_jax.audits.lira import lira_scores
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.data.selections import Mask
 from dcmu_jax.errors import InputError, check_at_least, unknown_name

@@ -61,7 +61,7 @@ def train_by(
         raise InputError(
             f"Networks of {counts.tolist()} samples each",
             "as many samples for each network, one or more",
-            "Draw the masks with attacks.building.random_halves",
+            "Draw the masks with audits.building.random_halves",
         )
     return train_together(
         recipe.model,

@@ -86,7 +86,7 @@ def loss_attack(
     means .01 and .05, 500 each (AUC .82), is told apart with 74.1 %; a tenth of them with 73.9, a
     hundredth with 50.0 (the penalty holds the slope near 0), a hundred times them with 75.2. A
     result near 50 where all losses are tiny is thus no sign that nothing can be told: see
-    ``attacks`` for AUCs.
+    ``audits`` for AUCs.
 
     Of the 2n samples a tenth is scored, rounded up to m. Where m is odd, the fit has one sample
     more of one kind and the scored part one more of the other; what knows nothing says the kind

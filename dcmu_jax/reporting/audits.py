@@ -11,10 +11,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from dcmu_jax.attacks.audit import MEMBERSHIP, SHOWN, STATISTICS, NetworkAudit, Statistic
-from dcmu_jax.attacks.class_traces import TRACES, Trace
-from dcmu_jax.attacks.population import Population
-from dcmu_jax.attacks.roc import roc_curve
+from dcmu_jax.audits.audit import MEMBERSHIP, SHOWN, STATISTICS, NetworkAudit, Statistic
+from dcmu_jax.audits.class_traces import TRACES, Trace
+from dcmu_jax.audits.population import Population
+from dcmu_jax.audits.roc import roc_curve
 from dcmu_jax.errors import InputError
 from dcmu_jax.reporting import style
 

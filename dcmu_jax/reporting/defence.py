@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dcmu_jax.applications.overfitted import Overfitted
-from dcmu_jax.attacks.roc import roc_curve
+from dcmu_jax.audits.roc import roc_curve
 from dcmu_jax.errors import InputError
 from dcmu_jax.reporting import style
 

@@ -16,8 +16,8 @@ from dcmu_jax.applications.mia_defence import (
     exposed_values,
     few_epochs,
 )
-from dcmu_jax.attacks.building import Rearing, measured, shadow_population
-from dcmu_jax.attacks.roc import separation
+from dcmu_jax.audits.building import Rearing, measured, shadow_population
+from dcmu_jax.audits.roc import separation
 from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.errors import InputError, check_at_least, check_fraction, unknown_name
 from dcmu_jax.files import write_json

@@ -8,11 +8,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from dcmu_jax.attacks.audit import FEWEST_ORACLES, NetworkAudit, audit_networks
-from dcmu_jax.attacks.building import Rearing, measured, oracle_population, readings
-from dcmu_jax.attacks.checks import check_models
-from dcmu_jax.attacks.class_traces import Trace, beside_oracles, traces_of
-from dcmu_jax.attacks.population import Population
+from dcmu_jax.audits.audit import FEWEST_ORACLES, NetworkAudit, audit_networks
+from dcmu_jax.audits.building import Rearing, measured, oracle_population, readings
+from dcmu_jax.audits.checks import check_models
+from dcmu_jax.audits.class_traces import Trace, beside_oracles, traces_of
+from dcmu_jax.audits.population import Population
 from dcmu_jax.data.requests import ForgetRequest, RequestLike
 from dcmu_jax.files import write_json
 from dcmu_jax.runs import stages
@@ -32,7 +32,7 @@ class RunAudit:
         oracles: what they were compared with.
         directory: holds audit.json.
         traces: where a whole class was forgotten: by network, what is left of it in its features
-            and how soon it comes back, see ``attacks.class_traces``. Else empty.
+            and how soon it comes back, see ``audits.class_traces``. Else empty.
     """
 
     audits: tuple[NetworkAudit, ...]

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from dcmu_jax.attacks.audit import FEWEST_ORACLES, audit_networks
-from dcmu_jax.attacks.building import Rearing, measured, oracle_population
-from dcmu_jax.attacks.checks import check_models
+from dcmu_jax.audits.audit import FEWEST_ORACLES, audit_networks
+from dcmu_jax.audits.building import Rearing, measured, oracle_population
+from dcmu_jax.audits.checks import check_models
 from dcmu_jax.data.requests import request_for_ids
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import json_text

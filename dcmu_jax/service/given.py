@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from dcmu_jax.attacks.audit import FEWEST_ORACLES
+from dcmu_jax.audits.audit import FEWEST_ORACLES
 from dcmu_jax.errors import InputError
 
 MOST_ORACLES = 10_000

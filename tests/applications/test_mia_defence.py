@@ -10,10 +10,10 @@ from dcmu_jax.applications.exposure import ATTACKS, membership_scores
 from dcmu_jax.applications.mia_defence import defend, exposed_values, few_epochs
 from dcmu_jax.applications.output_defence import confidences, perturbed_logits
 from dcmu_jax.applications.recipes import Recipe, train_by
-from dcmu_jax.attacks.building import measured, random_halves
-from dcmu_jax.attacks.lira import lira_scores
-from dcmu_jax.attacks.population import Population
-from dcmu_jax.attacks.roc import separation
+from dcmu_jax.audits.building import measured, random_halves
+from dcmu_jax.audits.lira import lira_scores
+from dcmu_jax.audits.population import Population
+from dcmu_jax.audits.roc import separation
 from dcmu_jax.data.dataset import Normalisation
 from dcmu_jax.errors import InputError
 from dcmu_jax.metrics.overfitting import overfitting_metric

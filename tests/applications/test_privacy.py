@@ -18,7 +18,7 @@ from dcmu_jax.applications.privacy import (
     noise_for,
     private_gradient,
 )
-from dcmu_jax.attacks.epsilon_bound import epsilon_of_one_run
+from dcmu_jax.audits.epsilon_bound import epsilon_of_one_run
 from dcmu_jax.errors import InputError
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.optimizers import Optimizer

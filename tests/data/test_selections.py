@@ -8,15 +8,15 @@ from toys import Plain, fresh, toy_splits
 from dcmu_jax.applications.mia_defence import exposed_values
 from dcmu_jax.applications.overfitted import Overfitted
 from dcmu_jax.applications.recipes import Recipe, train_by
-from dcmu_jax.attacks.building import measured
-from dcmu_jax.attacks.class_traces import traces_of
-from dcmu_jax.attacks.epsilon_bound import epsilon_lower_bound, epsilon_of_one_run
-from dcmu_jax.attacks.label_only import gap_attack_scores, label_only_scores
-from dcmu_jax.attacks.lira import leave_one_out_lira, lira_scores
-from dcmu_jax.attacks.population import Population
-from dcmu_jax.attacks.rmia import rmia_scores
-from dcmu_jax.attacks.roc import roc_curve, separation, tpr_at_fpr
-from dcmu_jax.attacks.shadow import shadow_attack
+from dcmu_jax.audits.building import measured
+from dcmu_jax.audits.class_traces import traces_of
+from dcmu_jax.audits.epsilon_bound import epsilon_lower_bound, epsilon_of_one_run
+from dcmu_jax.audits.label_only import gap_attack_scores, label_only_scores
+from dcmu_jax.audits.lira import leave_one_out_lira, lira_scores
+from dcmu_jax.audits.population import Population
+from dcmu_jax.audits.rmia import rmia_scores
+from dcmu_jax.audits.roc import roc_curve, separation, tpr_at_fpr
+from dcmu_jax.audits.shadow import shadow_attack
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.data.requests import request_for_ids
 from dcmu_jax.data.selections import shape_of

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcmu_jax.attacks.audit import SHOWN, STATISTICS, NetworkAudit, Statistic
-from dcmu_jax.attacks.class_traces import TRACES, Trace
-from dcmu_jax.attacks.null_band import NullBand
+from dcmu_jax.audits.audit import SHOWN, STATISTICS, NetworkAudit, Statistic
+from dcmu_jax.audits.class_traces import TRACES, Trace
+from dcmu_jax.audits.null_band import NullBand
 from dcmu_jax.reporting.audits import audit_sentences, trace_rows, trace_sentences
 
 INSIDE = {name: Trace(50.0, 40.0, 60.0) for name in TRACES}

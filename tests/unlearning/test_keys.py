@@ -11,8 +11,8 @@ from setting import METHODS as SCALED
 from setting import SPLITS, TRAINING, make_task
 from toys import Plain
 
-from dcmu_jax.attacks.building import Rearing, unlearned_population
-from dcmu_jax.attacks.together import PLAIN, together
+from dcmu_jax.audits.building import Rearing, unlearned_population
+from dcmu_jax.audits.together import PLAIN, together
 from dcmu_jax.data.requests import parse_request
 from dcmu_jax.models.partition import initialise
 from dcmu_jax.runs import stages
@@ -147,8 +147,8 @@ def test_the_retrained_network_never_starts_as_the_original_did(task, used):
 
 def test_a_population_is_unlearned_by_other_seeds_than_it_was_trained_by(monkeypatch):
     trained, served = [], []
-    from dcmu_jax.attacks import building
-    from dcmu_jax.attacks import together as at_once
+    from dcmu_jax.audits import building
+    from dcmu_jax.audits import together as at_once
 
     train_together = building.train_together
 

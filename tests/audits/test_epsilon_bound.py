@@ -7,8 +7,8 @@ import sys
 import numpy as np
 import pytest
 
-from dcmu_jax.attacks.epsilon_bound import epsilon_lower_bound, epsilon_of_one_run
-from dcmu_jax.attacks.roc import separation
+from dcmu_jax.audits.epsilon_bound import epsilon_lower_bound, epsilon_of_one_run
+from dcmu_jax.audits.roc import separation
 from dcmu_jax.errors import InputError
 
 

@@ -16,8 +16,8 @@ import flax.linen as nn
 import numpy as np
 from jax.sharding import Mesh
 
-from dcmu_jax.attacks.margins import logit_margins
-from dcmu_jax.attacks.population import Population, joined
+from dcmu_jax.audits.margins import logit_margins
+from dcmu_jax.audits.population import Population, joined
 from dcmu_jax.data.dataset import Normalisation, Splits
 from dcmu_jax.data.selections import Ids, Mask, as_mask
 from dcmu_jax.errors import InputError, check_at_least, check_seed
@@ -38,7 +38,7 @@ Serve = Callable[[Classifier, int], Classifier]
 
 @dataclasses.dataclass(frozen=True)
 class Together:
-    """A method that serves many originals at once, see ``attacks.together``.
+    """A method that serves many originals at once, see ``audits.together``.
 
     Attributes:
         serve: makes unlearned networks of stacked originals and the seeds of their unlearning.
@@ -155,7 +155,7 @@ def unlearned_population(
     """Originals on all of the training set, and what each method makes of each of them.
 
     The originals are trained at once, and so is what methods make of them that are a plain fit
-    (``attacks.together``). Other methods run on one original after another, and their compiled
+    (``audits.together``). Other methods run on one original after another, and their compiled
     programs serve all of them; side by side they would need a copy of the images for each.
 
     Args:

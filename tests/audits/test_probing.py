@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from toys import fresh, toy_splits
 
-from dcmu_jax.attacks.probing import knn_probe, linear_probe, probe_samples
+from dcmu_jax.audits.probing import knn_probe, linear_probe, probe_samples
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from toys import Plain, examples_of, fresh, toy_splits
 
-from dcmu_jax.attacks import inversion
-from dcmu_jax.attacks.inversion import (
+from dcmu_jax.audits import inversion
+from dcmu_jax.audits.inversion import (
     inversion_attack,
     inversion_without_images,
     known_images,

@@ -12,7 +12,7 @@ import math
 import numpy as np
 from jaxtyping import Float, Float64
 
-from dcmu_jax.attacks.checks import check_models, check_same_shape, two_kinds
+from dcmu_jax.audits.checks import check_models, check_same_shape, two_kinds
 from dcmu_jax.data.numbers import as_numbers
 from dcmu_jax.errors import InputError, check_at_least, check_fraction, check_positive
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from toys import Plain, toy_splits
 
-from dcmu_jax.attacks.building import Rearing, unlearned_population
-from dcmu_jax.attacks.together import PLAIN, together
+from dcmu_jax.audits.building import Rearing, unlearned_population
+from dcmu_jax.audits.together import PLAIN, together
 from dcmu_jax.errors import InputError
 from dcmu_jax.unlearning.catastrophic_forgetting import CatastrophicForgetting
 from dcmu_jax.unlearning.registry import build_method

@@ -9,10 +9,10 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float64
 
-from dcmu_jax.attacks.checks import two_kinds
-from dcmu_jax.attacks.gaussian import Variance
-from dcmu_jax.attacks.lira import leave_one_out_lira
-from dcmu_jax.attacks.roc import Separation, separation
+from dcmu_jax.audits.checks import two_kinds
+from dcmu_jax.audits.gaussian import Variance
+from dcmu_jax.audits.lira import leave_one_out_lira
+from dcmu_jax.audits.roc import Separation, separation
 from dcmu_jax.errors import check_seed
 
 

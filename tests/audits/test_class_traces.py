@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from toys import Plain, fresh, toy_splits
 
-from dcmu_jax.attacks.building import Rearing, oracle_population, readings
-from dcmu_jax.attacks.class_traces import TRACES, beside_oracles, traces_of
-from dcmu_jax.attacks.relearning import RelearningConfig
+from dcmu_jax.audits.building import Rearing, oracle_population, readings
+from dcmu_jax.audits.class_traces import TRACES, beside_oracles, traces_of
+from dcmu_jax.audits.relearning import RelearningConfig
 from dcmu_jax.data.requests import parse_request
 from dcmu_jax.errors import InputError
 from dcmu_jax.training.optimizers import Optimizer

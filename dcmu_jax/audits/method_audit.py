@@ -10,14 +10,14 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from dcmu_jax.attacks.audit import audited_sets, check_alike
-from dcmu_jax.attacks.checks import check_models
-from dcmu_jax.attacks.forgetting_quality import epsilons, example_quality
-from dcmu_jax.attacks.klom import klom
-from dcmu_jax.attacks.null_band import NullBand
-from dcmu_jax.attacks.population import Population
-from dcmu_jax.attacks.roc import Separation
-from dcmu_jax.attacks.u_lira import u_lira
+from dcmu_jax.audits.audit import audited_sets, check_alike
+from dcmu_jax.audits.checks import check_models
+from dcmu_jax.audits.forgetting_quality import epsilons, example_quality
+from dcmu_jax.audits.klom import klom
+from dcmu_jax.audits.null_band import NullBand
+from dcmu_jax.audits.population import Population
+from dcmu_jax.audits.roc import Separation
+from dcmu_jax.audits.u_lira import u_lira
 from dcmu_jax.errors import check_seed
 from dcmu_jax.training.keys import named_seed
 

@@ -9,17 +9,17 @@ import warnings
 
 import numpy as np
 
-from dcmu_jax.attacks.epsilon_bound import epsilon_of_one_run
-from dcmu_jax.attacks.forgetting_quality import epsilon_of, epsilons, example_quality
-from dcmu_jax.attacks.klom import klom, klom_null
-from dcmu_jax.attacks.label_only import gap_attack_scores, label_only_scores
-from dcmu_jax.attacks.lira import leave_one_out_lira, lira_scores
-from dcmu_jax.attacks.margins import logit_margins, losses_of
-from dcmu_jax.attacks.null_band import null_band
-from dcmu_jax.attacks.rmia import rmia_scores
-from dcmu_jax.attacks.roc import roc_curve, separation, tpr_at_fpr
-from dcmu_jax.attacks.shadow import shadow_attack
-from dcmu_jax.attacks.u_lira import u_lira, u_lira_scores
+from dcmu_jax.audits.epsilon_bound import epsilon_of_one_run
+from dcmu_jax.audits.forgetting_quality import epsilon_of, epsilons, example_quality
+from dcmu_jax.audits.klom import klom, klom_null
+from dcmu_jax.audits.label_only import gap_attack_scores, label_only_scores
+from dcmu_jax.audits.lira import leave_one_out_lira, lira_scores
+from dcmu_jax.audits.margins import logit_margins, losses_of
+from dcmu_jax.audits.null_band import null_band
+from dcmu_jax.audits.rmia import rmia_scores
+from dcmu_jax.audits.roc import roc_curve, separation, tpr_at_fpr
+from dcmu_jax.audits.shadow import shadow_attack
+from dcmu_jax.audits.u_lira import u_lira, u_lira_scores
 from dcmu_jax.errors import InputError
 from dcmu_jax.metrics.accuracy import accuracies
 from dcmu_jax.metrics.membership import control_losses_for, loss_attack

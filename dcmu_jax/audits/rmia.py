@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float, Float64
 from scipy.special import logsumexp
 
-from dcmu_jax.attacks.checks import check_same_examples
-from dcmu_jax.attacks.margins import losses_of
+from dcmu_jax.audits.checks import check_same_examples
+from dcmu_jax.audits.margins import losses_of
 from dcmu_jax.data.numbers import Numbers, as_numbers
 from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.errors import InputError, check_at_least

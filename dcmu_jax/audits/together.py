@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from dcmu_jax.attacks.building import Rearing, Together, divides
+from dcmu_jax.audits.building import Rearing, Together, divides
 from dcmu_jax.errors import unknown_name
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples

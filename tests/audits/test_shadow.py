@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from dcmu_jax.attacks.roc import separation
-from dcmu_jax.attacks.shadow import shadow_attack
+from dcmu_jax.audits.roc import separation
+from dcmu_jax.audits.shadow import shadow_attack
 from dcmu_jax.errors import InputError
 
 

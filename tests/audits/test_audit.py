@@ -5,10 +5,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from dcmu_jax.attacks import method_audit
-from dcmu_jax.attacks.audit import MEMBERSHIP, STATISTICS, audit_networks, audited_sets
-from dcmu_jax.attacks.method_audit import audit_method
-from dcmu_jax.attacks.population import Population
+from dcmu_jax.audits import method_audit
+from dcmu_jax.audits.audit import MEMBERSHIP, STATISTICS, audit_networks, audited_sets
+from dcmu_jax.audits.method_audit import audit_method
+from dcmu_jax.audits.population import Population
 from dcmu_jax.errors import InputError
 
 FORGOTTEN, RETAINED, TEST = 60, 240, 200

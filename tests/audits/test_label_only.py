@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from dcmu_jax.attacks.label_only import gap_attack_scores, label_only_scores
-from dcmu_jax.attacks.roc import separation
+from dcmu_jax.audits.label_only import gap_attack_scores, label_only_scores
+from dcmu_jax.audits.roc import separation
 from dcmu_jax.errors import InputError
 
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from dcmu_jax.attacks.klom import klom, klom_null
+from dcmu_jax.audits.klom import klom, klom_null
 from dcmu_jax.errors import InputError
 
 

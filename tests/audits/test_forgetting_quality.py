@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from dcmu_jax.attacks.forgetting_quality import (
+from dcmu_jax.audits.forgetting_quality import (
     challenge_score,
     epsilon_of,
     epsilons,

@@ -9,15 +9,15 @@ import optax
 import pytest
 from toys import Plain, fresh, toy_splits
 
-from dcmu_jax.attacks.building import (
+from dcmu_jax.audits.building import (
     Rearing,
     measured,
     oracle_population,
     shadow_population,
     unlearned_population,
 )
-from dcmu_jax.attacks.margins import logit_margins
-from dcmu_jax.attacks.population import Population, joined
+from dcmu_jax.audits.margins import logit_margins
+from dcmu_jax.audits.population import Population, joined
 from dcmu_jax.errors import InputError
 from dcmu_jax.training.keys import named_seed
 from dcmu_jax.unlearning.task import Training, train_from_scratch

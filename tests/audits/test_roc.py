@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import norm
 from sklearn import metrics
 
-from dcmu_jax.attacks.margins import logit_margins, losses_of
-from dcmu_jax.attacks.roc import roc_curve, separation, tpr_at_fpr
+from dcmu_jax.audits.margins import logit_margins, losses_of
+from dcmu_jax.audits.roc import roc_curve, separation, tpr_at_fpr
 from dcmu_jax.errors import InputError
 
 COUNT = 20_000

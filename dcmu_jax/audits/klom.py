@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float64
 
-from dcmu_jax.attacks.checks import check_models, two_kinds
+from dcmu_jax.audits.checks import check_models, two_kinds
 from dcmu_jax.data.numbers import as_numbers
 from dcmu_jax.errors import check_at_least, check_positive, check_seed
 

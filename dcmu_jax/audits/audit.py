@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from dcmu_jax.attacks.checks import check_models
-from dcmu_jax.attacks.null_band import NullBand, null_band
-from dcmu_jax.attacks.population import Population
-from dcmu_jax.attacks.roc import separation, tpr_at_fpr
+from dcmu_jax.audits.checks import check_models
+from dcmu_jax.audits.null_band import NullBand, null_band
+from dcmu_jax.audits.population import Population
+from dcmu_jax.audits.roc import separation, tpr_at_fpr
 from dcmu_jax.errors import InputError, check_fraction
 
 FEWEST_ORACLES = 4

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from dcmu_jax.attacks.lira import leave_one_out_lira, lira_scores
-from dcmu_jax.attacks.roc import separation
+from dcmu_jax.audits.lira import leave_one_out_lira, lira_scores
+from dcmu_jax.audits.roc import separation
 from dcmu_jax.errors import InputError
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Float64
 
-from dcmu_jax.attacks.checks import check_same_examples
-from dcmu_jax.attacks.gaussian import Sums, Variance, check_variance, enough, log_density
+from dcmu_jax.audits.checks import check_same_examples
+from dcmu_jax.audits.gaussian import Sums, Variance, check_variance, enough, log_density
 from dcmu_jax.data.numbers import Numbers, as_numbers
 from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.errors import InputError

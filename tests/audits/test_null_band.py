@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from dcmu_jax.attacks.null_band import NullBand, null_band
+from dcmu_jax.audits.null_band import NullBand, null_band
 from dcmu_jax.errors import InputError
 
 

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from dcmu_jax.attacks.checks import check_models
-from dcmu_jax.attacks.probing import knn_probe, linear_probe, probe_samples
-from dcmu_jax.attacks.relearning import RelearningConfig, relearn
+from dcmu_jax.audits.checks import check_models
+from dcmu_jax.audits.probing import knn_probe, linear_probe, probe_samples
+from dcmu_jax.audits.relearning import RelearningConfig, relearn
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.requests import RequestLike, as_request
 from dcmu_jax.data.selections import Mask, as_mask

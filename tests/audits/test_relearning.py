@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from toys import Plain, examples_of, fresh, same_bits, toy_splits
 
-from dcmu_jax.attacks.relearning import RelearningConfig, relearn, relearning_times
+from dcmu_jax.audits.relearning import RelearningConfig, relearn, relearning_times
 from dcmu_jax.errors import InputError
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import fit

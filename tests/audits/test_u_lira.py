@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from dcmu_jax.attacks.u_lira import u_lira, u_lira_scores
+from dcmu_jax.audits.u_lira import u_lira, u_lira_scores
 from dcmu_jax.errors import InputError
 
 
