@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     )
     from dcmu_jax.metrics.measurement import Measurement
     from dcmu_jax.metrics.scores import gap, tug_of_war
-    from dcmu_jax.networks import adopt, from_torch, network, variables_of
     from dcmu_jax.reporting.comparison import Comparison, compare
     from dcmu_jax.reporting.tables import cost_table, own_table, terminal_table
     from dcmu_jax.runs.config import RunConfig
@@ -40,6 +39,7 @@ if TYPE_CHECKING:
     from dcmu_jax.runs.presets import preset
     from dcmu_jax.runs.run import Run
     from dcmu_jax.training.classifier import Classifier
+    from dcmu_jax.training.starting import adopt, from_torch, network, variables_of
     from dcmu_jax.unlearning.own import register_method
     from dcmu_jax.unlearning.task import Training
 
@@ -108,7 +108,7 @@ _HOMES = {
     ),
     "dcmu_jax.metrics.measurement": ("Measurement",),
     "dcmu_jax.metrics.scores": ("gap", "tug_of_war"),
-    "dcmu_jax.networks": ("adopt", "from_torch", "network", "variables_of"),
+    "dcmu_jax.training.starting": ("adopt", "from_torch", "network", "variables_of"),
     "dcmu_jax.runs.config": ("RunConfig",),
     "dcmu_jax.runs.options": ("MethodOptions",),
     "dcmu_jax.runs.presets": ("preset",),

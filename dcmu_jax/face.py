@@ -26,7 +26,7 @@ from dcmu_jax.metrics.membership import Control
 from dcmu_jax.metrics.network import measure_classifier
 from dcmu_jax.metrics.own import own_metrics
 from dcmu_jax.metrics.scores import with_scores
-from dcmu_jax.models.partition import PARTS
+from dcmu_jax.networks.partition import PARTS
 from dcmu_jax.prng import Key
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples, Loss, cross_entropy

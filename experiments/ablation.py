@@ -35,7 +35,7 @@ import tyro
 from matplotlib.figure import Figure
 
 from dcmu_jax.files import write_rows
-from dcmu_jax.models.partition import PARTS
+from dcmu_jax.networks.partition import PARTS
 from dcmu_jax.reporting import style
 from dcmu_jax.runs.options import MethodOptions
 from dcmu_jax.runs.presets import PRESETS, preset

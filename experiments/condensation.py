@@ -34,7 +34,7 @@ from dcmu_jax.condensation.siamese import SiameseAugmentation
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.sources import load
 from dcmu_jax.files import write_rows
-from dcmu_jax.models.catalogue import create
+from dcmu_jax.networks.catalogue import create
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key

@@ -56,7 +56,7 @@ from dcmu_jax.condensation.distribution_matching import DistributionMatching
 from dcmu_jax.data.requests import parse_request
 from dcmu_jax.data.sources import load
 from dcmu_jax.files import write_rows
-from dcmu_jax.models.autoencoder import Architecture
+from dcmu_jax.networks.autoencoder import Architecture
 from dcmu_jax.reporting import style
 from dcmu_jax.reporting.condensed_conclusions import (
     DIAGRAM,

@@ -43,7 +43,7 @@ from dcmu_jax.audits.method_audit import MethodAudit, audit_method
 from dcmu_jax.audits.together import PLAIN, together
 from dcmu_jax.data.requests import ForgetRequest, parse_request
 from dcmu_jax.data.sources import load
-from dcmu_jax.models.partition import apply_parts
+from dcmu_jax.networks.partition import apply_parts
 from dcmu_jax.reporting import style
 from dcmu_jax.reporting.pareto import title
 from dcmu_jax.runs import stages

@@ -32,7 +32,7 @@ import tyro
 from jaxtyping import Array
 
 from dcmu_jax.data.sources import load
-from dcmu_jax.models.partition import Variables, apply_parts
+from dcmu_jax.networks.partition import Variables, apply_parts
 from dcmu_jax.runs.stages import build_model
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.flops import program_flops

@@ -26,7 +26,7 @@ from dcmu_jax.condensation.clustering import cluster_classes
 from dcmu_jax.data.augmentation import Augmentation
 from dcmu_jax.data.requests import parse_request
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.partition import initialise
+from dcmu_jax.networks.partition import initialise
 from dcmu_jax.prng import key_of, typed_key
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.run import Run

@@ -22,12 +22,12 @@ from dcmu_jax.applications.condensed_model_settings import Attaching, Constructi
 from dcmu_jax.condensation.building import build_bank
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_seed
-from dcmu_jax.models.autoencoder import (
+from dcmu_jax.networks.autoencoder import (
     CondensedNetwork,
     condensed_network,
     pretraining_network,
 )
-from dcmu_jax.models.partition import initialise
+from dcmu_jax.networks.partition import initialise
 from dcmu_jax.theory import best_clusters_per_class
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 from dcmu_jax.training.examples import Examples, cross_entropy

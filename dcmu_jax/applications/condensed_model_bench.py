@@ -41,9 +41,9 @@ from dcmu_jax.files import FilePath, write_json
 from dcmu_jax.locks import locked_again
 from dcmu_jax.metrics.accuracy import accuracies
 from dcmu_jax.metrics.membership import control_losses_for, loss_attack
-from dcmu_jax.models.autoencoder import condensed_network
-from dcmu_jax.models.catalogue import create
-from dcmu_jax.models.partition import PARTS, count_parameters
+from dcmu_jax.networks.autoencoder import condensed_network
+from dcmu_jax.networks.catalogue import create
+from dcmu_jax.networks.partition import PARTS, count_parameters
 from dcmu_jax.reading import is_there
 from dcmu_jax.training.checkpoints import load_classifier, save_classifier
 from dcmu_jax.training.classifier import Classifier, fresh_classifier

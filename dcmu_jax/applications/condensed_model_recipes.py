@@ -13,7 +13,7 @@ from dcmu_jax.condensation.clustered import FastDistributionMatching
 from dcmu_jax.condensation.distribution_matching import DistributionMatching
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.errors import check_at_least, unknown_name
-from dcmu_jax.models.catalogue import create
+from dcmu_jax.networks.catalogue import create
 from dcmu_jax.unlearning.task import Training
 
 Images = Literal["retain", "remembrance", "retained", "fdm", "dm"]

@@ -9,7 +9,7 @@ from dcmu_jax.condensation.clustering import ClusterMethod
 from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.data.augmentation import Augmentation
 from dcmu_jax.errors import check_at_least, unknown_name
-from dcmu_jax.models.autoencoder import Architecture
+from dcmu_jax.networks.autoencoder import Architecture
 from dcmu_jax.training.optimizers import Optimizer, OptimizerField, as_optimizer
 from dcmu_jax.unlearning.modular import Collecting, ModularUnlearning, Offline
 from dcmu_jax.unlearning.schedule import Reset, Step

@@ -11,7 +11,7 @@ import numpy as np
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_at_least, check_seed
 from dcmu_jax.files import write_archive
-from dcmu_jax.models.catalogue import create
+from dcmu_jax.networks.catalogue import create
 from dcmu_jax.reading import read_archive
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 from dcmu_jax.training.divergence import Diverged, all_finite

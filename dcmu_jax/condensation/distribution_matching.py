@@ -34,7 +34,7 @@ from dcmu_jax.condensation.synthesis import (
 )
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import check_at_least, check_positive, check_seed
-from dcmu_jax.models.partition import Variables, apply_features, initialise
+from dcmu_jax.networks.partition import Variables, apply_features, initialise
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.minimise import descend

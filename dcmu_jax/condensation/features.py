@@ -18,7 +18,7 @@ from jaxtyping import Array, Float
 
 from dcmu_jax.data.pixels import check_pixels
 from dcmu_jax.errors import InputError, unknown_name
-from dcmu_jax.models.partition import Variables, apply_features, run_parts
+from dcmu_jax.networks.partition import Variables, apply_features, run_parts
 from dcmu_jax.training.classifier import Classifier, each_batch, in_batches
 from dcmu_jax.training.flops import spend_on
 

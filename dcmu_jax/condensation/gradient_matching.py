@@ -35,7 +35,7 @@ from dcmu_jax.condensation.synthesis import (
 )
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import check_at_least, check_positive, check_seed
-from dcmu_jax.models.partition import Variables, apply_parts, initialise
+from dcmu_jax.networks.partition import Variables, apply_parts, initialise
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples, cross_entropy
 from dcmu_jax.training.keys import named_key

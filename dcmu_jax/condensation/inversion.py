@@ -24,8 +24,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from dcmu_jax.errors import check_at_least, check_positive, check_seed, unknown_name
-from dcmu_jax.models.inverters import INVERTERS
-from dcmu_jax.models.partition import PARTS, run_parts
+from dcmu_jax.networks.inverters import INVERTERS
+from dcmu_jax.networks.partition import PARTS, run_parts
 from dcmu_jax.threads import one_thread
 from dcmu_jax.training.classifier import Classifier, in_batches
 from dcmu_jax.training.divergence import during
@@ -40,7 +40,7 @@ class InversionConfig:
     """How images are inverted. The defaults are the paper's, but for the decoder.
 
     Attributes:
-        network: ``conv`` or ``mlp`` (the paper's); see ``dcmu_jax.models.inverters``.
+        network: ``conv`` or ``mlp`` (the paper's); see ``dcmu_jax.networks.inverters``.
         hidden: its width.
         reconstruction: lambda, the weight of the mean squared error beside the cross-entropy; 0
             leaves the class alone.

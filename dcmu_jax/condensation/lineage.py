@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from dcmu_jax.condensation.clustering import Clusters, cluster_classes
 from dcmu_jax.data.dataset import Normalisation
 from dcmu_jax.errors import InputError, check_at_least, check_seed
-from dcmu_jax.models.partition import initialise
+from dcmu_jax.networks.partition import initialise
 from dcmu_jax.threads import one_thread
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.keys import named_key

@@ -23,8 +23,8 @@ import optax
 from jaxtyping import Float, Int
 
 from dcmu_jax.condensation.inversion import InversionConfig
-from dcmu_jax.models.inverters import INVERTERS
-from dcmu_jax.models.partition import apply_parts
+from dcmu_jax.networks.inverters import INVERTERS
+from dcmu_jax.networks.partition import apply_parts
 from dcmu_jax.prng import Key
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import cross_entropy

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import jax
 import optax
 
-from dcmu_jax.models.partition import apply_parts
+from dcmu_jax.networks.partition import apply_parts
 from dcmu_jax.prng import Key
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples, cross_entropy

@@ -19,7 +19,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Float
 
 from dcmu_jax.data.dataset import Dataset
-from dcmu_jax.models.partition import apply_parts
+from dcmu_jax.networks.partition import apply_parts
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import cross_entropy
 

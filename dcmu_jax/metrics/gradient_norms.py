@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_at_least, unknown_name
 from dcmu_jax.metrics.layers import by_layer, layer_names
-from dcmu_jax.models.partition import PARTS
+from dcmu_jax.networks.partition import PARTS
 from dcmu_jax.training.batches import batched
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.derivatives import batch_gradient, images_and_labels, mean_gradients

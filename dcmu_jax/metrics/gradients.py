@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Num
 from dcmu_jax.data.dataset import Normalisation
 from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.metrics.layers import by_layer, layer_names
-from dcmu_jax.models.partition import PARTS, Variables
+from dcmu_jax.networks.partition import PARTS, Variables
 from dcmu_jax.training.derivatives import mean_gradients
 
 _PER: tuple[str, ...] = ("part", "layer", "class")

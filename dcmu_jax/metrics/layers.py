@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from dcmu_jax.models.partition import Variables, apply_parts
+from dcmu_jax.networks.partition import Variables, apply_parts
 
 
 def by_layer(tree: Mapping[str, Any], prefix: str = "") -> dict[str, dict[str, Any]]:

@@ -23,8 +23,8 @@ from jax import lax
 from jaxtyping import Array, Float, Int, Num
 
 from dcmu_jax.data.dataset import Normalisation
-from dcmu_jax.models.convolution import patches
-from dcmu_jax.models.partition import Variables
+from dcmu_jax.networks.convolution import patches
+from dcmu_jax.networks.partition import Variables
 from dcmu_jax.training.batches import evaluation_logits
 from dcmu_jax.training.examples import cross_entropy
 

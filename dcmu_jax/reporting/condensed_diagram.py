@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 
 from dcmu_jax.applications.condensed_model_settings import Construction
-from dcmu_jax.models.partition import PARTS
+from dcmu_jax.networks.partition import PARTS
 from dcmu_jax.reporting import style
 
 _TARGETS = "target: CNN,\nVGG16, ResNet18"

@@ -13,9 +13,9 @@ from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.sources import SOURCES
 from dcmu_jax.errors import InputError
 from dcmu_jax.metrics.own import own_metrics
-from dcmu_jax.models.adoption import check_variables
-from dcmu_jax.models.behaviour import differing
-from dcmu_jax.models.catalogue import MODELS
+from dcmu_jax.networks.adoption import check_variables
+from dcmu_jax.networks.behaviour import differing
+from dcmu_jax.networks.catalogue import MODELS
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.saved import DataNote
 from dcmu_jax.training.classifier import Classifier

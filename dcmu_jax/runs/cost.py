@@ -13,7 +13,7 @@ import numpy as np
 
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.requests import ForgetRequest
-from dcmu_jax.models.partition import (
+from dcmu_jax.networks.partition import (
     PARTS,
     Part,
     apply_parts,

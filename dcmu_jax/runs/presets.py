@@ -8,7 +8,7 @@ from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.errors import (
     unknown_name,
 )
-from dcmu_jax.models.partition import PARTS
+from dcmu_jax.networks.partition import PARTS
 from dcmu_jax.runs.options import (
     CondensationOptions,
     MethodOptions,

@@ -25,8 +25,8 @@ from dcmu_jax.extensions import is_reference
 from dcmu_jax.files import FilePath, json_text
 from dcmu_jax.locks import locked_again
 from dcmu_jax.metrics.measurement import Trajectory
-from dcmu_jax.models.adoption import check_module
-from dcmu_jax.models.behaviour import behaviour_of, model_text
+from dcmu_jax.networks.adoption import check_module
+from dcmu_jax.networks.behaviour import behaviour_of, model_text
 from dcmu_jax.runs import facts, stages
 from dcmu_jax.runs.brought import check_adopted, check_brought, check_own, check_the_same
 from dcmu_jax.runs.config import RunConfig, check_method_name

@@ -10,7 +10,7 @@ import numpy as np
 import pydantic
 
 from dcmu_jax.metrics.measurement import Trajectory
-from dcmu_jax.models.behaviour import Behaviour
+from dcmu_jax.networks.behaviour import Behaviour
 from dcmu_jax.reading import is_there, parse_as, read_bytes
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import from_writer

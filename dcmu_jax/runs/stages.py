@@ -21,7 +21,7 @@ from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.errors import InputError
 from dcmu_jax.extensions import is_reference, load_reference, said_of
 from dcmu_jax.metrics.network import Measured, measure_classifier
-from dcmu_jax.models.catalogue import create
+from dcmu_jax.networks.catalogue import create
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.options import (
     CondensationOptions,

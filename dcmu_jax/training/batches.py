@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, Num
 
 from dcmu_jax.data.dataset import Dataset, Normalisation
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.partition import Variables, apply_parts
+from dcmu_jax.networks.partition import Variables, apply_parts
 
 
 class Batches(NamedTuple):

@@ -22,14 +22,14 @@ import pydantic
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import FilePath
-from dcmu_jax.models.behaviour import (
+from dcmu_jax.networks.behaviour import (
     BEHAVIOUR,
     behaviour_of,
     differing,
     model_text,
     without_addresses,
 )
-from dcmu_jax.models.partition import PARTS, check_kind
+from dcmu_jax.networks.partition import PARTS, check_kind
 from dcmu_jax.reading import is_there, opened, system_error, unreadable
 from dcmu_jax.training.devices import arrays_from_writer, from_writer, is_writer
 from dcmu_jax.training.divergence import all_finite

@@ -28,9 +28,9 @@ from dcmu_jax.data.dataset import (
 )
 from dcmu_jax.data.pixels import check_pixels
 from dcmu_jax.errors import InputError, check_seed, unknown_name
-from dcmu_jax.models.adoption import check_module, check_variables
-from dcmu_jax.models.behaviour import model_text
-from dcmu_jax.models.partition import (
+from dcmu_jax.networks.adoption import check_module, check_variables
+from dcmu_jax.networks.behaviour import model_text
+from dcmu_jax.networks.partition import (
     PARTS,
     apply_features,
     apply_parts,
@@ -38,7 +38,7 @@ from dcmu_jax.models.partition import (
     check_kind,
     initialise,
 )
-from dcmu_jax.models.whole import runs_by_part
+from dcmu_jax.networks.whole import runs_by_part
 from dcmu_jax.training.flops import spend_on
 from dcmu_jax.training.keys import named_key
 
@@ -168,7 +168,7 @@ class Classifier:
     """A network with its parameters and statistics, and how its inputs are normalised.
 
     Attributes:
-        model: a Linen module in three parts (``dcmu_jax.models.partition``); hashable.
+        model: a Linen module in three parts (``dcmu_jax.networks.partition``); hashable.
         variables: ``{"params": ..., "batch_stats": ...}`` with the part names on top.
         normalisation: of its inputs.
         image_shape: ``(height, width, channels)`` of its inputs.
@@ -338,7 +338,7 @@ def fresh_classifier(
         InputError: what ``check_module`` refuses.
 
     >>> from dcmu_jax.data import load
-    >>> from dcmu_jax.models import create
+    >>> from dcmu_jax.networks import create
     >>> train = load("synthetic:classes=2,per_class=8,size=8,channels=1").train
     >>> model = create("mlp", image_shape=(8, 8, 1), num_classes=2, width=0.02)
     >>> network = fresh_classifier(model, train, seed=0)

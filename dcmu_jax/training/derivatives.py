@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int
 
 from dcmu_jax.data.dataset import Dataset, Normalisation
 from dcmu_jax.errors import check_at_least
-from dcmu_jax.models.partition import Variables
+from dcmu_jax.networks.partition import Variables
 from dcmu_jax.training.batches import Batches, cut, evaluation_logits
 from dcmu_jax.training.examples import cross_entropy
 from dcmu_jax.training.flops import spend_on

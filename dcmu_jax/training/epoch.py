@@ -16,8 +16,8 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
 from dcmu_jax.data.augmentation import Augmentation, augment
-from dcmu_jax.models.convolution import whole_batches
-from dcmu_jax.models.partition import apply_parts
+from dcmu_jax.networks.convolution import whole_batches
+from dcmu_jax.networks.partition import apply_parts
 from dcmu_jax.training.examples import Examples, Loss
 from dcmu_jax.training.private import PrivateGradient
 

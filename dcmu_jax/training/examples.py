@@ -13,7 +13,7 @@ import optax
 from jaxtyping import Array, Float, Int, Num
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.partition import count_outputs
+from dcmu_jax.networks.partition import count_outputs
 
 
 class Examples(NamedTuple):

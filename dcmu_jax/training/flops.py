@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun, jaxprs_in_params
 
-from dcmu_jax.models.convolution import all_lax
+from dcmu_jax.networks.convolution import all_lax
 
 
 class ProgramCost(NamedTuple):

@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec as P
 
 from dcmu_jax.data.augmentation import Augmentation
 from dcmu_jax.errors import InputError, check_at_least
-from dcmu_jax.models.partition import PARTS, check_parts, partition
+from dcmu_jax.networks.partition import PARTS, check_parts, partition
 from dcmu_jax.prng import Key, typed_key
 from dcmu_jax.training.checkpoints import FitCheckpoint
 from dcmu_jax.training.classifier import Classifier
@@ -179,7 +179,7 @@ def fit(
             memory budget below three batches.
 
     >>> from dcmu_jax.data import load
-    >>> from dcmu_jax.models import create
+    >>> from dcmu_jax.networks import create
     >>> from dcmu_jax.training.classifier import fresh_classifier
     >>> from dcmu_jax.training.keys import named_key
     >>> from dcmu_jax.training.optimizers import Optimizer

@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from dcmu_jax.data.augmentation import Augmentation
 from dcmu_jax.data.pixels import check_pixels
 from dcmu_jax.errors import InputError, check_at_least
-from dcmu_jax.models.partition import PARTS, apply_parts
+from dcmu_jax.networks.partition import PARTS, apply_parts
 from dcmu_jax.prng import Key, typed_key
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import check_same_arrays, gathered, placed

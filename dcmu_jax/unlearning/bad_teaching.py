@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from dcmu_jax.errors import InputError, check_positive
-from dcmu_jax.models.partition import initialise
+from dcmu_jax.networks.partition import initialise
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.losses import Distillation

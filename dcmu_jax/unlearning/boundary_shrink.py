@@ -13,7 +13,7 @@ from jaxtyping import Int
 
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import check_positive
-from dcmu_jax.models.partition import apply_parts
+from dcmu_jax.networks.partition import apply_parts
 from dcmu_jax.training.classifier import Classifier, in_batches
 from dcmu_jax.training.examples import Examples, cross_entropy
 from dcmu_jax.training.flops import spend_on

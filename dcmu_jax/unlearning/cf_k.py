@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.partition import PARTS, Part
+from dcmu_jax.networks.partition import PARTS, Part
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.optimizers import Optimizer

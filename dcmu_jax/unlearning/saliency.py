@@ -12,7 +12,7 @@ import numpy as np
 
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.partition import apply_parts
+from dcmu_jax.networks.partition import apply_parts
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import cross_entropy
 from dcmu_jax.training.flops import spend_on

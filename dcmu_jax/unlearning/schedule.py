@@ -11,8 +11,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from dcmu_jax.errors import InputError, as_names, check_at_least, unknown_name
-from dcmu_jax.models.partition import PARTS, Part, check_parts, initialise
-from dcmu_jax.models.whole import runs_by_part
+from dcmu_jax.networks.partition import PARTS, Part, check_parts, initialise
+from dcmu_jax.networks.whole import runs_by_part
 from dcmu_jax.prng import Key, typed_key
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from dcmu_jax.errors import check_at_least, check_fraction
-from dcmu_jax.models.partition import PARTS, Variables, apply_parts
+from dcmu_jax.networks.partition import PARTS, Variables, apply_parts
 from dcmu_jax.training.flops import spend_on
 from dcmu_jax.unlearning.masks import largest
 

@@ -41,7 +41,7 @@ import numpy as np
 
 from dcmu_jax.data.augmentation import Augmentation
 from dcmu_jax.data.dataset import Dataset
-from dcmu_jax.models.catalogue import DTYPES, MODELS, create
+from dcmu_jax.networks.catalogue import DTYPES, MODELS, create
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key

@@ -36,7 +36,7 @@ from dcmu_jax.condensation import (
     recondense,
 )
 from dcmu_jax.data.dataset import Dataset
-from dcmu_jax.models.catalogue import create
+from dcmu_jax.networks.catalogue import create
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key

@@ -44,7 +44,7 @@ from dcmu_jax.condensation import (
     match_clusters,
 )
 from dcmu_jax.data.dataset import Dataset
-from dcmu_jax.models.catalogue import create
+from dcmu_jax.networks.catalogue import create
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 from dcmu_jax.training.minimise import descend
 from experiments.benchmarks.record import write_result

@@ -35,7 +35,7 @@ import numpy as np
 
 from dcmu_jax.condensation import CondensedBank, MatchingConfig, build_bank
 from dcmu_jax.data import Dataset, load
-from dcmu_jax.models.mlp import MLP
+from dcmu_jax.networks.mlp import MLP
 from dcmu_jax.training.classifier import fresh_classifier
 from experiments.benchmarks.record import write_result
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.metrics.overfitting import overfitting_metric
-from dcmu_jax.models import create
+from dcmu_jax.networks import create
 from dcmu_jax.training.batches import evaluation_logits
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 from dcmu_jax.training.examples import cross_entropy

@@ -22,7 +22,7 @@ import numpy as np
 
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.data.sources import load
-from dcmu_jax.models import create
+from dcmu_jax.networks import create
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from dcmu_jax.models.partition import PARTS
+from dcmu_jax.networks.partition import PARTS
 from dcmu_jax.prng import key_of
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.epoch import EpochSettings, TrainState, batch_step

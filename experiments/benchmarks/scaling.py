@@ -46,7 +46,7 @@ from dcmu_jax.condensation.deletion import recondense
 from dcmu_jax.condensation.features import extract
 from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.data.sources import load
-from dcmu_jax.models import create
+from dcmu_jax.networks import create
 from dcmu_jax.reporting import style
 from dcmu_jax.theory import expected_reduction_equal
 from dcmu_jax.training.classifier import fresh_classifier

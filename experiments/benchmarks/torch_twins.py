@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from dcmu_jax.models import CNN, MLP, ConvNet, create
-from dcmu_jax.models.resnet import ResNet18
-from dcmu_jax.models.vgg import VGG16
+from dcmu_jax.networks import CNN, MLP, ConvNet, create
+from dcmu_jax.networks.resnet import ResNet18
+from dcmu_jax.networks.vgg import VGG16
 from experiments.benchmarks.accelerator import random_images
 from experiments.benchmarks.clock import epoch_summary
 

@@ -30,7 +30,7 @@ STEPS, LAX_STEPS = 16, 1
 def jax_epoch(images: np.ndarray, labels: np.ndarray, batch: int, conv: str) -> Callable[[], None]:
     """One epoch by the library's loop, from the same start each time."""
     from dcmu_jax.data.dataset import Dataset
-    from dcmu_jax.models import create
+    from dcmu_jax.networks import create
     from dcmu_jax.prng import key_of
     from dcmu_jax.training.classifier import fresh_classifier
     from dcmu_jax.training.examples import Examples

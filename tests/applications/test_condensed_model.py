@@ -41,11 +41,11 @@ from dcmu_jax.data.dataset import channel_statistics
 from dcmu_jax.data.remembrance import remembrance_samples, retained_samples
 from dcmu_jax.data.requests import parse_request
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.autoencoder import Architecture, SmallClassifier, condensed_network
-from dcmu_jax.models.catalogue import create
-from dcmu_jax.models.convnet import ConvNet
-from dcmu_jax.models.mlp import MLP
-from dcmu_jax.models.partition import count_parameters, initialise
+from dcmu_jax.networks.autoencoder import Architecture, SmallClassifier, condensed_network
+from dcmu_jax.networks.catalogue import create
+from dcmu_jax.networks.convnet import ConvNet
+from dcmu_jax.networks.mlp import MLP
+from dcmu_jax.networks.partition import count_parameters, initialise
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples, cross_entropy
 from dcmu_jax.training.loop import Fitted

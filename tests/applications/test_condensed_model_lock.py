@@ -13,7 +13,7 @@ from dcmu_jax.applications.condensed_model_bench import CondensedModelBench
 from dcmu_jax.applications.condensed_model_recipes import Budget, recipe
 from dcmu_jax.applications.condensed_model_settings import recommended_construction
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.autoencoder import Architecture
+from dcmu_jax.networks.autoencoder import Architecture
 
 SPLITS = toy_splits(per_class=24)
 RECIPE = recipe("retrain", target="mlp", width=0.05, per_class=2)

@@ -10,7 +10,7 @@ from dcmu_jax.condensation.condenser import CondensedImages, network_or_convnet
 from dcmu_jax.condensation.inversion import InversionConfig
 from dcmu_jax.condensation.registry import CONDENSERS, condenser
 from dcmu_jax.errors import InputError
-from dcmu_jax.models import ConvNet
+from dcmu_jax.networks import ConvNet
 from dcmu_jax.training.classifier import Classifier
 
 # Their iterations are tested, determinism included, in files of their own.

@@ -18,7 +18,7 @@ from dcmu_jax.condensation.distribution_matching import (
 from dcmu_jax.condensation.siamese import SiameseAugmentation
 from dcmu_jax.condensation.synthesis import RealImages, check_start
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.partition import apply_features, initialise
+from dcmu_jax.networks.partition import apply_features, initialise
 from dcmu_jax.training.keys import named_key
 
 TRAIN = toy_splits(per_class=10).train

@@ -6,7 +6,7 @@ from banks import make_dataset
 
 from dcmu_jax.condensation import FeatureMap, MatchingConfig, build_bank, extract, layer_names
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.catalogue import create
+from dcmu_jax.networks.catalogue import create
 from dcmu_jax.training.classifier import fresh_classifier
 
 

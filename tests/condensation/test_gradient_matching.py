@@ -17,7 +17,7 @@ from dcmu_jax.condensation.gradient_matching import (
 from dcmu_jax.condensation.siamese import SiameseAugmentation, SiameseTraining
 from dcmu_jax.condensation.synthesis import starting_inputs
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.partition import initialise
+from dcmu_jax.networks.partition import initialise
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import Fitted, fit

@@ -17,7 +17,7 @@ from dcmu_jax.core.overfitting_metric import overfitting_metric as plain_om
 from dcmu_jax.core.unlearning_metric import unlearning_metric as plain_um
 from dcmu_jax.metrics.gradients import unlearning_metric
 from dcmu_jax.metrics.overfitting import overfitting_metric
-from dcmu_jax.models.partition import PARTS
+from dcmu_jax.networks.partition import PARTS
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import fit
 from dcmu_jax.training.optimizers import Optimizer

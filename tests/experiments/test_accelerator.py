@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dcmu_jax.models import create
+from dcmu_jax.networks import create
 from experiments.benchmarks import accelerator, record, roofline, torch_baseline
 from experiments.benchmarks.clock import epoch_summary, in_turn, least_seconds
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dcmu_jax.models import create
+from dcmu_jax.networks import create
 
 NETWORKS = Path(__file__).with_name("networks.npz")
 METHODS = Path(__file__).with_name("methods.npz")

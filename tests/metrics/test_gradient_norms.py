@@ -12,8 +12,8 @@ from dcmu_jax.metrics.gradient_norms import (
     norms_of_part,
 )
 from dcmu_jax.metrics.layers import by_layer, layer_names
-from dcmu_jax.models.catalogue import create
-from dcmu_jax.models.partition import apply_parts, initialise
+from dcmu_jax.networks.catalogue import create
+from dcmu_jax.networks.partition import apply_parts, initialise
 from dcmu_jax.training.examples import cross_entropy
 
 TRAIN = toy_splits(classes=3, per_class=6).train

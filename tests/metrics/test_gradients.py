@@ -10,7 +10,7 @@ import pytest
 from dcmu_jax.data.dataset import Normalisation
 from dcmu_jax.errors import InputError
 from dcmu_jax.metrics.gradients import unlearning_metric
-from dcmu_jax.models.partition import PARTS, initialise
+from dcmu_jax.networks.partition import PARTS, initialise
 
 PLAIN = Normalisation(np.zeros(1, np.float32), np.ones(1, np.float32))
 

@@ -13,7 +13,7 @@ from toys import Plain, fresh, toy_splits
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.metrics.hessian_relation import hessian_relation, predicted_difference
-from dcmu_jax.models.partition import apply_parts
+from dcmu_jax.networks.partition import apply_parts
 from dcmu_jax.training.examples import cross_entropy
 from dcmu_jax.training.minimise import minimise
 

@@ -11,7 +11,7 @@ from toys import Noisy, Plain, fresh, toy_splits
 from dcmu_jax.data.dataset import Dataset, Normalisation
 from dcmu_jax.errors import InputError
 from dcmu_jax.metrics.orthogonality import orthogonality
-from dcmu_jax.models.partition import apply_parts
+from dcmu_jax.networks.partition import apply_parts
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.examples import cross_entropy
 

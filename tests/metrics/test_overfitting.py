@@ -12,7 +12,7 @@ from dcmu_jax.errors import InputError
 from dcmu_jax.metrics import overfitting
 from dcmu_jax.metrics.overfitting import overfitting_metric
 from dcmu_jax.metrics.sample_gradients import formed_parameters
-from dcmu_jax.models.partition import apply_parts
+from dcmu_jax.networks.partition import apply_parts
 from dcmu_jax.training.examples import cross_entropy
 
 TRAIN = toy_splits(classes=3, per_class=8).train.take(np.arange(0, 24, 3))

@@ -12,7 +12,7 @@ from dcmu_jax.metrics.um_variants import (
     rowwise_metric,
     rowwise_metric_256,
 )
-from dcmu_jax.models.partition import apply_parts
+from dcmu_jax.networks.partition import apply_parts
 from dcmu_jax.training.examples import cross_entropy
 
 TRAIN = toy_splits(classes=3, per_class=12).train

@@ -11,8 +11,8 @@ import pytest
 import dcmu_jax
 from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.errors import InputError
-from dcmu_jax.models import MODELS
-from dcmu_jax.models.partition import PARTS
+from dcmu_jax.networks import MODELS
+from dcmu_jax.networks.partition import PARTS
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.config_json import from_json, to_file, to_json
 from dcmu_jax.runs.options import (

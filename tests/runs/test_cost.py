@@ -7,7 +7,7 @@ from toys import Plain, toy_splits
 
 from dcmu_jax.data.requests import parse_request
 from dcmu_jax.data.sources import load
-from dcmu_jax.models.partition import PARTS
+from dcmu_jax.networks.partition import PARTS
 from dcmu_jax.runs import stages
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.cost import CostWarning, cost_warning, retrainings_to_expect

@@ -15,7 +15,7 @@ from toys import Plain, fresh, same_bits, toy_splits
 from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.errors import InputError
 from dcmu_jax.metrics import accuracy
-from dcmu_jax.models.partition import check_parts
+from dcmu_jax.networks.partition import check_parts
 from dcmu_jax.reporting.comparison import compare
 from dcmu_jax.runs import stages
 from dcmu_jax.runs.config import RunConfig

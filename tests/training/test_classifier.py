@@ -8,7 +8,7 @@ import optax
 import pytest
 from toys import TRACES, Noisy, Plain, fresh, repeated, toy_splits
 
-from dcmu_jax.models.partition import apply_features, apply_parts
+from dcmu_jax.networks.partition import apply_features, apply_parts
 from dcmu_jax.training.classifier import each_batch, fresh_classifier, in_batches
 from dcmu_jax.training.keys import named_key, named_seed
 

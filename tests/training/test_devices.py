@@ -21,8 +21,8 @@ from dcmu_jax.condensation import MatchingConfig, lloyd, matching
 from dcmu_jax.condensation.building import build_bank
 from dcmu_jax.condensation.chunks import deal_clusters
 from dcmu_jax.errors import InputError
-from dcmu_jax.models import convolution
-from dcmu_jax.models.convnet import ConvNet
+from dcmu_jax.networks import convolution
+from dcmu_jax.networks.convnet import ConvNet
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.run import Run
 from dcmu_jax.training import loop, rendezvous

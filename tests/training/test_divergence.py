@@ -12,7 +12,7 @@ import pytest
 from dcmu_jax.cli import main
 from dcmu_jax.data.sources import load
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.catalogue import create
+from dcmu_jax.networks.catalogue import create
 from dcmu_jax.training.checkpoints import FitCheckpoint, save_classifier
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.divergence import Diverged, all_finite, during

@@ -6,7 +6,7 @@ import pytest
 from toys import Plain, fresh, toy_splits
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.partition import count_outputs
+from dcmu_jax.networks.partition import count_outputs
 from dcmu_jax.training.examples import Examples, LabelSmoothing, cross_entropy
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import fit

@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from dcmu_jax.models import convolution, create
-from dcmu_jax.models.partition import apply_parts, initialise
+from dcmu_jax.networks import convolution, create
+from dcmu_jax.networks.partition import apply_parts, initialise
 from dcmu_jax.training.flops import (
     ProgramCost,
     compiler_cost,

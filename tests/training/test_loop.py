@@ -23,8 +23,8 @@ from toys import (
 
 from dcmu_jax.data.augmentation import Augmentation, augment
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.catalogue import create
-from dcmu_jax.models.partition import PARTS, apply_parts, part_optimizer, partition
+from dcmu_jax.networks.catalogue import create
+from dcmu_jax.networks.partition import PARTS, apply_parts, part_optimizer, partition
 from dcmu_jax.training.examples import Examples, cross_entropy
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import fit

@@ -11,7 +11,7 @@ import pytest
 from toys import Noisy, Plain, assert_close, examples_of, fresh, toy_splits
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.partition import apply_parts
+from dcmu_jax.networks.partition import apply_parts
 from dcmu_jax.training.examples import cross_entropy
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import fit

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from toys import fresh, toy_splits
 
-from dcmu_jax.models.partition import apply_parts
+from dcmu_jax.networks.partition import apply_parts
 from dcmu_jax.unlearning.task import Training, UnlearningTask
 
 TRAIN = toy_splits(classes=3, per_class=20).train

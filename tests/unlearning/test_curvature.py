@@ -8,7 +8,7 @@ from convex import TRAIN, Linear, dense, flat
 from toys import TRACES, Noisy, Plain, fresh
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.partition import apply_parts
+from dcmu_jax.networks.partition import apply_parts
 from dcmu_jax.training.derivatives import conjugate_gradients
 from dcmu_jax.training.examples import cross_entropy
 from dcmu_jax.training.flops import tally

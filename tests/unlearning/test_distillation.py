@@ -9,7 +9,7 @@ from toys import fresh, same_bits
 from watching import cross_entropy, divergence, watched
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.partition import initialise
+from dcmu_jax.networks.partition import initialise
 from dcmu_jax.training.keys import named_key, named_seed
 from dcmu_jax.unlearning.bad_teaching import BadTeaching
 from dcmu_jax.unlearning.distillation import DistillationUnlearning

@@ -7,7 +7,7 @@ import pytest
 from toys import Noisy, Plain, assert_close, fresh, toy_splits
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.partition import apply_parts
+from dcmu_jax.networks.partition import apply_parts
 from dcmu_jax.training.flops import tally, total
 from dcmu_jax.unlearning import importance
 from dcmu_jax.unlearning.batches import drawn

@@ -14,7 +14,7 @@ from toys import Plain
 from dcmu_jax.audits.building import Rearing, unlearned_population
 from dcmu_jax.audits.together import PLAIN, together
 from dcmu_jax.data.requests import parse_request
-from dcmu_jax.models.partition import initialise
+from dcmu_jax.networks.partition import initialise
 from dcmu_jax.runs import stages
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.presets import PRESETS

@@ -8,7 +8,7 @@ from setting import FAST, accuracy, make_task
 from toys import Noisy, part_of, same_bits
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.partition import PARTS
+from dcmu_jax.networks.partition import PARTS
 from dcmu_jax.unlearning.cf_k import CatastrophicForgettingLast
 from dcmu_jax.unlearning.eu_k import ExactUnlearningLast
 from dcmu_jax.unlearning.task import Hooks

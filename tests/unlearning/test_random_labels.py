@@ -9,7 +9,7 @@ from toys import Noisy, assert_close
 from watching import cross_entropy, watched
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.partition import apply_parts
+from dcmu_jax.networks.partition import apply_parts
 from dcmu_jax.training import examples
 from dcmu_jax.unlearning import saliency
 from dcmu_jax.unlearning.random_labels import RandomLabels, random_label_examples, wrong_labels

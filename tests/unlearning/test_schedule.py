@@ -9,7 +9,7 @@ from setting import FAST, SPLITS, make_task, scaled
 from toys import Noisy, Plain, assert_close, examples_of, fresh, part_of, same_bits, toy_splits
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.partition import PARTS, initialise
+from dcmu_jax.networks.partition import PARTS, initialise
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import fit
 from dcmu_jax.training.optimizers import Optimizer

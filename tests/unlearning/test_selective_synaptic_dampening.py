@@ -8,7 +8,7 @@ from convex import TRAIN, request
 from toys import Noisy, assert_close, fresh, same_bits
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.partition import apply_parts
+from dcmu_jax.networks.partition import apply_parts
 from dcmu_jax.unlearning.selective_synaptic_dampening import (
     SelectiveSynapticDampening,
     dampened,

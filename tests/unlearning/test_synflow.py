@@ -9,8 +9,8 @@ from setting import FAST, make_task
 from toys import TRACES, Noisy, assert_close
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.models.catalogue import create
-from dcmu_jax.models.partition import PARTS, initialise
+from dcmu_jax.networks.catalogue import create
+from dcmu_jax.networks.partition import PARTS, initialise
 from dcmu_jax.training.timing import Stopwatch
 from dcmu_jax.unlearning.prune_and_unlearn import PruneAndUnlearn
 from dcmu_jax.unlearning.synflow import synflow_mask, synflow_scores
