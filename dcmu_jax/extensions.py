@@ -192,29 +192,3 @@ def _from_file(path: Path) -> Any:
         del sys.modules[name]
         raise
     return module
-
-
-def source_of(name: str, target: Any) -> str:
-    """SHA-256 (hex) of the code of an object: what was made by other code differs.
-
-    Of the file that a reference names, and of the one that the object was defined in, which may be
-    another (that of a decorator); not of what these import. Of what was typed in a notebook, of
-    its own text; "" where there is nothing of all this.
-    """
-    where = name.rpartition(":")[0]
-    if where.endswith(".py"):
-        named = hashlib.sha256(Path(where).read_bytes()).hexdigest()
-        return hashlib.sha256((named + _defined_in(target)).encode()).hexdigest()
-    return _defined_in(target)
-
-
-def _defined_in(target: Any) -> str:
-    kind = target if inspect.isclass(target) or inspect.isroutine(target) else type(target)
-    try:
-        return hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest()
-    except (TypeError, OSError):
-        pass
-    try:
-        return hashlib.sha256(inspect.getsource(kind).encode()).hexdigest()
-    except (TypeError, OSError):
-        return ""

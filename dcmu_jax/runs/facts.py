@@ -11,8 +11,8 @@ import numpy as np
 from dcmu_jax.condensation.own import OURS, own_condenser
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.requests import ForgetRequest
-from dcmu_jax.extensions import source_of
 from dcmu_jax.networks.behaviour import model_text
+from dcmu_jax.own_code import source_of
 from dcmu_jax.runs import stages
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.store import digest

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.extensions import calling, entry_point, is_reference, load_reference, source_of
+from dcmu_jax.extensions import calling, entry_point, is_reference, load_reference
+from dcmu_jax.own_code import source_of
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.unlearning.serving import Serving
 from dcmu_jax.unlearning.task import Hooks, Unlearned, UnlearningTask
