@@ -20,7 +20,14 @@ import numpy as np
 import pydantic
 
 from dcmu_jax.networks.layers import Dropout
-from dcmu_jax.networks.partition import PARTS, apply_features, initialise, mode_of, run_parts
+from dcmu_jax.networks.partition import (
+    PARTS,
+    apply_features,
+    initialise,
+    mode_of,
+    run_parts,
+    traced_init,
+)
 from dcmu_jax.networks.whole import Whole, runs_by_part
 from dcmu_jax.prng import key_of
 
@@ -278,6 +285,47 @@ def behaviour_of(model: nn.Module | Any, image_shape: tuple[int, int, int]) -> B
         return None
     outputs, coarse, _ = _computed(model, tuple(image_shape))
     return {name: _some(tree) for name, tree in outputs.items()} | {"coarse": [float(coarse)]}
+
+
+def initial_of(
+    model: nn.Module | Any, image_shape: tuple[int, int, int]
+) -> dict[str, list[float]] | None:
+    """Of each fresh parameter by a fixed key its size (root mean square), then its first number.
+
+    What a module computes says nothing of how it starts. None for a module of this package, and
+    for one that draws without the key.
+
+    Args:
+        model: that ``check_module`` accepts.
+        image_shape: ``(height, width, channels)``.
+    """
+    if is_ours(model):
+        return None
+    one, other = (traced_init(model, tuple(image_shape)) for _ in range(2))
+    texts = [without_addresses(str(program)) for program in (one, other)]
+    consts = zip(one.consts, other.consts, strict=False)
+    if texts[0] != texts[1] or not all(np.array_equal(a, b, equal_nan=True) for a, b in consts):
+        return None
+    fresh = jax.device_get(initialise(model, key_of(0), tuple(image_shape)))
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): _some(leaf)[:2]
+        for path, leaf in jax.tree_util.tree_flatten_with_path(fresh)[0]
+    }
+
+
+def differing_initial(
+    one: dict[str, list[float]] | None, other: dict[str, list[float]] | None
+) -> list[str]:
+    """Names of parameters that two modules start otherwise; none where one is not known."""
+    if one is None or other is None:
+        return []
+    return [
+        name
+        for name in {**one, **other}
+        if not same_outputs(
+            np.asarray(one.get(name, [])), np.asarray(other.get(name, [])), _TOLERANCE
+        )
+    ]
 
 
 def same_outputs(one: Any, other: Any, tolerance: float) -> bool:

@@ -216,9 +216,8 @@ def _wrong_parts(params: Collection[str], missing: str | None = None) -> InputEr
     )
 
 
-@functools.partial(jax.jit, static_argnames=("model", "image_shape"))
-def _compiled_init(model, key, image_shape):
-    """The variables that ``model.init`` gives; compiled once for a model and a shape."""
+def _init(model, key, image_shape):
+    """The variables that ``model.init`` gives."""
 
     def run(module: nn.Module, x: Any) -> Any:
         parts: dict[str, Any] = {name: getattr(module, name, None) for name in PARTS}
@@ -230,6 +229,15 @@ def _compiled_init(model, key, image_shape):
         return x
 
     return model.init(key, jax.numpy.zeros((1, *image_shape), jax.numpy.float32), method=run)
+
+
+_compiled_init = jax.jit(_init, static_argnames=("model", "image_shape"))
+"""The same, compiled once for a model and a shape."""
+
+
+def traced_init(model: nn.Module | Any, image_shape: tuple[int, int, int]) -> Any:
+    """The program of fresh parameters as a jaxpr, traced anew."""
+    return jax.make_jaxpr(lambda key: _init(model, key, image_shape))(key_of(0))
 
 
 def initialise(

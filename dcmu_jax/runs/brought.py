@@ -14,7 +14,7 @@ from dcmu_jax.data.sources import SOURCES
 from dcmu_jax.errors import InputError
 from dcmu_jax.metrics.own import own_metrics
 from dcmu_jax.networks.adoption import check_variables
-from dcmu_jax.networks.behaviour import differing
+from dcmu_jax.networks.behaviour import differing, differing_initial
 from dcmu_jax.networks.catalogue import MODELS
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.saved import DataNote
@@ -99,6 +99,15 @@ def check_the_same(directory: Path, config: RunConfig, note: DataNote, now: Data
         raise InputError(
             f"The module of the run {str(directory)!r} computes something else than the one it was "
             f"started with ({', '.join(other)})",
+            "the module that it was started with",
+            "Restore the code of the module, or start a new run",
+        )
+    other = differing_initial(note.initial, now.initial)
+    if other:
+        shown = ", ".join(other[:3]) + (", ..." if len(other) > 3 else "")
+        raise InputError(
+            f"The module of the run {str(directory)!r} starts from other parameters than the one "
+            f"it was started with ({shown})",
             "the module that it was started with",
             "Restore the code of the module, or start a new run",
         )

@@ -26,7 +26,7 @@ from dcmu_jax.files import FilePath, json_text
 from dcmu_jax.locks import locked_again
 from dcmu_jax.metrics.measurement import Trajectory
 from dcmu_jax.networks.adoption import check_module
-from dcmu_jax.networks.behaviour import behaviour_of, model_text
+from dcmu_jax.networks.behaviour import behaviour_of, initial_of, model_text
 from dcmu_jax.runs import facts, stages
 from dcmu_jax.runs.brought import check_adopted, check_brought, check_own, check_the_same
 from dcmu_jax.runs.config import RunConfig, check_method_name
@@ -158,7 +158,9 @@ class Run:
             if model is not None or is_reference(config.model):
                 check_module(self.model, shape, self.splits.num_classes)
                 self._brought = dataclasses.replace(
-                    self._brought, behaviour=behaviour_of(self.model, shape)
+                    self._brought,
+                    behaviour=behaviour_of(self.model, shape),
+                    initial=initial_of(self.model, shape),
                 )
             device_mesh(config.devices)
             config.check_batches(saved=_saved)

@@ -29,13 +29,16 @@ class DataNote:
         own_data: whether it came from Python, as ``splits``; None where an earlier version wrote
             the file, which does not say.
         own_module: the same of the module, as ``model``.
-        behaviour: what a module that came from Python computes.
+        behaviour: what a module of the user's own computes.
+        initial: how its parameters start, see ``initial_of``; None where an earlier version wrote
+            the file.
     """
 
     fingerprint: str
     own_data: bool | None = None
     own_module: bool | None = None
     behaviour: Behaviour | None = None
+    initial: dict[str, list[float]] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

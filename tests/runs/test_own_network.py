@@ -1,6 +1,7 @@
 """A network of the user's own by reference: in Python, on the command line, and opened again."""
 
 import dataclasses
+import json
 
 import pytest
 from cli.test_cli import DATA, TINY, _dcmu
@@ -61,6 +62,36 @@ def test_a_run_on_a_network_of_a_file(here, name):
     (here / "net.py").write_text(FILE.replace("nn.Dense(8), nn.relu]", "nn.Dense(8), nn.tanh]"))
     with pytest.raises(InputError, match="computes something else"):
         Run.open("run")
+
+
+DRAWING = """
+def drawn(key, shape, dtype=None):
+    return np.random.default_rng().normal(size=shape).astype(np.float32)
+
+
+"""
+
+
+@pytest.mark.parametrize("drawing", [False, True], ids=["by the key", "by itself"])
+def test_a_network_that_starts_otherwise(here, drawing):
+    """What it computes is the same; a run of before that was known is not refused."""
+    text = "import jax\nimport numpy as np\n" + FILE.replace("class Mine", DRAWING + "class Mine")
+    dense, one, other = "nn.Dense(self.classes", "he_normal", "glorot_normal"
+    start = "drawn" if drawing else f"jax.nn.initializers.{one}()"
+    text = text.replace(dense, f"{dense}, kernel_init={start}")
+    (here / "net.py").write_text(text)
+    run = Run.create("run", dataclasses.replace(CONFIG, model="net.py:make"))
+    Run.open("run")
+    (here / "net.py").write_text(text.replace("size=shape", "2, size=shape").replace(one, other))
+    if drawing:
+        Run.open("run")
+        return
+    with pytest.raises(InputError, match=r"starts from other parameters .*\(params/final/kernel\)"):
+        Run.open("run")
+    note = json.loads((here / "run" / "data.json").read_text())
+    del note["initial"]
+    (here / "run" / "data.json").write_text(json.dumps(note))
+    assert Run.open("run").config == run.config
 
 
 def test_the_command_line(here, capsys):
