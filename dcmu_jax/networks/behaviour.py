@@ -301,12 +301,12 @@ def initial_of(
     """
     if is_ours(model):
         return None
-    one, other = (traced_init(model, tuple(image_shape)) for _ in range(2))
+    one, other = (traced_init(model, image_shape) for _ in range(2))
     texts = [without_addresses(str(program)) for program in (one, other)]
     consts = zip(one.consts, other.consts, strict=False)
     if texts[0] != texts[1] or not all(np.array_equal(a, b, equal_nan=True) for a, b in consts):
         return None
-    fresh = jax.device_get(initialise(model, key_of(0), tuple(image_shape)))
+    fresh = jax.device_get(initialise(model, key_of(0), image_shape))
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): _some(leaf)[:2]
         for path, leaf in jax.tree_util.tree_flatten_with_path(fresh)[0]
