@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dcmu_jax import schedules
+    from dcmu_jax.baselines.own import register_method
     from dcmu_jax.data import (
         Dataset,
         ForgetRequest,
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
     from dcmu_jax.runs.run import Run
     from dcmu_jax.training.classifier import Classifier
     from dcmu_jax.training.starting import adopt, from_torch, network, variables_of
-    from dcmu_jax.unlearning.own import register_method
     from dcmu_jax.unlearning.task import Training
 
 __version__ = "0.1.0"
@@ -116,7 +116,7 @@ _HOMES = {
     "dcmu_jax.reporting.comparison": ("Comparison", "compare"),
     "dcmu_jax.reporting.tables": ("cost_table", "own_table", "terminal_table"),
     "dcmu_jax.training.classifier": ("Classifier",),
-    "dcmu_jax.unlearning.own": ("register_method",),
+    "dcmu_jax.baselines.own": ("register_method",),
     "dcmu_jax.unlearning.task": ("Training",),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from dcmu_jax.baselines.registry import METHODS
 from dcmu_jax.data.remembrance import remembrance_samples
 from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.files import write_json
@@ -32,7 +33,6 @@ from dcmu_jax.runs.store import digest, hash_of, plain
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.keys import named_seed
 from dcmu_jax.training.population import member
-from dcmu_jax.unlearning.registry import METHODS
 from dcmu_jax.unlearning.task import Hooks, Prepared, Training, train_together
 
 AGAIN = "retrain_again"

@@ -33,12 +33,12 @@ import jax
 import numpy as np
 import tyro
 
+from dcmu_jax.baselines.registry import METHODS
 from dcmu_jax.files import write_rows
 from dcmu_jax.metrics.ranks import rank_methods
 from dcmu_jax.metrics.rbe import rbe
 from dcmu_jax.runs.presets import PRESETS
 from dcmu_jax.training.divergence import Diverged
-from dcmu_jax.unlearning.registry import METHODS
 from experiments.benchmarks.record import RESULTS, write_result
 from experiments.grid import AGAIN, Bench, Group, Settings, kind_of, scored_cells
 from experiments.table1_figures import draw

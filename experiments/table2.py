@@ -17,9 +17,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from dcmu_jax.baselines.registry import METHODS, build_method
 from dcmu_jax.files import write_rows
 from dcmu_jax.runs.presets import PRESETS
-from dcmu_jax.unlearning.registry import METHODS, build_method
 from experiments.benchmarks.record import RESULTS
 from experiments.table1 import SCALES
 

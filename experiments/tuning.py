@@ -33,8 +33,8 @@ from typing import Any, Literal
 import jax
 import tyro
 
+from dcmu_jax.baselines.registry import METHODS
 from dcmu_jax.training.divergence import Diverged
-from dcmu_jax.unlearning.registry import METHODS
 from experiments.benchmarks.record import RESULTS, write_result
 from experiments.grid import Bench, Group, kind_of, scored
 from experiments.table1 import SCALES, prepare_group

@@ -24,6 +24,7 @@ import numpy as np
 import tyro
 from matplotlib.figure import Figure
 
+from dcmu_jax.baselines.registry import build_method
 from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.files import write_rows
 from dcmu_jax.metrics.measurement import Measurement
@@ -33,7 +34,6 @@ from dcmu_jax.reporting.pareto import title
 from dcmu_jax.runs import stages
 from dcmu_jax.runs.presets import PRESETS
 from dcmu_jax.training.keys import named_seed
-from dcmu_jax.unlearning.registry import build_method
 from dcmu_jax.unlearning.task import Hooks, Method, UnlearningTask
 from experiments.benchmarks.record import RESULTS, write_result
 from experiments.grid import Bench, Group

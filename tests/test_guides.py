@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from dcmu_jax import cli
+from dcmu_jax.baselines.registry import METHODS
 from dcmu_jax.runs.presets import PRESETS
-from dcmu_jax.unlearning.registry import METHODS
 
 ROOT = Path(__file__).parents[1]
 GUIDES = sorted((ROOT / "docs" / "guides").glob("*.md"))

@@ -35,8 +35,8 @@ from dcmu_jax.training.keys import named_key, named_seed, sklearn_state
 from dcmu_jax.training.loop import fit
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.training.population import fit_population, stack
-from dcmu_jax.unlearning.random_labels import wrong_labels
 from dcmu_jax.unlearning.task import Training, UnlearningTask
+from dcmu_jax.unlearning.wrong_labels import wrong_labels
 
 ROOT = Path(dcmu_jax.__file__).parent
 LARGE = (0, 1, 7, 2**31, 2**32 - 1, 2**32, 2**32 + 7, 2**33 + 7, 2**62 + 7, 2**63 - 2, 2**63 - 1)

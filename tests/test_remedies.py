@@ -14,6 +14,7 @@ from cli.test_cli import DATA, TINY, _dcmu
 
 import dcmu_jax
 from dcmu_jax.applications.condensed_model_run import CondensedModelConfig
+from dcmu_jax.baselines.registry import METHODS
 from dcmu_jax.cli import COMMANDS
 from dcmu_jax.cli.service import SERVICE_COMMANDS
 from dcmu_jax.data.tfds_source import _absent
@@ -21,7 +22,6 @@ from dcmu_jax.errors import InputError
 from dcmu_jax.runs.config import RunConfig, check_method_name
 from dcmu_jax.runs.presets import preset
 from dcmu_jax.runs.run import Run
-from dcmu_jax.unlearning.registry import METHODS
 
 PACKAGE = Path(dcmu_jax.__file__).parent
 _UNKNOWN = "\x00"

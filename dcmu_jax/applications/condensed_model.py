@@ -19,6 +19,7 @@ from jax.sharding import Mesh
 from jaxtyping import Array, Float, Int
 
 from dcmu_jax.applications.condensed_model_settings import Attaching, Construction
+from dcmu_jax.baselines.losses import Distillation
 from dcmu_jax.condensation.building import build_bank
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_seed
@@ -34,7 +35,6 @@ from dcmu_jax.training.examples import Examples, cross_entropy
 from dcmu_jax.training.keys import named_key, named_seed
 from dcmu_jax.training.loop import Fitted, fit
 from dcmu_jax.training.timing import Stopwatch
-from dcmu_jax.unlearning.losses import Distillation
 from dcmu_jax.unlearning.modular import train_offline
 from dcmu_jax.unlearning.task import Hooks, Prepared
 

@@ -16,12 +16,12 @@ import numpy as np
 from jaxtyping import Array
 
 from dcmu_jax.audits.building import Rearing, Together, divides
+from dcmu_jax.baselines.catastrophic_forgetting import CatastrophicForgetting
 from dcmu_jax.errors import unknown_name
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key, named_seed
 from dcmu_jax.training.population import fit_population
-from dcmu_jax.unlearning.catastrophic_forgetting import CatastrophicForgetting
 from dcmu_jax.unlearning.task import train_together
 
 PLAIN = ("retrain", "catastrophic_forgetting")

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pydantic
 import pydantic_core
 
+from dcmu_jax.baselines.registry import METHODS, build_method, is_method, trained_batches
 from dcmu_jax.condensation.own import check_condenser_name
 from dcmu_jax.errors import (
     InputError,
@@ -35,7 +36,6 @@ from dcmu_jax.runs.renamed import accept_old_names
 from dcmu_jax.runs.typed import changed_fields
 from dcmu_jax.training.optimizers import as_optimizer
 from dcmu_jax.unlearning.modular import ModularUnlearning
-from dcmu_jax.unlearning.registry import METHODS, build_method, is_method, trained_batches
 from dcmu_jax.unlearning.task import Training
 
 _FOLLOWS = "_follows"

@@ -10,6 +10,7 @@ import flax.linen as nn
 import numpy as np
 from jax.sharding import Mesh
 
+from dcmu_jax.baselines.registry import build_method
 from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.condensation.building import CLEAN, build_bank, build_clean_bank
 from dcmu_jax.condensation.own import OURS, own_condenser
@@ -38,7 +39,6 @@ from dcmu_jax.training.keys import named_seed
 from dcmu_jax.training.loop import Fitted
 from dcmu_jax.training.timing import Stopwatch
 from dcmu_jax.unlearning.modular import train_offline
-from dcmu_jax.unlearning.registry import build_method
 from dcmu_jax.unlearning.task import (
     Hooks,
     Method,

@@ -1,1 +1,1 @@
-"""Unlearning: the collection protocol, modular training, and the methods it is compared with."""
+"""Unlearning: the collection protocol, modular training, what every method is given and gives."""

@@ -23,7 +23,6 @@ from dcmu_jax.training.keys import folded, named_key, named_seed
 from dcmu_jax.training.loop import Observer, Progress
 from dcmu_jax.training.optimizers import Optimizer, OptimizerField, as_optimizer
 from dcmu_jax.unlearning.protocol import ReducedRetainSet, StandIn, collect
-from dcmu_jax.unlearning.random_labels import wrong_labels_among
 from dcmu_jax.unlearning.schedule import Reset, Step, reset_parts, train_step
 from dcmu_jax.unlearning.serving import Serving
 from dcmu_jax.unlearning.task import (
@@ -32,6 +31,7 @@ from dcmu_jax.unlearning.task import (
     UnlearningTask,
     need_prepared,
 )
+from dcmu_jax.unlearning.wrong_labels import wrong_labels_among
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

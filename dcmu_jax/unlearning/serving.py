@@ -17,7 +17,6 @@ from dcmu_jax.training.flops import off_the_tally, tally, total
 from dcmu_jax.training.keys import named_key, named_seed
 from dcmu_jax.training.loop import Fitted, Observer, fit
 from dcmu_jax.training.timing import Stopwatch
-from dcmu_jax.unlearning.curvature import Curvature
 from dcmu_jax.unlearning.task import Hooks, Unlearned, UnlearningTask
 
 
@@ -86,25 +85,6 @@ class Serving:
         with self.hooks.progress(name, 1) as progress:
             yield
             progress(1, float("nan"), float("nan"))
-
-    def solve(
-        self, name: str, curvature: Curvature, right: Any, *, tolerance: float, **rest: Any
-    ) -> Any:
-        """The vector of ``Curvature.solve``; what it leaves unsolved is told with the result.
-
-        Args:
-            name: what the user is shown.
-            curvature: of the system.
-            right: see ``Curvature.solve``.
-
-        Other Args:
-            tolerance: see ``Curvature.solve``.
-            **rest: see ``Curvature.solve``.
-        """
-        with self.step(name):
-            found = curvature.solve(right, tolerance=tolerance, **rest)
-            self.left(float(found.residual), tolerance)
-        return found.vector
 
     def left(self, residual: float, tolerance: float) -> None:
         """Tell with the result what a system was left with, and whether that is solved.

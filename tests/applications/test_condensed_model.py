@@ -33,6 +33,7 @@ from dcmu_jax.applications.condensed_model_settings import (
     Construction,
     construction,
 )
+from dcmu_jax.baselines.losses import Distillation
 from dcmu_jax.condensation.condenser import CondensedImages
 from dcmu_jax.condensation.distribution_matching import DistributionMatching
 from dcmu_jax.condensation.matching import MatchingConfig
@@ -50,7 +51,6 @@ from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples, cross_entropy
 from dcmu_jax.training.loop import Fitted
 from dcmu_jax.training.optimizers import Optimizer
-from dcmu_jax.unlearning.losses import Distillation
 from dcmu_jax.unlearning.modular import ModularUnlearning, Offline
 from dcmu_jax.unlearning.schedule import Step
 from dcmu_jax.unlearning.task import Training

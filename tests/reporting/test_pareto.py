@@ -4,8 +4,8 @@ import itertools
 
 from matplotlib.figure import Figure
 
+from dcmu_jax.baselines.registry import METHODS
 from dcmu_jax.reporting.pareto import Point, draw_pareto, draw_ranks, pareto_front, title
-from dcmu_jax.unlearning.registry import METHODS
 
 POINTS = [
     Point("catastrophic_forgetting", 1.0, 12.0, 1.0),

@@ -5,7 +5,7 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from setting import FAST, SPLITS, make_task, scaled
+from baselines.setting import FAST, SPLITS, make_task, scaled
 from toys import Noisy, Plain, assert_close, examples_of, fresh, part_of, same_bits, toy_splits
 
 from dcmu_jax.errors import InputError
