@@ -20,31 +20,13 @@ from dcmu_jax.errors import InputError
 PIPE_CLOSED = 141
 """Exit status of a command whose reader has gone, as a shell gives it (128 + SIGPIPE)."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_ASCII = {
-    "→": "->",
-    "←": "<-",
-    "↑": "^",
-    "↓": "v",
-    "–": "-",  # noqa: RUF001
-    "—": "-",
-    "−": "-",  # noqa: RUF001
-    "…": "...",
-    "“": '"',
-    "”": '"',
-    "‘": "'",  # noqa: RUF001
-    "’": "'",  # noqa: RUF001
-    "±": "+/-",
-    "×": "x",  # noqa: RUF001
-    "≤": "<=",
-    "≥": ">=",
-    "•": "*",
-    "─": "-",
-    "━": "-",
-    "═": "-",
-    "│": "|",
-    "┃": "|",
-    "║": "|",
-}
+_ASCII = dict(
+    zip(
+        "→←↑↓–—−…“”‘’±×≤≥•─━═│┃║",  # noqa: RUF001
+        "-> <- ^ v - - - ... \" \" ' ' +/- x <= >= * - - - | | |".split(),
+        strict=True,
+    )
+)
 
 
 class Interrupted(KeyboardInterrupt):

@@ -163,7 +163,7 @@ class Bench:
         if name not in METHODS and name not in PRESETS:
             return {"name": name}
         method = stages.serving_method(name, self.config, self.run.splits, request)
-        options = stages.method_options(self.config, name) if name in PRESETS else None
+        options = self.config.options_of(name) if name in PRESETS else None
         return {"name": name, "method": method, "options": options}
 
     def cell(

@@ -85,14 +85,12 @@ def seed_of(seed: int, cycle: int) -> int:
 
 def chain(options: Options, bench: Bench, name: str) -> list[dict]:
     """What one method makes of every cycle, measured if it is not there yet."""
-    method: Method = (
-        stages.method_options(bench.config, name).online if name in PRESETS else build_method(name)
-    )
+    method: Method = bench.config.options_of(name).online if name in PRESETS else build_method(name)
     kind = "restarted" if options.restart else "successive"
     made_of = {
         "name": name,
         "method": method,
-        "options": stages.method_options(bench.config, name) if name in PRESETS else None,
+        "options": bench.config.options_of(name) if name in PRESETS else None,
         "kind": kind,
         "cycles": options.cycles,
         "share": options.share,

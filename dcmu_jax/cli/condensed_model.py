@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 from pathlib import Path
 from typing import Annotated
 
 import tyro
-from rich.console import Console
-from rich.text import Text
 
 from dcmu_jax.applications.condensed_model_run import CondensedModelConfig, run_condensed_model
 from dcmu_jax.applications.condensed_model_settings import construction
+from dcmu_jax.cli.output import Output, dated, progress
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import write_rows
 from dcmu_jax.reporting.comparison import renew_report
 from dcmu_jax.reporting.condensed_model import condensed_model_table
 from dcmu_jax.reporting.condensed_section import condensed_section
 from dcmu_jax.reporting.html import write_report
-from dcmu_jax.reporting.progress import training_progress
 from dcmu_jax.reporting.sections import save_section
 from dcmu_jax.runs.run import Run
 from dcmu_jax.training.environment import environment
@@ -80,8 +77,7 @@ def with_folder(args: CondensedModelCommand) -> CondensedModelCommand:
     """The command with the directory that it takes, where none is given and no run."""
     if args.out is not None or args.run is not None:
         return args
-    source, now = args.config.dataset.split(":")[0], datetime.datetime.now()
-    out = Path("runs") / f"{now:%Y%m%d-%H%M%S}-{source}-condensed-model"
+    out = dated(args.config.dataset.split(":")[0], "condensed-model")
     return dataclasses.replace(args, out=out)
 
 
@@ -109,12 +105,12 @@ def _folder(args: CondensedModelCommand, run: Run | None) -> Path:
     return args.out or within / f"{config.target}-{config.preset}-{config.per_class}"
 
 
-def condensed_model(args: CondensedModelCommand, console: Console) -> None:
+def condensed_model(args: CondensedModelCommand, console: Output) -> None:
     """Unlearn a condensed model, and compare how a target in its place trains."""
     config = args.config
     run = Run.open(args.run, devices=args.devices) if args.run else None
     out = _folder(args, run)
-    hooks = Hooks(lambda name, epochs: training_progress(name, epochs, enabled=not args.quiet))
+    hooks = Hooks(progress(args.quiet))
     rows = run_condensed_model(config, out, hooks)
     write_rows(out / "table.csv", rows)
     title = f"Forgetting {config.forget} from {config.dataset}"
@@ -134,7 +130,7 @@ def condensed_model(args: CondensedModelCommand, console: Console) -> None:
         environment=environment(),
     )
     console.print(condensed_model_table(rows, title))
-    console.print(Text(conclusion), soft_wrap=True)
+    console.say(conclusion)
     report = renew_report(run, out) if run else None
-    for sentence in (f"Table and figures: {out}", f"Report: {report or out / 'report.html'}"):
-        console.print(Text(sentence), soft_wrap=True)
+    console.say(f"Table and figures: {out}")
+    console.say(f"Report: {report or out / 'report.html'}")

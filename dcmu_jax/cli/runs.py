@@ -10,33 +10,25 @@ from typing import Annotated, Any
 
 import numpy as np
 import tyro
-from rich.console import Console
-from rich.text import Text
 
+from dcmu_jax.cli.output import Output, progress
 from dcmu_jax.data.copies import copies_sentence
 from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.metrics.measurement import own_columns
 from dcmu_jax.metrics.own import measured_by, own_metrics
-from dcmu_jax.reporting.audits import (
-    audit_sentences,
-    audit_table,
-    trace_sentences,
-    trace_table,
-)
+from dcmu_jax.reporting.audits import audit_sentences, audit_table, trace_sentences, trace_table
 from dcmu_jax.reporting.certificate import accuracy_sentence
 from dcmu_jax.reporting.comparison import Comparison, compare, renew_report
 from dcmu_jax.reporting.defending import DefenceOptions, defend_run
-from dcmu_jax.reporting.progress import training_progress
 from dcmu_jax.reporting.tables import cost_table, own_table, terminal_table
 from dcmu_jax.runs import stages
 from dcmu_jax.runs.auditing import audit_run
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.config_json import differing_settings
-from dcmu_jax.runs.cost import cost_warning
+from dcmu_jax.runs.cost import cost_warning, short_classes
 from dcmu_jax.runs.presets import preset
 from dcmu_jax.runs.run import Run
-from dcmu_jax.runs.stages import short_classes
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import is_writer
 from dcmu_jax.training.processes import ProcessOptions, start
@@ -95,21 +87,6 @@ class PrepareRun(SavedRun):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ForgetRun(SavedRun):
-    """A saved run, a request, and the method that serves it.
-
-    Attributes:
-        forget: what to forget; the run's own request if not given.
-        method: a preset, or another registered method; the run's own preset if not given.
-        metrics: of your own, as file.py:attribute; besides those the run was started with.
-    """
-
-    forget: str | None = None
-    method: str | None = None
-    metrics: tuple[str, ...] = ()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
 class CompareRun(SavedRun):
     """A saved run and a request.
 
@@ -120,6 +97,17 @@ class CompareRun(SavedRun):
 
     forget: str | None = None
     metrics: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ForgetRun(CompareRun):
+    """A saved run, a request, and the method that serves it.
+
+    Attributes:
+        method: a preset, or another registered method; the run's own preset if not given.
+    """
+
+    method: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -144,20 +132,11 @@ class DefendRun(SavedRun):
     options: Annotated[DefenceOptions, tyro.conf.arg(name="")] = DefenceOptions()
 
 
-def _say(console: Console, text: str) -> None:
-    """Print without wrapping, so that a path can be copied from a narrow terminal."""
-    console.print(Text(text), soft_wrap=True)
-
-
-def _progress(quiet: bool) -> Callable[[str, int], Any]:
-    return lambda name, epochs: training_progress(name, epochs, enabled=not quiet)
-
-
-def _start(args: NewRun, console: Console) -> Run:
+def _start(args: NewRun, console: Output) -> Run:
     start(args.several)  # before anything is computed
     if not is_writer():
         console.quiet = True
-    progress = _progress(args.quiet)
+    shown = progress(args.quiet)
     if args.resume and args.start_or_resume:
         raise InputError("--resume with --start-or-resume", "one of them", "Leave one out")
     if args.start_or_resume:
@@ -165,22 +144,21 @@ def _start(args: NewRun, console: Console) -> Run:
             raise InputError(
                 "--start-or-resume without --out", "it with the --out of the run", "Add --out DIR"
             )
-        return Run.create_or_open(args.out, args.config, progress=progress)
+        return Run.create_or_open(args.out, args.config, progress=shown)
     if args.resume:
         if args.out is None:
             raise InputError(
                 "--resume without --out", "--resume with the --out of a run", "Add --out DIR"
             )
-        run = Run.open(args.out, devices=args.now_devices, progress=progress)
+        run = Run.open(args.out, devices=args.now_devices, progress=shown)
         _check_resumed(args, run)
         return run
     assert args.out is not None  # see _named
-    run = Run.create(args.out, args.config, progress=progress)
-    _say(console, f"Run directory: {args.out}")
+    run = Run.create(args.out, args.config, progress=shown)
+    console.say(f"Run directory: {args.out}")
     others = [name for name in run.presets if name != run.config.preset]
     if others and run.config.method != preset(run.config.preset, run.config.model):
-        _say(
-            console,
+        console.say(
             f"--method options are settings of {run.config.preset} alone; {', '.join(others)} "
             "among the baselines: as published, or as RunConfig.settings says in Python.",
         )
@@ -207,19 +185,12 @@ def _check_resumed(args: NewRun, run: Run) -> None:
 
 
 def _open(args: SavedRun) -> Run:
-    return Run.open(args.directory, devices=args.devices, progress=_progress(args.quiet))
+    return Run.open(args.directory, devices=args.devices, progress=progress(args.quiet))
 
 
-def _say_short_classes(run: Run, preset: str, console: Console) -> None:
-    notice = short_classes(run.config, preset, run.splits)
-    if notice:
-        _say(console, notice)
-
-
-def _say_cost(run: Run, request: ForgetRequest, console: Console) -> None:
-    warning = cost_warning(run.config, run.splits, request)
-    if warning:
-        _say(console, warning)
+def _asked(args: CompareRun) -> tuple[Run, ForgetRequest]:
+    run = _open(args)
+    return run, run.request(args.forget or run.config.forget)
 
 
 _TYPED_IDS = 200
@@ -238,59 +209,54 @@ def _with_copies(request: ForgetRequest, copies: np.ndarray) -> str:
     return f"Give --forget ids:{','.join(map(str, every))} to forget them, too."
 
 
-def _say_copies(run: Run, request: ForgetRequest, console: Console) -> None:
+def _say_copies(run: Run, request: ForgetRequest, console: Output) -> None:
     copies = run.copies(request)
-    said = copies_sentence(copies.plain(), _with_copies(request, copies.train))
-    if said:
-        _say(console, said)
+    console.say(copies_sentence(copies.plain(), _with_copies(request, copies.train)))
 
 
-def _show(comparison: Comparison, title: str, console: Console) -> None:
+def _show(comparison: Comparison, title: str, console: Output) -> None:
     console.print(terminal_table(comparison.measurements, title))
     console.print(cost_table(comparison.measurements, "What it cost"))
     if own_columns(comparison.measurements):
         console.print(own_table(comparison.measurements, "Metrics of your own"))
-    for sentence in comparison.summary:
-        _say(console, sentence)
-    _say(console, f"Report: {comparison.directory / 'report.html'}")
+    console.say(*comparison.summary, f"Report: {comparison.directory / 'report.html'}")
 
 
-def _run(args: NewRun, console: Console) -> None:
+def _run(args: NewRun, console: Output) -> None:
     """Train a model, prepare, forget, and compare with retraining: the whole main job."""
     run = _start(args, console)
     request = run.request(run.config.forget)
     _say_copies(run, request, console)
-    _say_cost(run, request, console)
+    console.say(cost_warning(run.config, run.splits, request))
     for name in run.presets:
-        _say_short_classes(run, name, console)
+        console.say(short_classes(run.config, name, run.splits))
     _show(compare(run, request), f"Forgetting {request.text} from {run.splits.name}", console)
 
 
-def _train(args: NewRun, console: Console) -> None:
+def _train(args: NewRun, console: Output) -> None:
     """Train the original model of a new run."""
     run = _start(args, console)
     network = run.train()
     accuracy = 100 * network.evaluate(run.splits.test).correct.mean()
-    _say(console, f"Original in {run.directory}; accuracy on the test split {accuracy:.2f} %")
+    console.say(f"Original in {run.directory}; accuracy on the test split {accuracy:.2f} %")
 
 
-def _prepare(args: PrepareRun, console: Console) -> None:
+def _prepare(args: PrepareRun, console: Output) -> None:
     """Run the offline phase of a saved run: clusters, condensed images, training."""
     run = _open(args)
     if args.preset is not None and args.preset not in run.presets:
         raise unknown_name("preset of this run", args.preset, run.presets)
-    _say_short_classes(run, args.preset or run.config.preset, console)
+    console.say(short_classes(run.config, args.preset or run.config.preset, run.splits))
     prepared = run.prepare(args.preset)
     bank = prepared.bank
-    _say(
-        console,
+    console.say(
         f"{len(bank.labels)} condensed images of {len(bank.ids)} samples, matching loss "
         f"{bank.initial_loss.mean():.4g} -> {bank.final_loss.mean():.4g}, "
         f"{prepared.offline_s:.1f} s",
     )
 
 
-def _forget(args: ForgetRun, console: Console) -> None:
+def _forget(args: ForgetRun, console: Output) -> None:
     """Serve a request on a saved run: the online phase."""
     run = _open(args)
     if args.method is not None and args.method not in run.methods:
@@ -300,23 +266,21 @@ def _forget(args: ForgetRun, console: Console) -> None:
     own_before = _own(run, run.train(), request, metrics) if metrics else {}
     _say_copies(run, request, console)
     if args.method in (None, run.config.preset):
-        _say_cost(run, request, console)
+        console.say(cost_warning(run.config, run.splits, request))
     found = run.unlearn(request, args.method)
     served = found.unlearned
     share = "an unknown share" if served.reduction is None else f"{served.reduction:.3f}"
-    _say(
-        console,
+    console.say(
         f"{len(request.ids)} samples forgotten in {served.online_s:.2f} s, trained on "
         f"{share} of the retain set; new model in {found.directory / 'network'}",
     )
     before, after = (
-        stages.accuracies_of(run.config, network, run.splits, request)
-        for network in (run.train(), served.classifier)
+        _accuracies(run, network, request) for network in (run.train(), served.classifier)
     )
-    _say(console, accuracy_sentence({"accuracy_before": before, "accuracy": after}))
+    console.say(accuracy_sentence({"accuracy_before": before, "accuracy": after}))
     own_after = _own(run, served.classifier, request, metrics)
     for name, value in own_before.items():
-        _say(console, f"{name}: {value:.4g} before, {own_after[name]:.4g} after")
+        console.say(f"{name}: {value:.4g} before, {own_after[name]:.4g} after")
 
 
 def _own(
@@ -328,24 +292,33 @@ def _own(
     return measured_by(metrics, network, **sets)
 
 
-def _compare(args: CompareRun, console: Console) -> None:
+def _accuracies(run: Run, network: Classifier, request: ForgetRequest) -> dict[str, float | None]:
+    """Accuracies (%) on the retain set and on test images of the classes that stay.
+
+    Those that the preset of the run may train on are left out. None where there are none.
+    """
+    retain = run.splits.train.without(request.ids)
+    remembered = stages.remembrance_of(run.config, run.config.preset, run.splits).ids
+    test = run.splits.test.without(remembered)
+    test = test.take(np.isin(test.labels, retain.labels))
+    return {
+        name: 100 * float(network.evaluate(data).correct.mean()) if len(data) else None
+        for name, data in (("retained", retain), (stages.TEST_STAYING, test))
+    }
+
+
+def _compare(args: CompareRun, console: Output) -> None:
     """Compare every method of a saved run on a request, and write the report."""
-    run = _open(args)
-    request = run.request(args.forget or run.config.forget)
+    run, request = _asked(args)
     _say_copies(run, request, console)
     found = compare(run, request, metrics=args.metrics)
     _show(found, f"Forgetting {request.text} from {run.splits.name}", console)
 
 
-def _audit(args: AuditRun, console: Console) -> None:
+def _audit(args: AuditRun, console: Output) -> None:
     """Compare every network of a saved run with networks that never saw the forget set."""
-    run = _open(args)
-    request = run.request(args.forget or run.config.forget)
-
-    def notify(done: int, of: int) -> None:
-        if not args.quiet:
-            _say(console, f"{done} of {of} oracles trained")
-
+    run, request = _asked(args)
+    notify = console.counter("oracles", args.quiet)
     for named in (run.config.metrics, args.metrics):  # before any oracle is trained
         own_metrics(named)
     audit = audit_run(run, request, oracles=args.oracles, notify=notify)
@@ -354,33 +327,25 @@ def _audit(args: AuditRun, console: Console) -> None:
     if own_columns(comparison.measurements):
         console.print(own_table(comparison.measurements, "Metrics of your own"))
     console.print(audit_table(audit.audits, f"Audit of forgetting {request.text}"))
-    for sentence in audit_sentences(audit.audits):
-        _say(console, sentence)
+    console.say(*audit_sentences(audit.audits))
     if audit.traces:
         console.print(trace_table(audit.traces, "What is left of the forgotten class"))
-        for sentence in trace_sentences(audit.traces):
-            _say(console, sentence)
-    _say(console, f"Report: {report}")
+        console.say(*trace_sentences(audit.traces))
+    console.say(f"Report: {report}")
 
 
-def _defend(args: DefendRun, console: Console) -> None:
+def _defend(args: DefendRun, console: Output) -> None:
     """Unlearn what the original of a run is overfitted on, against inference."""
     args.options.check()
     run = _open(args)
-
-    def notify(done: int, of: int) -> None:
-        if not args.quiet:
-            _say(console, f"{done} of {of} shadow models trained")
-
+    notify = console.counter("shadow models", args.quiet)
     defended = defend_run(run, args.options, notify=notify)
-    for sentence in defended.sentences:
-        _say(console, sentence)
-    _say(console, f"New model in {defended.directory / 'network'}")
+    console.say(*defended.sentences, f"New model in {defended.directory / 'network'}")
     report = renew_report(run, defended.directory)
-    _say(console, f"Report: {report or defended.directory / 'defence.html'}")
+    console.say(f"Report: {report or defended.directory / 'defence.html'}")
 
 
-RUN_COMMANDS: dict[str, tuple[Callable[[Any, Console], None], type]] = {
+RUN_COMMANDS: dict[str, tuple[Callable[[Any, Output], None], type]] = {
     "run": (_run, NewRun),
     "train": (_train, NewRun),
     "prepare": (_prepare, PrepareRun),

@@ -11,9 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.console import Console
-from rich.text import Text
 
+from dcmu_jax.cli.output import Output, progress
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import write_json
 from dcmu_jax.outlets import OutputFailed
@@ -23,7 +22,6 @@ from dcmu_jax.reporting.certificate import (
     certificate_sentences,
     write_certificate,
 )
-from dcmu_jax.reporting.progress import training_progress
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.config_json import from_json
 from dcmu_jax.runs.run import Run
@@ -198,28 +196,20 @@ class _Certificate(_Work):
     audit: int = 0
 
 
-def _say(console: Console, text: str) -> None:
-    console.print(Text(text), soft_wrap=True)
-
-
-def _hooks(quiet: bool) -> Hooks:
-    return Hooks(lambda name, epochs: training_progress(name, epochs, enabled=not quiet))
-
-
-def _create(args: _Create, console: Console) -> None:
+def _create(args: _Create, console: Output) -> None:
     """Make a workspace of a saved run: its network, its bank, a copy of its images."""
-    run = Run.open(args.run, devices=args.devices, progress=_hooks(args.quiet).progress)
+    run = Run.open(args.run, devices=args.devices, progress=progress(args.quiet))
     workspace = Workspace.create(run, args.out, max_accuracy_loss=args.max_accuracy_loss)
-    _say(console, f"Workspace {args.out}: {len(workspace.fixed.known)} samples, version 0")
+    console.say(f"Workspace {args.out}: {len(workspace.fixed.known)} samples, version 0")
 
 
-def _request(args: _Request, console: Console) -> None:
+def _request(args: _Request, console: Output) -> None:
     """Acknowledge a deletion request: once answered it is on disk."""
     answer = Workspace(args.directory).request(
         args.forget, reference=args.reference, with_copies=args.with_copies
     )
     try:
-        _say(console, answer.sentence())
+        console.say(answer.sentence())
         console.file.flush()
     except OSError as error:  # it may not be asked for again, if nobody hears of it
         said = f"The request is on record, but the answer cannot be written: {answer.sentence()}"
@@ -228,7 +218,7 @@ def _request(args: _Request, console: Console) -> None:
         raise OutputFailed(error) from error
 
 
-def _process(args: ProcessCommand, console: Console) -> None:
+def _process(args: ProcessCommand, console: Output) -> None:
     """Forget all that is pending as one batch, and publish the new network."""
     workspace = Workspace(args.directory)
     settings = BatchSettings(
@@ -236,49 +226,47 @@ def _process(args: ProcessCommand, console: Console) -> None:
     )
     try:
         done = workspace.process(
-            _hooks(args.quiet),
+            Hooks(progress(args.quiet)),
             settings=settings if args.given else None,
             accept_accuracy_loss=args.accept_accuracy_loss,
-            notify=lambda said: _say(console, said),
+            notify=console.say,
         )
     except NotPublished as error:
         _say_published(workspace, error.published, console)
         raise
     _say_published(workspace, done, console)
-    _say(console, f"Current network: {workspace.status().network}")
+    console.say(f"Current network: {workspace.status().network}")
     if not done:
-        _say(console, "Nothing was pending.")
+        console.say("Nothing was pending.")
 
 
-def _say_published(workspace: Workspace, versions: Sequence[int], console: Console) -> None:
+def _say_published(workspace: Workspace, versions: Sequence[int], console: Output) -> None:
     for version in versions:
         certificate = workspace.certificate(version)
-        _say(console, certificate_sentences(certificate)[0])
+        console.say(certificate_sentences(certificate)[0])
         if certificate["record"].get("accuracy_before"):  # of a batch; not of a purge
-            _say(console, accuracy_sentence(certificate["record"]))
+            console.say(accuracy_sentence(certificate["record"]))
 
 
-def _gate(args: _Gate, console: Console) -> None:
+def _gate(args: _Gate, console: Output) -> None:
     """Set how much test accuracy a batch may cost from here on; the ledger records it."""
     Workspace(args.directory).set_max_accuracy_loss(args.points)
-    _say(console, f"From here on a batch may cost {args.points:g} points of test accuracy.")
+    console.say(f"From here on a batch may cost {args.points:g} points of test accuracy.")
 
 
-def _status(args: _Workspace, console: Console) -> None:
+def _status(args: _Workspace, console: Output) -> None:
     """Say where a workspace stands."""
     status = dataclasses.asdict(Workspace(args.directory).status())
     notes = status.pop("notes")
     for name, value in status.items():
-        _say(console, f"{name:12} {'-' if value is None else value}")
-    for note in notes:
-        _say(console, f"Note: {note}")
+        console.say(f"{name:12} {'-' if value is None else value}")
+    console.say(*(f"Note: {note}" for note in notes))
 
 
-def _verify(args: _Workspace, console: Console) -> None:
+def _verify(args: _Workspace, console: Output) -> None:
     """Check the ledger's chain, every file, and that nothing forgotten can be trained on."""
     found = verify(args.directory)
-    for note in found.notes:
-        _say(console, f"Note: {note}")
+    console.say(*(f"Note: {note}" for note in found.notes))
     if not found.clean:
         raise InputError(
             f"{len(found.problems)} problem(s) in {str(args.directory)!r}: "
@@ -288,10 +276,10 @@ def _verify(args: _Workspace, console: Console) -> None:
             "copy, but the ledger and its head only both, and as they were at the last request. "
             "Move out of the workspace what is in no manifest",
         )
-    _say(console, "The workspace is as the service left it.")
+    console.say("The workspace is as the service left it.")
 
 
-def _certificate(args: _Certificate, console: Console) -> None:
+def _certificate(args: _Certificate, console: Output) -> None:
     """Write what a version forgot, when, how and at what cost."""
     workspace = Workspace(args.directory)
     if args.audit:
@@ -317,31 +305,28 @@ def _certificate(args: _Certificate, console: Console) -> None:
             "a folder that can be written to",
             "Choose another --out",
         ) from error
-    for sentence in certificate_sentences(certificate):
-        _say(console, sentence)
+    console.say(*certificate_sentences(certificate))
     if certificate["audit"]:
-        _say(console, audit_sentence(certificate["audit"]))
-    _say(console, f"Certificate: {page} and {path.with_suffix('.json').name}")
+        console.say(audit_sentence(certificate["audit"]))
+    console.say(f"Certificate: {page} and {path.with_suffix('.json').name}")
 
 
-def _purge(args: _Work, console: Console) -> None:
+def _purge(args: _Work, console: Output) -> None:
     """Remove forgotten images and all that was made of them from the workspace."""
     workspace = Workspace(args.directory)
-    version = workspace.purge(_hooks(args.quiet))
-    for note in workspace.status().notes:
-        _say(console, f"Note: {note}")
+    version = workspace.purge(Hooks(progress(args.quiet)))
+    console.say(*(f"Note: {note}" for note in workspace.status().notes))
     left = workspace.remains()
     where = ", ".join([*left.files, *left.made_of_them])
     if version is not None:
         removed = workspace.certificate(version)["record"]["images_removed"]
         done = f"version {version} has a bank made without them."
-        _say(console, f"{removed} images {'left out' if where else 'removed'}; {done}")
+        console.say(f"{removed} images {'left out' if where else 'removed'}; {done}")
     elif not where:
         as_written = "no file that is as the service wrote it holds a forgotten image."
-        _say(console, f"Nothing to purge: {as_written}")
+        console.say(f"Nothing to purge: {as_written}")
     if left.unknown:
-        _say(
-            console,
+        console.say(
             "What some files in the workspace hold is not known, as they are not what the service "
             f"wrote: {listed(left.unknown)}. Move them out of it; no purge reaches them.",
         )
@@ -352,7 +337,7 @@ def _purge(args: _Work, console: Console) -> None:
             "Remove by hand what is a copy of your own: dcmu purge removes what the service wrote",
         )
     if version is not None:
-        _say(console, REMAINS)
+        console.say(REMAINS)
 
 
 REMAINS = (
@@ -364,7 +349,7 @@ REMAINS = (
 )
 """What ``dcmu purge`` does not reach."""
 
-SERVICE_COMMANDS: dict[str, tuple[Callable[[Any, Console], None], type]] = {
+SERVICE_COMMANDS: dict[str, tuple[Callable[[Any, Output], None], type]] = {
     "workspace": (_create, _Create),
     "request": (_request, _Request),
     "process": (_process, ProcessCommand),

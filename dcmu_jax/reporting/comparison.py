@@ -47,8 +47,10 @@ from dcmu_jax.reporting.tables import write_csv
 from dcmu_jax.reporting.verdict import summarise
 from dcmu_jax.runs import stages
 from dcmu_jax.runs.auditing import RunAudit, audit_stage
+from dcmu_jax.runs.cost import short_classes
 from dcmu_jax.runs.presets import PRESETS
-from dcmu_jax.runs.run import Run, Served, one_at_a_time
+from dcmu_jax.runs.run import Run, one_at_a_time
+from dcmu_jax.runs.saved import Served
 from dcmu_jax.runs.store import identity_in, plain
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import from_writer, is_writer
@@ -306,7 +308,7 @@ def _clusters(run: Run, bank: CondensedBank, shown: int = 8) -> Figure:
 def _of_baselines(run: Run, request: ForgetRequest) -> dict[str, Any]:
     """All settings of every method but the run's own preset, defaults included."""
     return {
-        name: plain({"of": stages.method_options(run.config, name)})["of"]
+        name: plain({"of": run.config.options_of(name)})["of"]
         if name in PRESETS
         else plain({"of": stages.serving_method(name, run.config, run.splits, request)})["of"]
         for name in run.methods
@@ -316,7 +318,7 @@ def _of_baselines(run: Run, request: ForgetRequest) -> dict[str, Any]:
 
 def _notes(run: Run, request: ForgetRequest) -> list[str]:
     splits = run.splits
-    short = (stages.short_classes(run.config, name, splits) for name in run.presets)
+    short = (short_classes(run.config, name, splits) for name in run.presets)
     return [
         f"{len(request.ids)} of {len(splits.train)} training images are forgotten; "
         f"{int(run.usable_tests().sum())} of {len(splits.test)} test images are evaluated on, the "

@@ -135,7 +135,7 @@ def defend_run(
 
 def _config(run: Run, options: DefenceOptions, preset: str) -> RunConfig:
     """The run's settings with a few epochs of the preset that unlearns."""
-    method = stages.method_options(run.config, preset)
+    method = run.config.options_of(preset)
     method = dataclasses.replace(
         method,
         online=few_epochs(method.online, options.epochs),

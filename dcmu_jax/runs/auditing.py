@@ -8,14 +8,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import flax.linen as nn
+import numpy as np
+
 from dcmu_jax.audits.audit import FEWEST_ORACLES, NetworkAudit, audit_networks
 from dcmu_jax.audits.building import Rearing, measured, oracle_population, readings
 from dcmu_jax.audits.checks import check_models
 from dcmu_jax.audits.class_traces import Trace, beside_oracles, traces_of
 from dcmu_jax.audits.population import Population
+from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.requests import ForgetRequest, RequestLike
 from dcmu_jax.files import write_json
 from dcmu_jax.runs import stages
+from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.run import Run, one_at_a_time
 from dcmu_jax.runs.store import Stage, digest, find_stage, hash_of, making, plain
 from dcmu_jax.training.classifier import Classifier
@@ -82,27 +87,19 @@ def audit_run(
     read = None
     if request.forgotten_classes:
         read = traces_of(splits, request, original, usable=usable)
-    given = stages.statistics_of(config) == "given"
-    rearing = Rearing(
-        model=run.model,
-        splits=splits,
-        training=config.training,
-        seed=named_seed(config.unlearning_seed, "audit"),
-        normalisation=original.normalisation if given else None,
-        group=min(oracles, 16),
+    folder = _oracles_folder(run, request, oracles, networks)
+    audits, targets, rearing, population = compared(
+        config,
+        run.model,
+        splits,
+        request.ids,
+        networks,
+        usable=usable,
+        oracles=oracles,
         chunk=chunk,
-        folder=_oracles_folder(run, request, oracles, networks),
+        folder=folder,
         notify=notify,
         inspect=read,
-    )
-    population = oracle_population(rearing, request.ids, oracles)
-    targets = measured(list(networks.values()), list(networks), splits, request.ids)
-    audits = audit_networks(
-        targets,
-        population,
-        request.ids,
-        usable_test_ids=splits.test.ids[usable],
-        control=stages.method_options(config, config.preset).control,
     )
     traces = {}
     if read is not None:
@@ -116,6 +113,55 @@ def audit_run(
                 [plain_audit(audit, traces.get(audit.kind, {})) for audit in audits],
             )
     return RunAudit(audits, targets, population, stage.path, traces)
+
+
+def compared(
+    config: RunConfig,
+    model: nn.Module,
+    splits: Splits,
+    ids: np.ndarray,
+    networks: Mapping[str, Classifier],
+    *,
+    usable: np.ndarray,
+    oracles: int,
+    **rest: Any,
+) -> tuple[tuple[NetworkAudit, ...], Population, Rearing, Population]:
+    """Train oracles as a retrained model is, by other seeds, and compare networks with them.
+
+    Args:
+        config: how the networks were trained and unlearned.
+        model: their module.
+        splits: the data.
+        ids: what they should have forgotten.
+        networks: by name; the normalisation of the first is the oracles', where it is a given one.
+        usable: the test samples that no method remembers.
+        oracles: how many.
+        rest: see ``Rearing``.
+
+    Returns:
+        The findings, the networks as a population, how the oracles were trained, and the oracles.
+    """
+    first = next(iter(networks.values()))
+    given = stages.statistics_of(config) == "given"
+    rearing = Rearing(
+        model=model,
+        splits=splits,
+        training=config.training,
+        seed=named_seed(config.unlearning_seed, "audit"),
+        normalisation=first.normalisation if given else None,
+        group=min(oracles, 16),
+        **rest,
+    )
+    population = oracle_population(rearing, ids, oracles)
+    targets = measured(list(networks.values()), list(networks), splits, ids)
+    audits = audit_networks(
+        targets,
+        population,
+        ids,
+        usable_test_ids=splits.test.ids[usable],
+        control=config.method.control,
+    )
+    return audits, targets, rearing, population
 
 
 def audit_stage(

@@ -1,4 +1,4 @@
-"""What a user brings to a run: data and modules from Python, metrics and condensers by name."""
+"""What a user brings to a run: data, modules and networks, metrics and condensers by name."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import flax.linen as nn
+import numpy as np
 
 from dcmu_jax.condensation.own import OURS, own_condenser
-from dcmu_jax.data.dataset import Splits
+from dcmu_jax.data.dataset import Normalisation, Splits, check_normalisation
 from dcmu_jax.data.sources import SOURCES
 from dcmu_jax.errors import InputError
+from dcmu_jax.extensions import load_reference, said_of
 from dcmu_jax.metrics.own import own_metrics
 from dcmu_jax.networks.adoption import check_variables
 from dcmu_jax.networks.behaviour import differing, differing_initial
 from dcmu_jax.networks.catalogue import MODELS
 from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.config_json import differing_settings
 from dcmu_jax.runs.saved import DataNote
 from dcmu_jax.training.classifier import Classifier
 
@@ -113,6 +116,19 @@ def check_the_same(directory: Path, config: RunConfig, note: DataNote, now: Data
         )
 
 
+def check_same_settings(directory: Path, was: RunConfig, given: RunConfig) -> None:
+    """Raise where a run is gone on with by other settings than it was started with."""
+    others = differing_settings(was, given)
+    if others:
+        said = [f"{name} = {was!r}, not {now!r}" for name, (was, now) in others.items()]
+        shown = ", ".join(said[:5]) + (", ..." if len(said) > 5 else "")
+        raise InputError(
+            f"The run {str(directory)!r} was started with other settings ({shown})",
+            "the settings that it was started with",
+            "Give those, choose another --out, or --resume, which takes the saved ones",
+        )
+
+
 def check_adopted(network: Any, model: nn.Module, splits: Splits) -> None:
     """Raise unless a network that was trained elsewhere can be the original of a run.
 
@@ -137,3 +153,48 @@ def check_adopted(network: Any, model: nn.Module, splits: Splits) -> None:
             f"Give image_shape={splits.image_shape} to the Classifier if it takes them",
         )
     check_variables(model, network.variables, splits.image_shape)
+
+
+def own_module(name: str, splits: Splits) -> nn.Module:
+    """The module that a reference (``file.py:attribute``) leads to; see ``stages.build_model``."""
+    found = load_reference(name, "network")
+    if isinstance(found, nn.Module):
+        return found
+    given = {"image_shape": splits.image_shape, "num_classes": splits.num_classes}
+    allowed = "a Flax module, or a function of image_shape and num_classes that returns one"
+    remedy = "Write def make(image_shape, num_classes): ... that returns the module"
+    kind = f"a {type(found).__name__}"
+    if callable(found) and not (isinstance(found, type) and issubclass(found, nn.Module)):
+        try:
+            found = found(**given)
+        except Exception as error:  # whatever a user's function may raise
+            raise InputError(
+                f"The network {name!r} fails ({said_of(error)})", allowed, remedy
+            ) from error
+        if isinstance(found, nn.Module):
+            return found
+        kind = f"a function that returned a {type(found).__name__}"
+    raise InputError(f"The network {name!r}, which is {kind}", allowed, remedy)
+
+
+def given_normalisation(config: RunConfig, splits: Splits) -> Normalisation | None:
+    """The normalisation in the settings, if given."""
+    if config.data.mean is None or config.data.std is None:
+        return None
+    channels = splits.image_shape[-1]
+    for name in ("mean", "std"):
+        check_normalisation(f"data.{name}", np.asarray(getattr(config.data, name)), channels)
+    return Normalisation(
+        np.asarray(config.data.mean, np.float32), np.asarray(config.data.std, np.float32)
+    )
+
+
+def check_crop(config: RunConfig, splits: Splits) -> None:
+    """Raise unless the images are larger than the shifts of the augmentation."""
+    side = min(splits.image_shape[:2])
+    if config.training.crop >= side:
+        raise InputError(
+            f"training.crop = {config.training.crop} on images of {side} pixels",
+            f"0..{side - 1}",
+            "Lower training.crop",
+        )

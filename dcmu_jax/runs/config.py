@@ -22,16 +22,8 @@ from dcmu_jax.errors import (
     unknown_name,
 )
 from dcmu_jax.runs.meant import check_meant
-from dcmu_jax.runs.options import (
-    DataOptions,
-    MethodOptions,
-    NetworkOptions,
-)
-from dcmu_jax.runs.presets import (
-    PRESETS,
-    preset,
-    recommended_preset,
-)
+from dcmu_jax.runs.options import DataOptions, MethodOptions, NetworkOptions
+from dcmu_jax.runs.presets import PRESETS, preset, recommended_preset
 from dcmu_jax.runs.renamed import accept_old_names
 from dcmu_jax.runs.typed import changed_fields
 from dcmu_jax.training.optimizers import as_optimizer

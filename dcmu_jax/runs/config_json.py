@@ -7,9 +7,7 @@ from typing import Any
 
 import pydantic
 
-from dcmu_jax.errors import (
-    InputError,
-)
+from dcmu_jax.errors import InputError
 from dcmu_jax.reading import parse_json
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.presets import PRESETS, preset

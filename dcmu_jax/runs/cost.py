@@ -1,4 +1,4 @@
-"""What unlearning will cost compared with retraining, said before it begins."""
+"""What is said before a stage begins: the cost of unlearning beside retraining's, small classes."""
 
 from __future__ import annotations
 
@@ -22,15 +22,8 @@ from dcmu_jax.networks.partition import (
     partition,
 )
 from dcmu_jax.prng import key_of
+from dcmu_jax.runs import stages
 from dcmu_jax.runs.config import RunConfig
-from dcmu_jax.runs.stages import (
-    build_model,
-    clusters_of,
-    method_options,
-    of_whole_classes,
-    serving_method,
-    settings_of,
-)
 from dcmu_jax.theory.reduction import untouched_probability
 from dcmu_jax.training.flops import program_flops
 from dcmu_jax.unlearning.modular import ModularUnlearning
@@ -122,7 +115,7 @@ def _images(
     forgotten = train.labels[train.positions(request.ids)]
     gone = np.bincount(forgotten, minlength=train.num_classes)
     n, gone = n[n > 0], gone[n > 0]
-    clusters = np.minimum(clusters_of(config, name, train), n)
+    clusters = np.minimum(stages.clusters_of(config, name, train), n)
     untouched = clusters * [
         untouched_probability(np.asarray(size), int(of), int(lost))
         for size, of, lost in zip(n / clusters, n, gone, strict=True)
@@ -136,7 +129,7 @@ def _images(
     return {
         "reduced": float((survivors + untouched * (1 + real)).sum()) + looked_at,
         "retain": len(train) - len(request.ids) + looked_at,
-        "remembrance": method_options(config, name).remembrance.per_class * int(shown.sum()),
+        "remembrance": config.options_of(name).remembrance.per_class * int(shown.sum()),
     }
 
 
@@ -147,11 +140,15 @@ def _costs(
     name: str,
     model: nn.Module | None,
 ) -> dict[str, float]:
-    """The expected cost of each step of a preset's schedule, in retrainings, by its place."""
-    method = serving_method(name, config, splits, request)
+    """The expected cost of each step of a preset's schedule, in retrainings, by its place.
+
+    Counted are the operations of all steps, and of the features that they train on; collecting and
+    condensing again are not.
+    """
+    method = stages.serving_method(name, config, splits, request)
     if not isinstance(method, ModularUnlearning):
         return {}
-    network = model or build_model(config.model, splits, config.network)
+    network = model or stages.build_model(config.model, splits, config.network)
     images = _images(method, config, name, splits, request)
     training = config.training
     everything = Step(parts=PARTS, epochs=training.epochs, batch_size=training.batch_size)
@@ -162,21 +159,6 @@ def _costs(
         each = _of_training(piece.step, images[piece.step.on], network, splits.image_shape)
         costs[piece.place] = costs.get(piece.place, 0.0) + piece.times * each / unit
     return costs
-
-
-def retrainings_to_expect(
-    config: RunConfig,
-    splits: Splits,
-    request: ForgetRequest,
-    name: str | None = None,
-    model: nn.Module | None = None,
-) -> float:
-    """The expected cost of a preset (the run's own by default), before it starts.
-
-    Counted are the operations of all steps of its schedule, and of the features that they train
-    on; collecting and condensing again are not. The unit is a retraining.
-    """
-    return sum(_costs(config, splits, request, name or config.preset, model).values())
 
 
 def cost_warning(
@@ -204,12 +186,27 @@ def cost_warning(
     if times <= 1:
         return ""
     dearest = max(costs, key=lambda place: costs[place])
-    whole = "online_classes" if of_whole_classes(splits, request) else "online"
-    setting = f"{settings_of(config, name)}{whole}.{dearest}"
+    whole = "online_classes" if stages.of_whole_classes(splits, request) else "online"
+    setting = f"{stages.settings_of(config, name)}{whole}.{dearest}"
     epochs = config.training.epochs
     trained = f"{epochs} epoch{'s' * (epochs != 1)}"
     return (
         f"Forgetting by {name} will cost about {times:.2f} retrainings: its schedule is "
         f"for networks that were trained longer than {trained}. Retraining "
         f"is cheaper, and exact; or lower {setting.replace('_', '-')}{place}."
+    )
+
+
+def short_classes(config: RunConfig, name: str, splits: Splits) -> str | None:
+    """A note on classes with fewer samples than clusters; ``None`` if there are none."""
+    counts = np.bincount(splits.train.labels, minlength=splits.num_classes)
+    clusters = stages.clusters_of(config, name, splits.train)
+    short = np.flatnonzero((counts > 0) & (counts < clusters))
+    if not len(short):
+        return None
+    shown = ", ".join(f"{splits.class_names[c]} ({counts[c]})" for c in short[:5])
+    return (
+        f"{name}: {len(short)} class(es) have fewer samples than the {clusters} clusters per "
+        f"class: {shown}{', ...' if len(short) > 5 else ''}. Each of their samples is a cluster "
+        "of its own and stands for itself."
     )

@@ -56,7 +56,7 @@ def of_prepared(
     config: RunConfig, name: str, splits: Splits, data: Data, original: Classifier
 ) -> Facts:
     """Of the offline phase of the preset ``name``."""
-    options = stages.method_options(config, name)
+    options = config.options_of(name)
     found = {
         "preset": name,  # its keys are derived of its name
         "original": original.fingerprint(),

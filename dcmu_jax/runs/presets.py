@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from dcmu_jax.condensation.matching import MatchingConfig
-from dcmu_jax.errors import (
-    unknown_name,
-)
+from dcmu_jax.errors import unknown_name
 from dcmu_jax.networks.partition import PARTS
-from dcmu_jax.runs.options import (
-    CondensationOptions,
-    MethodOptions,
-    RemembranceOptions,
-)
+from dcmu_jax.runs.options import CondensationOptions, MethodOptions, RemembranceOptions
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.modular import Collecting, ModularUnlearning, Offline
 from dcmu_jax.unlearning.schedule import Reset, Step
@@ -96,6 +91,17 @@ Where fewer than 530 samples stay they are fewer, as no batch gets smaller than 
 """
 
 
+def _new_final(**step: Any) -> ModularUnlearning:
+    """A class is served by `final` alone: a new one that never meets it."""
+    cosine = Optimizer(schedule="cosine")
+    learned = Step(parts=("final",), min_steps=CLASS_STEPS, optimizer=cosine, **step)
+    return ModularUnlearning(
+        collecting=Collecting(weigh_by_size=True),
+        resets=(Reset(part="final"),),
+        closing_steps=(learned,),
+    )
+
+
 def recommended_preset(model: str) -> MethodOptions:
     """The method in the form that comes nearest to retraining for its time.
 
@@ -139,21 +145,7 @@ def recommended_preset(model: str) -> MethodOptions:
             clustering="balanced", matching=MatchingConfig(solver="newton", steps=3)
         ),
         online=online,
-        # A class is served by `final` alone: a new one that never meets it.
-        online_classes=ModularUnlearning(
-            collecting=Collecting(weigh_by_size=True),
-            resets=(Reset(part="final"),),
-            closing_steps=(
-                Step(
-                    parts=("final",),
-                    on="retain",
-                    epochs=15,
-                    batch_size=128,
-                    min_steps=CLASS_STEPS,
-                    optimizer=cosine,
-                ),
-            ),
-        ),
+        online_classes=_new_final(on="retain", epochs=15, batch_size=128),
     )
 
 
@@ -171,19 +163,7 @@ def condensed_preset(model: str) -> MethodOptions:
             resets=tuple(Reset(part=part, keep=0.3) for part in PARTS),
             closing_steps=(Step(parts=PARTS, epochs=15, batch_size=128, optimizer=cosine),),
         ),
-        online_classes=ModularUnlearning(
-            collecting=Collecting(weigh_by_size=True),
-            resets=(Reset(part="final"),),
-            closing_steps=(
-                Step(
-                    parts=("final",),
-                    epochs=150,
-                    batch_size=64,
-                    min_steps=CLASS_STEPS,
-                    optimizer=cosine,
-                ),
-            ),
-        ),
+        online_classes=_new_final(epochs=150, batch_size=64),
     )
 
 

@@ -5,11 +5,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import math
-import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -22,55 +19,30 @@ from dcmu_jax.data.requests import ForgetRequest, RequestLike, as_request
 from dcmu_jax.data.sources import load
 from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.extensions import is_reference
-from dcmu_jax.files import FilePath, json_text
+from dcmu_jax.files import FilePath
 from dcmu_jax.locks import locked_again
-from dcmu_jax.metrics.measurement import Trajectory
 from dcmu_jax.networks.adoption import check_module
 from dcmu_jax.networks.behaviour import behaviour_of, initial_of, model_text
-from dcmu_jax.runs import facts, stages
-from dcmu_jax.runs.brought import check_adopted, check_brought, check_own, check_the_same
+from dcmu_jax.runs import brought, facts, saved, stages, store
 from dcmu_jax.runs.config import RunConfig, check_method_name
-from dcmu_jax.runs.config_json import differing_settings, to_file
+from dcmu_jax.runs.config_json import to_file
 from dcmu_jax.runs.cost import CostWarning, cost_warning
 from dcmu_jax.runs.directory import check_new, make_directory, read_settings
-from dcmu_jax.runs.kept import load_bank, save_prepared, save_served
 from dcmu_jax.runs.meant import as_path, check_splits
 from dcmu_jax.runs.presets import PRESETS
-from dcmu_jax.runs.saved import DATA, PREPARED, SERVED, DataNote
-from dcmu_jax.runs.store import (
-    Stage,
-    find_stage,
-    is_there,
-    keep_request,
-    making,
-    moved,
-    request_folder,
-)
-from dcmu_jax.runs.trajectory import TrajectoryRecorder
+from dcmu_jax.runs.recording import TrajectoryRecorder, logged
 from dcmu_jax.runs.typed import refused
-from dcmu_jax.training.checkpoints import (
-    FitCheckpoint,
-    load_classifier,
-    save_classifier,
-)
+from dcmu_jax.training.checkpoints import load_classifier, save_classifier
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
-from dcmu_jax.training.devices import (
-    by_writer,
-    check_platform,
-    check_same,
-    device_mesh,
-    is_writer,
-)
+from dcmu_jax.training.devices import by_writer, check_platform, check_same, device_mesh, is_writer
 from dcmu_jax.training.divergence import Diverged, during
-from dcmu_jax.training.loop import Progress
-from dcmu_jax.unlearning.task import Hooks, Prepared, Unlearned
+from dcmu_jax.unlearning.task import Hooks, Prepared
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def _in_another_run():
-    """Say which setting made a stage diverge; the settings of a run cannot be changed."""
-    return during(place=" in a new run (another --out)")
+_in_another_run = functools.partial(during, place=" in a new run (another --out)")
+"""Says which setting made a stage diverge; the settings of a run cannot be changed."""
 
 
 def one_at_a_time(function: F) -> F:
@@ -88,21 +60,6 @@ def one_at_a_time(function: F) -> F:
             return function(run, *args, **kwargs)
 
     return cast(F, alone)
-
-
-@dataclasses.dataclass(frozen=True)
-class Served:
-    """A request served by one method.
-
-    Attributes:
-        unlearned: the result.
-        trajectory: how it got there.
-        directory: where both lie; the network in the folder network.
-    """
-
-    unlearned: Unlearned
-    trajectory: Trajectory
-    directory: Path
 
 
 class Run:
@@ -142,7 +99,7 @@ class Run:
         self.directory, self.config = as_path(directory), config
         self._original: Classifier | None = None
         self._progress = progress if is_writer() else None
-        self._brought = DataNote(
+        self._brought = saved.DataNote(
             fingerprint="", own_data=splits is not None, own_module=model is not None
         )
 
@@ -164,8 +121,8 @@ class Run:
                 )
             device_mesh(config.devices)
             config.check_batches(saved=_saved)
-            stages.given_normalisation(config, self.splits)
-            stages.check_crop(config, self.splits)
+            brought.given_normalisation(config, self.splits)  # which checks it
+            brought.check_crop(config, self.splits)
             self.usable_tests()
             return (to_file(config) + model_text(self.model) + self._fingerprint).encode()
 
@@ -177,7 +134,7 @@ class Run:
         check_platform()
         by_writer(lambda: check_new(as_path(directory)))
         run = cls(directory, config, **rest)
-        check_own(config, run.presets)
+        brought.check_own(config, run.presets)
         run.check_comparable(run.request(config.forget))
         by_writer(lambda: make_directory(run.directory, config, run._note()))
         return run
@@ -196,10 +153,10 @@ class Run:
         config = read_settings(directory)
         if devices is not None:
             config = dataclasses.replace(config, devices=devices)
-        note = DATA.read(directory / "data.json")
-        check_brought(directory, config, note, rest)
+        note = saved.DATA.read(directory / "data.json")
+        brought.check_brought(directory, config, note, rest)
         run = cls(directory, config, _saved=True, **rest)
-        check_the_same(directory, config, note, run._note())
+        brought.check_the_same(directory, config, note, run._note())
         return run
 
     @classmethod
@@ -213,22 +170,14 @@ class Run:
             InputError: the run that is there has other settings; see ``create`` and ``open``.
         """
         directory = as_path(directory)
-        if not is_there(directory):
+        if not store.is_there(directory):
             try:
                 return cls.create(directory, config, **rest)
             except InputError:
-                if not is_there(directory):
+                if not store.is_there(directory):
                     raise
         run = cls.open(directory, devices=config.devices, **rest)
-        others = differing_settings(run.config, config)
-        if others:
-            said = [f"{name} = {was!r}, not {now!r}" for name, (was, now) in others.items()]
-            shown = ", ".join(said[:5]) + (", ..." if len(said) > 5 else "")
-            raise InputError(
-                f"The run {str(directory)!r} was started with other settings ({shown})",
-                "the settings that it was started with",
-                "Give those, choose another --out, or --resume, which takes the saved ones",
-            )
+        brought.check_same_settings(directory, run.config, config)
         return run
 
     @functools.cached_property
@@ -236,7 +185,7 @@ class Run:
         """The identity of the data."""
         return facts.Data.of(self.splits)
 
-    def _note(self) -> DataNote:
+    def _note(self) -> saved.DataNote:
         """What data.json says of this run."""
         return dataclasses.replace(self._brought, fingerprint=self._fingerprint)
 
@@ -287,12 +236,8 @@ class Run:
 
     def log(self, **entry: Any) -> None:
         """Append a line to metrics.jsonl."""
-        if not is_writer():
-            return
-        line = json_text({"time": round(time.time(), 3), **entry}) + "\n"
-        # One write of one line, which no other process or thread can get into.
-        with (self.directory / "metrics.jsonl").open("ab", buffering=0) as file:
-            file.write(line.encode())
+        if is_writer():
+            store.add_line(self.directory / "metrics.jsonl", entry)
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
@@ -305,28 +250,18 @@ class Run:
             yield
 
     def _hooks(self, stage: str, observe: Any = None) -> Hooks:
-        @contextlib.contextmanager
-        def progress(name: str, epochs: int) -> Iterator[Progress]:
-            shown = self._progress or Hooks().progress
-            with shown(f"{stage}: {name}", epochs) as show:
-
-                def both(epoch: int, loss: float, accuracy: float) -> None:
-                    show(epoch, loss, accuracy)
-                    # A step that is no training has neither.
-                    known = {"loss": loss, "accuracy": accuracy} if math.isfinite(loss) else {}
-                    self.log(stage=stage, phase=name, epoch=epoch, **known)
-
-                yield both
-
-        return Hooks(progress, observe) if observe else Hooks(progress)
+        return logged(stage, self._progress, self.log, observe)
 
     def _load(self, path: Path, remedy: str = "") -> Classifier:
         like = fresh_classifier(self.model, self.splits.train, 0)
         return load_classifier(path, self.model, like, remedy)
 
-    def _original_stage(self) -> Stage:
+    def _network_in(self, folder: Path) -> Classifier:
+        return self._load(folder / "network", store.moved(folder))
+
+    def _original_stage(self) -> store.Stage:
         made_of = facts.of_original(self.config, self.model, self.data)
-        return find_stage(self.directory, "original", made_of)
+        return store.find_stage(self.directory, "original", made_of)
 
     def has_original(self) -> bool:
         """Whether the original network exists, so that ``train`` trains nothing."""
@@ -342,15 +277,8 @@ class Run:
     def _found_or_trained(self) -> Classifier:
         stage = self._original_stage()
         if stage.there:
-            return self._load(stage.path, moved(stage.path))
-        checkpoint = FitCheckpoint(
-            self.directory / f"{stage.path.name}.unfinished",
-            every=max(1, self.config.training.epochs // 6),
-            identity=stage.hash,
-        )
-        if checkpoint.is_of_another():
-            path = self.directory / f"original-{stage.hash[:16]}.unfinished"
-            checkpoint = dataclasses.replace(checkpoint, path=path)
+            return self._load(stage.path, store.moved(stage.path))
+        checkpoint = saved.unfinished(stage, self.config.training.epochs)
         try:
             with _in_another_run():
                 fitted = stages.train_original(
@@ -363,7 +291,7 @@ class Run:
         except Diverged:
             checkpoint.discard()  # to go on from there would end there again
             raise
-        with self._making(stage) as folder:
+        with store.making(stage, devices=self.config.devices) as folder:
             save_classifier(folder, fitted.classifier)
         checkpoint.discard()
         self.log(stage="train", run_s=fitted.run_s, compile_s=fitted.compile_s, flops=fitted.flops)
@@ -380,7 +308,7 @@ class Run:
         Raises:
             InputError: another module, or the run has its original already.
         """
-        check_adopted(network, self.model, self.splits)
+        brought.check_adopted(network, self.model, self.splits)
         stage = self._original_stage()
         if stage.there:
             raise InputError(
@@ -388,13 +316,16 @@ class Run:
                 "a run that has no original yet",
                 "Create another run for it",
             )
-        with self._making(stage, adopted=True) as folder:
+        with store.making(stage, devices=self.config.devices, adopted=True) as folder:
             save_classifier(folder, network)
             self._load(folder)  # says so if it is of another module
         self.log(stage="train", adopted=True)
 
-    def _making(self, stage: Stage, **made_with: Any) -> AbstractContextManager[Path]:
-        return making(stage, devices=self.config.devices, **made_with)
+    def _once(self, stage: store.Stage, label: str, *, load: Any, make: Any, save: Any) -> Any:
+        """See ``store.once``."""
+        log = functools.partial(self.log, stage=label)
+        make = _in_another_run()(make)
+        return store.once(stage, load, make, save, log, devices=self.config.devices)
 
     @one_at_a_time
     def prepare(self, name: str | None = None) -> Prepared:
@@ -404,37 +335,30 @@ class Run:
             raise unknown_name("preset", name, PRESETS)
         original = self.train()
         made_of = facts.of_prepared(self.config, name, self.splits, self.data, original)
-        stage = find_stage(self.directory / "prepared", name, made_of)
-        if stage.there:
-            return self._prepared(stage, name, original)
-        with _in_another_run():
-            prepared = stages.prepare(
-                self.config, original, self.splits, name=name, hooks=self._hooks(f"prepare {name}")
-            )
-        with self._making(stage) as folder:
-            cost = save_prepared(folder, prepared, original)
-        self.log(stage=f"prepare {name}", **cost)
-        return prepared
-
-    def _prepared(self, stage: Stage, name: str, original: Classifier) -> Prepared:
-        note = PREPARED.read(stage.path / "cost.json")
-        bank = load_bank(stage.path, note, self.splits.train)
-        remembrance = stages.remembrance_of(self.config, name, self.splits)
-        network = original
-        if note.trained:
-            network = self._load(stage.path / "network", moved(stage.path))
-        return Prepared(bank, network, remembrance, note.offline_s, note.compile_s)
+        stage = store.find_stage(self.directory / "prepared", name, made_of)
+        config, splits, label = self.config, self.splits, f"prepare {name}"
+        remembrance = stages.remembrance_of(config, name, splits)
+        hooks = self._hooks(label)
+        return self._once(
+            stage,
+            label,
+            load=lambda at: saved.load_prepared(
+                at, original, splits.train, remembrance, self._network_in
+            ),
+            make=lambda: stages.prepare(config, original, splits, name=name, hooks=hooks),
+            save=lambda folder, prepared: saved.save_prepared(folder, prepared, original),
+        )
 
     def request_directory(self, request: RequestLike) -> Path:
         """The folder of one request; a request of other ids has another one."""
-        return request_folder(self.directory / "requests", self.request(request))
+        return store.request_folder(self.directory / "requests", self.request(request))
 
     def usable_tests(self) -> np.ndarray:
         """The test samples that the table of this run may use."""
         return stages.usable_tests(self.config, self.splits, self.presets)
 
     @one_at_a_time
-    def unlearn(self, request: RequestLike, name: str | None = None) -> Served:
+    def unlearn(self, request: RequestLike, name: str | None = None) -> saved.Served:
         """Serve a request with a method (the run's own preset if not named), or find it served.
 
         Warns:
@@ -449,17 +373,15 @@ class Run:
             self.config, name, self.splits, self.data, request, original, prepared, usable
         )
         asked = self.request_directory(request)
-        stage = find_stage(asked, name, made_of)
-        if stage.there:
-            note = SERVED.read(stage.path / "result.json")
-            network = self._load(stage.path / "network", moved(stage.path))
-            return Served(note.unlearned(network), note.trajectory, stage.path)
-        dear = cost_warning(self.config, self.splits, request, name=name, model=self.model)
-        if dear and is_writer():
+        stage = store.find_stage(asked, name, made_of)
+        new = not stage.there and is_writer()
+        dear = new and cost_warning(self.config, self.splits, request, name=name, model=self.model)
+        if dear:
             warnings.warn(dear, CostWarning, stacklevel=3)  # where ``unlearn`` is called
         label = f"forget {asked.name} {name}"
-        recorder = TrajectoryRecorder(name, self.splits, request, usable, original)
-        with _in_another_run():
+
+        def make() -> saved.Served:
+            recorder = TrajectoryRecorder(name, self.splits, request, usable, original)
             unlearned = stages.unlearn(
                 name,
                 self.config,
@@ -469,9 +391,9 @@ class Run:
                 prepared=prepared,
                 hooks=self._hooks(label, recorder),
             )
-        trajectory = recorder.finish(unlearned.online_s, unlearned.classifier)
-        keep_request(asked, request)
-        with self._making(stage) as folder:
-            cost = save_served(folder, unlearned, trajectory)
-        self.log(stage=label, **cost)
-        return Served(unlearned, trajectory, stage.path)
+            trajectory = recorder.finish(unlearned.online_s, unlearned.classifier)
+            store.keep_request(asked, request)
+            return saved.Served(unlearned, trajectory, stage.path)
+
+        load = functools.partial(saved.load_served, network=self._network_in)
+        return self._once(stage, label, load=load, make=make, save=saved.save_served)

@@ -15,21 +15,17 @@ from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.condensation.building import CLEAN, build_bank, build_clean_bank
 from dcmu_jax.condensation.own import OURS, own_condenser
 from dcmu_jax.data.copies import same_images
-from dcmu_jax.data.dataset import Dataset, Normalisation, Splits, check_normalisation
+from dcmu_jax.data.dataset import Dataset, Splits
 from dcmu_jax.data.remembrance import remembrance_samples
 from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.errors import InputError
-from dcmu_jax.extensions import is_reference, load_reference, said_of
+from dcmu_jax.extensions import is_reference
 from dcmu_jax.metrics.network import Measured, measure_classifier
 from dcmu_jax.networks.catalogue import create
+from dcmu_jax.runs.brought import given_normalisation, own_module
 from dcmu_jax.runs.config import RunConfig
-from dcmu_jax.runs.options import (
-    CondensationOptions,
-    MethodOptions,
-    NetworkOptions,
-    clusters_per_class,
-)
+from dcmu_jax.runs.options import CondensationOptions, NetworkOptions, clusters_per_class
 from dcmu_jax.runs.presets import PRESETS
 from dcmu_jax.training.checkpoints import FitCheckpoint
 from dcmu_jax.training.classifier import Classifier
@@ -68,7 +64,7 @@ def build_model(name: str, splits: Splits, options: NetworkOptions | None = None
         InputError: an unknown name, or a reference to what is no module and makes none.
     """
     if is_reference(name):
-        return _own_module(name, splits)
+        return own_module(name, splits)
     options = options or NetworkOptions()
     return create(
         name,
@@ -80,50 +76,6 @@ def build_model(name: str, splits: Splits, options: NetworkOptions | None = None
         width=options.width,
         norm=options.norm,
     )
-
-
-def _own_module(name: str, splits: Splits) -> nn.Module:
-    found = load_reference(name, "network")
-    if isinstance(found, nn.Module):
-        return found
-    given = {"image_shape": splits.image_shape, "num_classes": splits.num_classes}
-    allowed = "a Flax module, or a function of image_shape and num_classes that returns one"
-    remedy = "Write def make(image_shape, num_classes): ... that returns the module"
-    kind = f"a {type(found).__name__}"
-    if callable(found) and not (isinstance(found, type) and issubclass(found, nn.Module)):
-        try:
-            found = found(**given)
-        except Exception as error:  # whatever a user's function may raise
-            raise InputError(
-                f"The network {name!r} fails ({said_of(error)})", allowed, remedy
-            ) from error
-        if isinstance(found, nn.Module):
-            return found
-        kind = f"a function that returned a {type(found).__name__}"
-    raise InputError(f"The network {name!r}, which is {kind}", allowed, remedy)
-
-
-def given_normalisation(config: RunConfig, splits: Splits) -> Normalisation | None:
-    """The normalisation in the settings, if given."""
-    if config.data.mean is None or config.data.std is None:
-        return None
-    channels = splits.image_shape[-1]
-    for name in ("mean", "std"):
-        check_normalisation(f"data.{name}", np.asarray(getattr(config.data, name)), channels)
-    return Normalisation(
-        np.asarray(config.data.mean, np.float32), np.asarray(config.data.std, np.float32)
-    )
-
-
-def check_crop(config: RunConfig, splits: Splits) -> None:
-    """Raise unless the images are larger than the shifts of the augmentation."""
-    side = min(splits.image_shape[:2])
-    if config.training.crop >= side:
-        raise InputError(
-            f"training.crop = {config.training.crop} on images of {side} pixels",
-            f"0..{side - 1}",
-            "Lower training.crop",
-        )
 
 
 def check_comparable(
@@ -174,17 +126,12 @@ def train_original(
     return fitted
 
 
-def method_options(config: RunConfig, name: str) -> MethodOptions:
-    """The options of the preset ``name`` in this run: its own, or those of a baseline preset."""
-    return config.options_of(name)
-
-
 def remembrance_of(config: RunConfig, name: str, splits: Splits) -> Dataset:
     """The remembrance samples of the preset ``name``.
 
     Presets that draw them draw the same ones: none of them is evaluated on, for any method.
     """
-    options = method_options(config, name).remembrance
+    options = config.options_of(name).remembrance
     return remembrance_samples(
         splits.test,
         options.per_class,
@@ -193,24 +140,9 @@ def remembrance_of(config: RunConfig, name: str, splits: Splits) -> Dataset:
     )
 
 
-def short_classes(config: RunConfig, name: str, splits: Splits) -> str | None:
-    """A note on classes with fewer samples than clusters; ``None`` if there are none."""
-    counts = np.bincount(splits.train.labels, minlength=splits.num_classes)
-    clusters = clusters_of(config, name, splits.train)
-    short = np.flatnonzero((counts > 0) & (counts < clusters))
-    if not len(short):
-        return None
-    shown = ", ".join(f"{splits.class_names[c]} ({counts[c]})" for c in short[:5])
-    return (
-        f"{name}: {len(short)} class(es) have fewer samples than the {clusters} clusters per "
-        f"class: {shown}{', ...' if len(short) > 5 else ''}. Each of their samples is a cluster "
-        "of its own and stands for itself."
-    )
-
-
 def clusters_of(config: RunConfig, name: str, train: Dataset) -> int:
     """K of the preset ``name``, see ``CondensationOptions``."""
-    condensation = method_options(config, name).condensation
+    condensation = config.options_of(name).condensation
     return clusters_per_class(condensation, train.samples_per_class)
 
 
@@ -232,7 +164,7 @@ def prepare(
         hooks: see ``Hooks``.
     """
     name = name or config.preset
-    options = method_options(config, name)
+    options = config.options_of(name)
     condensation = options.condensation
     train = splits.train
     seed = named_seed(config.unlearning_seed, name)
@@ -308,7 +240,7 @@ def serving_method(name: str, config: RunConfig, splits: Splits, request: Forget
     """
     if name not in PRESETS:
         return build_method(name, config.settings.get(name))
-    options = method_options(config, name)
+    options = config.options_of(name)
     return options.online_classes if of_whole_classes(splits, request) else options.online
 
 
@@ -404,23 +336,6 @@ def seed_of(config: RunConfig, name: str) -> int:
     """The seed of a method; the retrained model never starts as the original did."""
     seed = config.unlearning_seed
     return named_seed(seed, name) if name == "retrain" and seed == config.seed else seed
-
-
-def accuracies_of(
-    config: RunConfig, classifier: Classifier, splits: Splits, request: ForgetRequest
-) -> dict[str, float | None]:
-    """Accuracies (%) on the retain set and on test images of the classes that stay.
-
-    Those that the preset of the run may train on are left out. None where there are none.
-    """
-    retain = splits.train.without(request.ids)
-    remembered = remembrance_of(config, config.preset, splits).ids
-    test = splits.test.without(remembered)
-    test = test.take(np.isin(test.labels, retain.labels))
-    return {
-        name: 100 * float(classifier.evaluate(data).correct.mean()) if len(data) else None
-        for name, data in (("retained", retain), (TEST_STAYING, test))
-    }
 
 
 def usable_tests(config: RunConfig, splits: Splits, names: tuple[str, ...]) -> np.ndarray:

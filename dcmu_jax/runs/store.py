@@ -15,21 +15,24 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pydantic
 
 from dcmu_jax.data.requests import LONGEST_SLUG, ForgetRequest
 from dcmu_jax.errors import InputError
-from dcmu_jax.files import write_json
+from dcmu_jax.files import json_text, write_json
 from dcmu_jax.reading import read_json_as
 from dcmu_jax.training.devices import from_writer, is_writer
 
 IDENTITY = "identity.json"
 _ANYTHING = pydantic.TypeAdapter(Any)
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,6 +182,33 @@ def making(stage: Stage, **made_with: Any) -> Iterator[Path]:
         shutil.rmtree(aside, ignore_errors=True)
 
 
+def once(
+    stage: Stage,
+    load: Callable[[Path], T],
+    make: Callable[[], T],
+    save: Callable[[Path, T], Mapping[str, Any]],
+    log: Callable[..., None],
+    **made_with: Any,
+) -> T:
+    """What a stage holds: read if it is there, else made, kept and returned.
+
+    Args:
+        stage: see ``find_stage``.
+        load: reads it from its folder.
+        make: computes it.
+        save: writes it to a folder, and gives what it cost.
+        log: told the cost when all of it is in its place.
+        made_with: see ``making``.
+    """
+    if stage.there:
+        return load(stage.path)
+    made = make()
+    with making(stage, **made_with) as folder:
+        cost = save(folder, made)
+    log(**cost)
+    return made
+
+
 def request_folder(folder: Path, request: ForgetRequest) -> Path:
     """The folder of one request.
 
@@ -224,6 +254,14 @@ def keep_request(folder: Path, request: ForgetRequest) -> None:
     asked = _Asked(request.text, request.ids.tolist())
     write_json(aside / "request.json", dataclasses.asdict(asked))
     aside.rename(folder)
+
+
+def add_line(path: Path, entry: Mapping[str, Any]) -> None:
+    """Add a line of JSON, and the time, to a log."""
+    line = json_text({"time": round(time.time(), 3), **entry}) + "\n"
+    # One write of one line, which no other process or thread can get into.
+    with path.open("ab", buffering=0) as file:
+        file.write(line.encode())
 
 
 def is_there(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The audits of a workspace: their files, how they are written and how they are read.
+"""The audits of a workspace: made of the current version, kept in files, read back.
 
 One is written aside, then entered in the ledger, and named last. So what is left of interrupted
 work lies aside, and what has the name of an audit and is in no line comes from something else.
@@ -9,11 +9,21 @@ from __future__ import annotations
 import contextlib
 import os
 import shlex
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from dcmu_jax.audits.audit import FEWEST_ORACLES
+from dcmu_jax.audits.checks import check_models
+from dcmu_jax.data.requests import request_for_ids
 from dcmu_jax.errors import InputError
+from dcmu_jax.files import json_text
 from dcmu_jax.reading import parse_json
+from dcmu_jax.runs import stages
+from dcmu_jax.runs.auditing import compared, plain_audit
+from dcmu_jax.service.contents import Fixed, Version
 from dcmu_jax.service.disk import Disk, aside_of
 from dcmu_jax.service.entries import read_plain
 from dcmu_jax.service.history import History
@@ -84,3 +94,51 @@ def check_none_lies_there(directory: Path, version: int) -> None:
 def not_in_the_ledger(name: Path) -> str:
     """The message for an audit file that is in no line of the ledger."""
     return f"{name} has the name of an audit, and no line of {LEDGER} tells of it"
+
+
+def audit_version(
+    fixed: Fixed,
+    version: Version,
+    *,
+    oracles: int = 16,
+    notify: Callable[[int, int], None] = lambda done, of: None,
+) -> bytes:
+    """Train oracles on the retain set, and compare the network with them on all forgotten samples.
+
+    Args:
+        fixed: see ``Fixed``.
+        version: the current one, whose forgotten images are not purged yet.
+        oracles: how many, 4 or more.
+        notify: told the number of trained oracles and of all.
+
+    Returns:
+        The audit as JSON.
+
+    Raises:
+        InputError: too few oracles; nothing forgotten whose images are still there; or too few
+            samples for an attack.
+    """
+    check_models("oracle", oracles, FEWEST_ORACLES, "The audit")
+    forgotten = np.setdiff1d(version.held.ids, version.train.ids)
+    if not len(forgotten):
+        raise InputError(
+            "An audit of a version none of whose forgotten images are in the workspace",
+            "a version that forgot something since the last purge",
+            "Audit before dcmu purge; afterwards there is nothing to ask the network about",
+        )
+    config, splits = fixed.config, fixed.splits(version.held)
+    usable = stages.usable_tests(config, splits, (config.preset,))
+    request = request_for_ids(forgotten, version.held)
+    stages.check_comparable(config, splits, request, usable)
+    (audit,), *_ = compared(
+        config,
+        fixed.model,
+        splits,
+        forgotten,
+        {config.preset: version.network},
+        usable=usable,
+        oracles=oracles,
+        notify=notify,
+    )
+    found: dict[str, Any] = plain_audit(audit) | {"forgotten": len(forgotten)}
+    return (json_text(found, indent=1) + "\n").encode()

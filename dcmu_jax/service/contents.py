@@ -32,8 +32,8 @@ from dcmu_jax.service.manifest import (
     hash_file,
     hash_files,
     not_as_written,
+    read_checked,
 )
-from dcmu_jax.service.requesting import known_samples
 from dcmu_jax.training.checkpoints import load_classifier
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 
@@ -116,11 +116,7 @@ def read_fixed(directory: Path, hashes: dict[str, str], model: nn.Module | None)
     if sorted(hashes) != sorted(FIXED):
         raise not_as_written("The first line of the ledger", "it names other files")
     for name in FIXED:
-        path = directory / name
-        if path.is_symlink() or not path.is_file():
-            raise not_as_written(str(path), "it is missing")
-        if hash_file(path) != hashes[name]:
-            raise not_as_written(str(path), "its bytes have changed")
+        read_checked(directory / name, hashes[name])
     config = from_json(read_plain(directory / CONFIG), str(directory / CONFIG))
     config.check()
     if config.devices > jax.device_count():  # a workspace outlives the machine it was made on
@@ -149,6 +145,11 @@ def _read_about(path: Path) -> tuple[str, tuple[str, ...]]:
 class _About:
     name: str
     class_names: tuple[str, ...]
+
+
+def known_samples(ids: np.ndarray, labels: np.ndarray, num_classes: int) -> Dataset:
+    """Samples whose images are not looked at."""
+    return Dataset(np.empty((len(ids), 1, 1, 0), np.uint8), labels, ids, num_classes)
 
 
 def write_dataset(disk: Disk, path: Path, dataset: Dataset) -> None:
@@ -182,27 +183,36 @@ def _arrays(path: Path, kinds: dict[str, tuple[str, int]]) -> dict[str, np.ndarr
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Version:
-    """A published version, read back.
+class Samples:
+    """What a version can train on, read back.
 
     Attributes:
-        manifest: of it.
-        network: it serves with.
-        start: the online phase begins with; the network itself but for version 0 after offline
-            training.
+        manifest: of the version.
         bank: of ``train``.
-        features: the network that the bank was made with.
         train: the images that this version can still train on: none that it forgot.
         held: the images that lie in the workspace, those forgotten since the last purge among them.
     """
 
     manifest: Manifest
-    network: Classifier
-    start: Classifier
     bank: CondensedBank
-    features: Classifier
     train: Dataset
     held: Dataset
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Version(Samples):
+    """A published version, read back.
+
+    Attributes:
+        network: it serves with.
+        start: the online phase begins with; the network itself but for version 0 after offline
+            training.
+        features: the network that the bank was made with.
+    """
+
+    network: Classifier
+    start: Classifier
+    features: Classifier
 
 
 def read_manifest(directory: Path, history: History, version: int) -> Manifest:
@@ -212,12 +222,9 @@ def read_manifest(directory: Path, history: History, version: int) -> Manifest:
         InputError: it is not.
     """
     path = version_folder(directory, version) / MANIFEST
-    if path.parent.is_symlink() or path.is_symlink() or not path.is_file():
+    if path.parent.is_symlink():
         raise not_as_written(str(path), "it is missing")
-    data = read_plain(path)
-    if sha256(data) != history.versions[version].manifest:
-        raise not_as_written(str(path), "its bytes have changed")
-    manifest = decode(data, path)
+    manifest = decode(read_checked(path, history.versions[version].manifest), path)
     if manifest.version != version or manifest.change != history.versions[version].change:
         raise not_as_written(str(path), "it is of another version")
     return manifest
@@ -243,16 +250,6 @@ def current_network(directory: Path, fixed: Fixed, history: History) -> Classifi
     if network.fingerprint() != manifest.parameters:
         raise not_as_written("The current network", "its parameters have changed")
     return network
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Samples:
-    """What the current version can train on; see ``Version``."""
-
-    manifest: Manifest
-    bank: CondensedBank
-    train: Dataset
-    held: Dataset
 
 
 def read_held(directory: Path, fixed: Fixed, history: History) -> Dataset:
@@ -309,15 +306,8 @@ def read_version(
     original = network
     if manifest.features != number and found.bank.lineage == "trained":
         original = read_network(directory, fixed, manifest.features)
-    return Version(
-        manifest=manifest,
-        network=network,
-        start=start,
-        bank=found.bank,
-        features=feature_network(found.bank, original, manifest.bank_seed),
-        train=found.train,
-        held=found.held,
-    )
+    features = feature_network(found.bank, original, manifest.bank_seed)
+    return Version(**vars(found), network=network, start=start, features=features)
 
 
 def write_version(
@@ -367,11 +357,7 @@ def write_version(
 def read_record(directory: Path, manifest: Manifest) -> dict[str, Any]:
     """The record of a version, checked against its manifest."""
     path = version_folder(directory, manifest.version) / RECORD
-    if path.is_symlink() or not path.is_file():
-        raise not_as_written(str(path), "it is missing")
-    data = read_plain(path)
-    if sha256(data) != manifest.files.get(RECORD):
-        raise not_as_written(str(path), "its bytes have changed")
+    data = read_checked(path, manifest.files.get(RECORD))
     record = parse_json(data, path, "the record of a version", _REMEDY)
     if not isinstance(record, dict):
         raise InputError(f"The record {str(path)!r}", "a JSON object", _REMEDY)

@@ -18,18 +18,17 @@ from dcmu_jax.errors import InputError
 from dcmu_jax.files import aside_of, held, remove_left_aside
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.run import Run
-from dcmu_jax.service.contents import FIXED, VERSIONS, part_of, write_fixed, write_version
+from dcmu_jax.service import contents
 from dcmu_jax.service.disk import Disk, storage_errors
 from dcmu_jax.service.disk import aside_of as replaced_aside
-from dcmu_jax.service.given import check_kind, check_points
+from dcmu_jax.service.given import LEDGER_LOCK, WORK_LOCK, check_kind, check_outside, check_points
 from dcmu_jax.service.ledger import HEAD, LEDGER, Published, append, create_ledger, now
 from dcmu_jax.service.manifest import Manifest
-from dcmu_jax.service.shape import LEDGER_LOCK, WORK_LOCK, check_outside
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.environment import environment
 from dcmu_jax.unlearning.task import Prepared
 
-TOP = (*FIXED, LEDGER, HEAD, LEDGER_LOCK, WORK_LOCK, VERSIONS)
+TOP = (*contents.FIXED, LEDGER, HEAD, LEDGER_LOCK, WORK_LOCK, contents.VERSIONS)
 """What a new workspace holds."""
 
 
@@ -41,10 +40,10 @@ def is_a_beginning(folder: Path) -> bool:
     names = {*TOP, replaced_aside(folder / HEAD).name}
     if {path.name for path in folder.iterdir()} - names:
         return False
-    versions = folder / VERSIONS
+    versions = folder / contents.VERSIONS
     if not versions.is_dir():
         return not os.path.lexists(versions)
-    return {path.name for path in versions.iterdir()} <= {part_of(folder, 0).name}
+    return {path.name for path in versions.iterdir()} <= {contents.part_of(folder, 0).name}
 
 
 def create(run: Run, directory: Path, disk: Disk, max_accuracy_loss: float | int) -> None:
@@ -105,10 +104,10 @@ def _fill(
     max_accuracy_loss: float,
 ) -> None:
     """Write a workspace to a temporary folder."""
-    disk.make_folder(aside / VERSIONS)
+    disk.make_folder(aside / contents.VERSIONS)
     for name in (LEDGER_LOCK, WORK_LOCK):
         disk.create(aside / name, b"")
-    files = write_fixed(disk, aside, run.config, run.splits)
+    files = contents.write_fixed(disk, aside, run.config, run.splits)
     ledger = create_ledger(disk, aside, files, max_accuracy_loss)
     manifest = Manifest(
         version=0,
@@ -120,7 +119,7 @@ def _fill(
         bank_seed=run.config.unlearning_seed,
         files={},
     )
-    hashed = write_version(
+    hashed = contents.write_version(
         disk,
         aside,
         manifest,
@@ -131,7 +130,7 @@ def _fill(
         start=prepared.classifier,
         train=run.splits.train,
     )
-    append(disk, aside, ledger, publication(0, "created", hashed))
+    append(disk, aside, ledger, Published(version=0, change="created", manifest=hashed))
 
 
 def record_of(config: RunConfig, version: int, change: str, seed: int) -> dict[str, Any]:
@@ -145,8 +144,3 @@ def record_of(config: RunConfig, version: int, change: str, seed: int) -> dict[s
         "finished": now(),
         "environment": environment(),
     }
-
-
-def publication(version: int, change: Any, manifest: str) -> Published:
-    """The line that publishes a version, as of now."""
-    return Published(version=version, change=change, manifest=manifest, previous="", time=now())

@@ -44,6 +44,13 @@ class Batch:
     base: int | None = None
 
 
+def batch_of(begun: Begun, lines: tuple[int, ...]) -> Batch:
+    """The batch of these lines that was begun so."""
+    return Batch(
+        begun.version, begun.through, lines, begun.settings, begun.accepted_loss, begun.base
+    )
+
+
 @dataclasses.dataclass(frozen=True)
 class Refusal:
     """A batch that the gate refused."""
@@ -168,14 +175,7 @@ def replay(ledger: Ledger) -> History:
                 # What is begun again of an earlier version may have nothing new to forget.
                 fits = fits and (bool(chosen) or entry.base is not None)
                 fits = fits and (entry.base is None or entry.base < following - 1)
-                opened = Batch(
-                    version=entry.version,
-                    through=entry.through,
-                    lines=chosen,
-                    settings=entry.settings,
-                    accepted_loss=entry.accepted_loss,
-                    base=entry.base,
-                )
+                opened = batch_of(entry, chosen)
                 pending = pending[len(chosen) :]
             case Left():
                 fits = opened is not None and entry.version == opened.version

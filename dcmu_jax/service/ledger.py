@@ -34,27 +34,37 @@ MAX_ACCURACY_LOSS = 5.0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Created:
+class _Line:
+    """What every line has; ``append`` fills it in.
+
+    Attributes:
+        previous: SHA-256 of the line before; empty in the first. Its default is no hash, so that a
+            line that lacks it breaks the chain.
+        time: when, in UTC.
+    """
+
+    __pydantic_config__: ClassVar = STRICT
+    previous: str = "-"
+    time: str = ""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Created(_Line):
     """The first line: what never changes in the workspace.
 
     Attributes:
         files: name -> SHA-256 of the files that never change.
         max_accuracy_loss: the gate's limit until a ``Limited`` line sets another.
-        previous: SHA-256 of the line before; empty, as there is none.
-        time: when, in UTC.
     """
 
-    __pydantic_config__: ClassVar = STRICT
     kind: Literal["created"] = "created"
     format: Literal[1] = 1
     files: dict[str, Hash]
     max_accuracy_loss: Points = MAX_ACCURACY_LOSS
-    previous: str
-    time: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Requested:
+class Requested(_Line):
     """A deletion request that was acknowledged.
 
     Attributes:
@@ -71,7 +81,6 @@ class Requested:
             name the same request. None where no copies could be looked for, or as ``asked``.
     """
 
-    __pydantic_config__: ClassVar = STRICT
     kind: Literal["request"] = "request"
     text: str
     reference: str | None
@@ -80,12 +89,10 @@ class Requested:
     asked: Hash | None = None
     drawn: Hash | None = None
     whole: Hash | None = None
-    previous: str
-    time: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Begun:
+class Begun(_Line):
     """A batch was closed: the next version forgets every request up to line ``through``.
 
     Attributes:
@@ -97,34 +104,28 @@ class Begun:
             None for the current one.
     """
 
-    __pydantic_config__: ClassVar = STRICT
     kind: Literal["begin"] = "begin"
     version: Count
     through: Count
     settings: dict[str, Any] | None = None
     accepted_loss: Points | None = None
     base: Count | None = None
-    previous: str
-    time: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Left:
+class Left(_Line):
     """A batch was abandoned: its requests are pending again.
 
     Attributes:
         version: that it would have been.
     """
 
-    __pydantic_config__: ClassVar = STRICT
     kind: Literal["leave"] = "leave"
     version: Count
-    previous: str
-    time: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Refused:
+class Refused(_Line):
     """The gate refused a batch: its requests are pending again.
 
     Attributes:
@@ -136,30 +137,24 @@ class Refused:
         limit: points that might have been lost.
     """
 
-    __pydantic_config__: ClassVar = STRICT
     kind: Literal["refuse"] = "refuse"
     version: Count
     reason: str
     before: Percent | None
     after: Percent | None
     limit: Points
-    previous: str
-    time: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Limited:
+class Limited(_Line):
     """The gate's limit from here on, in points of test accuracy."""
 
-    __pydantic_config__: ClassVar = STRICT
     kind: Literal["limit"] = "limit"
     max_accuracy_loss: Points
-    previous: str
-    time: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Published:
+class Published(_Line):
     """A version is the current one from here on.
 
     Attributes:
@@ -167,25 +162,19 @@ class Published:
         manifest: SHA-256 of its manifest.
     """
 
-    __pydantic_config__: ClassVar = STRICT
     kind: Literal["publish"] = "publish"
     version: Count
     change: Literal["created", "batch", "purge"]
     manifest: Hash
-    previous: str
-    time: str
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Audited:
+class Audited(_Line):
     """A version was audited; ``file`` is the SHA-256 of what came out."""
 
-    __pydantic_config__: ClassVar = STRICT
     kind: Literal["audit"] = "audit"
     version: Count
     file: Hash
-    previous: str
-    time: str
 
 
 Entry = Created | Requested | Begun | Left | Refused | Limited | Published | Audited
@@ -310,7 +299,7 @@ def _lines(data: bytes, start: Ledger | None = None) -> Ledger:
             entry = _ENTRY.validate_json(line, strict=True)
         except pydantic.ValidationError:
             break
-        if entry.previous != (hashes[-1] if hashes else ""):
+        if not entry.time or entry.previous != (hashes[-1] if hashes else ""):
             break
         entries.append(entry)
         hashes.append(sha256(line))
@@ -330,7 +319,7 @@ def create_ledger(
 ) -> Ledger:
     """The first line of a new ledger, and its head."""
     disk.create(directory / LEDGER, b"")
-    first = Created(files=files, max_accuracy_loss=max_accuracy_loss, previous="", time=now())
+    first = Created(files=files, max_accuracy_loss=max_accuracy_loss)
     return append(disk, directory, Ledger(), first)
 
 
@@ -355,12 +344,13 @@ def append(disk: Disk, directory: Path, ledger: Ledger, entry: Entry) -> Ledger:
         disk: see ``Disk``.
         directory: of the workspace.
         ledger: as it was just read and settled.
-        entry: its ``previous`` is filled in here.
+        entry: its ``previous`` is filled in here, and its ``time`` where it has none.
     """
     previous = ledger.hashes[-1] if ledger.hashes else ""
-    entry = dataclasses.replace(entry, previous=previous)
-    plain = dataclasses.asdict(entry)
-    line = (json.dumps(plain, separators=(",", ":"), allow_nan=False) + "\n").encode()
+    entry = dataclasses.replace(entry, previous=previous, time=entry.time or now())
+    fields = dataclasses.asdict(entry)
+    last = {name: fields.pop(name) for name in ("previous", "time")}
+    line = (json.dumps(fields | last, separators=(",", ":"), allow_nan=False) + "\n").encode()
     # What could not be read back must never be acknowledged.
     if _ENTRY.validate_json(line, strict=True) != entry:
         raise damaged(f"a line of kind {entry.kind!r} that reads back as another")

@@ -9,16 +9,9 @@ from pathlib import Path
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import left_aside
+from dcmu_jax.service import contents
 from dcmu_jax.service.audits import AUDITS, audit_path, not_in_the_ledger, settle_audits
-from dcmu_jax.service.contents import (
-    KEPT,
-    VERSIONS,
-    part_of,
-    read_manifest,
-    read_record,
-    version_folder,
-)
-from dcmu_jax.service.creating import TOP, is_a_beginning, publication
+from dcmu_jax.service.creating import TOP, is_a_beginning
 from dcmu_jax.service.disk import Disk, aside_of
 from dcmu_jax.service.entries import read_plain
 from dcmu_jax.service.history import History
@@ -43,15 +36,15 @@ def unpublished(directory: Path, history: History) -> Manifest | None:
         InputError: any other version that the ledger does not know. The ledger was put back to an
             earlier one, then, or the folder is of another workspace: nothing to be tidied away.
     """
-    known = {version_folder(directory, entry.version).name for entry in history.versions}
-    names = {path.name for path in (directory / VERSIONS).iterdir()}
+    known = {contents.version_folder(directory, entry.version).name for entry in history.versions}
+    names = {path.name for path in (directory / contents.VERSIONS).iterdir()}
     unknown = sorted(names - known, key=lambda name: (len(name), name))
     unknown = [name for name in unknown if re.fullmatch(r"[0-9]{4}|[1-9][0-9]{4,}", name)]
     number = history.current.version + 1
     manifest, why = None, "it is not the next one"
-    if unknown == [version_folder(directory, number).name]:
+    if unknown == [contents.version_folder(directory, number).name]:
         try:
-            path = version_folder(directory, number) / MANIFEST
+            path = contents.version_folder(directory, number) / MANIFEST
             manifest = decode(read_plain(path), path)
             why = _misfit(directory, history, number, manifest)
         except OSError as error:
@@ -65,7 +58,7 @@ def _misfit(directory: Path, history: History, number: int, manifest: Manifest) 
     """Why a version does not follow from the ledger; empty where it does."""
     if (manifest.version, manifest.previous) != (number, history.current.manifest):
         return "it does not follow from the current version"
-    record = read_record(directory, manifest)
+    record = contents.read_record(directory, manifest)
     receipts = [request.get("receipt", "") for request in record.get("requests", [])]
     missing = [receipt for receipt in receipts if receipt not in history.ledger.hashes]
     if missing:
@@ -80,7 +73,7 @@ def _misfit(directory: Path, history: History, number: int, manifest: Manifest) 
 
 def _purges(directory: Path, name: str) -> bool:
     """Whether a version that the ledger does not know is a purge, as its manifest has it."""
-    path = directory / VERSIONS / name / MANIFEST
+    path = directory / contents.VERSIONS / name / MANIFEST
     try:
         return decode(read_plain(path), path).change == "purge"
     except (InputError, OSError):
@@ -95,7 +88,7 @@ def _of_no_line(names: list[str], why: str, purged: bool = False) -> InputError:
             "asked for here. Files of earlier versions are gone because of a purge among them: do "
             "not put these back, they hold forgotten images"
         )
-    shown = ", ".join(f"{VERSIONS}/{name}" for name in names[:5])
+    shown = ", ".join(f"{contents.VERSIONS}/{name}" for name in names[:5])
     return InputError(
         f"The ledger does not know {shown} ({why})",
         "the versions that the ledger tells of, and no later one",
@@ -117,7 +110,7 @@ def purge_undone(directory: Path, history: History, manifest: Manifest | None) -
     """
     if manifest is None or manifest.change != "purge" or not _missing(directory, history):
         return ""
-    name = f"{VERSIONS}/{version_folder(directory, manifest.version).name}"
+    name = f"{contents.VERSIONS}/{contents.version_folder(directory, manifest.version).name}"
     return (
         f"{name} is a finished purge that the ledger lacks: earlier {LEDGER} and {HEAD} were put "
         "back. Files of earlier versions are gone because of it; do not put these back, they hold "
@@ -152,11 +145,12 @@ def finished(directory: Path, history: History) -> Published | None:
     manifest = unpublished(directory, history)
     if manifest is None:
         return None
-    folder = version_folder(directory, manifest.version)
+    folder = contents.version_folder(directory, manifest.version)
     problems = differences(folder, manifest)
     if problems:
         raise _of_no_line([folder.name], str(problems[0]))
-    return publication(manifest.version, manifest.change, hash_file(folder / MANIFEST))
+    hashed = hash_file(folder / MANIFEST)
+    return Published(version=manifest.version, change=manifest.change, manifest=hashed)
 
 
 def tidy(disk: Disk, directory: Path, history: History) -> None:
@@ -174,22 +168,22 @@ def tidy(disk: Disk, directory: Path, history: History) -> None:
             f"Nothing was removed. Move it out of the workspace: mv {shlex.quote(str(path))} "
             "ELSEWHERE",
         )
-    disk.remove(part_of(directory, history.current.version + 1))
+    disk.remove(contents.part_of(directory, history.current.version + 1))
     settle_audits(disk, directory, history)
     for number in range(history.purged_before):
-        folder = version_folder(directory, number)
-        if any(path.name not in (MANIFEST, *KEPT) for path in folder.iterdir()):
-            files = read_manifest(directory, history, number).files
-            disk.remove_files(folder, [name for name in files if name not in KEPT])
+        folder = contents.version_folder(directory, number)
+        if any(path.name not in (MANIFEST, *contents.KEPT) for path in folder.iterdir()):
+            files = contents.read_manifest(directory, history, number).files
+            disk.remove_files(folder, [name for name in files if name not in contents.KEPT])
 
 
 def misplaced(directory: Path, history: History) -> list[Path]:
     """Folders where a purge removed files, and files where it removed folders."""
     found = set()
     for number in range(history.purged_before):
-        folder = version_folder(directory, number)
+        folder = contents.version_folder(directory, number)
         with contextlib.suppress(InputError):
-            for name in read_manifest(directory, history, number).files:
+            for name in contents.read_manifest(directory, history, number).files:
                 path = folder / name
                 above = [other for other in path.parents if folder in other.parents]
                 found |= {other for other in above if other.is_file()}
@@ -225,9 +219,9 @@ def _missing(directory: Path, history: History) -> list[Path]:
     """Files of which, and folders in which, something is missing of versions not purged."""
     missing = []
     for number in range(history.purged_before, history.current.version + 1):
-        folder = version_folder(directory, number)
+        folder = contents.version_folder(directory, number)
         try:
-            names = [*read_manifest(directory, history, number).files, MANIFEST]
+            names = [*contents.read_manifest(directory, history, number).files, MANIFEST]
         except InputError:
             names = [MANIFEST]
         found = files_below(folder)
@@ -241,16 +235,16 @@ def notes_of(directory: Path, history: History) -> list[str]:
     number = history.current.version + 1
     unfinished = {
         aside_of(directory / HEAD),
-        part_of(directory, number),
-        version_folder(directory, number),
+        contents.part_of(directory, number),
+        contents.version_folder(directory, number),
     }
-    published = {version_folder(directory, entry.version) for entry in history.versions}
+    published = {contents.version_folder(directory, entry.version) for entry in history.versions}
     audits = {audit_path(directory, entry.version): entry.version for entry in history.versions}
     unfinished |= {aside_of(path) for path in audits}
     unlisted = {path for path, version in audits.items() if version not in history.audits}
     ours = {directory / name for name in (*TOP, AUDITS)} | published | audits.keys()
     notes = []
-    for folder in (directory, directory / VERSIONS, directory / AUDITS):
+    for folder in (directory, directory / contents.VERSIONS, directory / AUDITS):
         for path in sorted(folder.iterdir()) if folder.is_dir() else ():
             name = path.relative_to(directory)
             if path in unfinished:

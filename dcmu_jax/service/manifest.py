@@ -13,8 +13,8 @@ from typing import ClassVar, Literal
 import pydantic
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.service.entries import entries_below, open_plain
-from dcmu_jax.service.ledger import STRICT, Count, Hash
+from dcmu_jax.service.entries import entries_below, open_plain, read_plain
+from dcmu_jax.service.ledger import STRICT, Count, Hash, sha256
 
 MANIFEST = "manifest.json"
 
@@ -127,6 +127,20 @@ def hash_file(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with open_plain(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_checked(path: Path, hashed: str | None) -> bytes:
+    """The bytes of a file that has this hash.
+
+    Raises:
+        InputError: it is missing, or has another.
+    """
+    if path.is_symlink() or not path.is_file():
+        raise not_as_written(str(path), "it is missing")
+    data = read_plain(path)
+    if sha256(data) != hashed:
+        raise not_as_written(str(path), "its bytes have changed")
+    return data
 
 
 def files_below(folder: Path) -> dict[str, Path]:

@@ -1,4 +1,7 @@
-"""A workspace opened for work: reads, writes under locks, and lines added to the ledger."""
+"""A workspace opened for work: reads, writes under locks, and lines added to the ledger.
+
+A read that was overtaken by what another process writes is repeated.
+"""
 
 from __future__ import annotations
 
@@ -7,23 +10,25 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import flax.linen as nn
 
+from dcmu_jax.errors import InputError
 from dcmu_jax.locks import locked
 from dcmu_jax.service.contents import Fixed, read_fixed, write_version
-from dcmu_jax.service.creating import publication
 from dcmu_jax.service.disk import Disk, storage_errors
+from dcmu_jax.service.given import LEDGER_LOCK, WORK_LOCK, check_shape, check_workspace
 from dcmu_jax.service.history import History, replay
-from dcmu_jax.service.ledger import Entry, Ledger, append, read_ledger, settle
+from dcmu_jax.service.ledger import Entry, Ledger, Published, append, read_ledger, settle
 from dcmu_jax.service.leftovers import finished, purge_undone, tidy, unpublished
-from dcmu_jax.service.looking import Found, looked_at
 from dcmu_jax.service.manifest import Manifest
-from dcmu_jax.service.shape import LEDGER_LOCK, WORK_LOCK, check_shape, check_workspace
 from dcmu_jax.service.work import Made
 
 _ASK_AGAIN = "Make room and ask again: the answer says what is known by then"
+_TIMES = 5
+
+Found = TypeVar("Found")
 
 
 class Opened:
@@ -56,7 +61,7 @@ class Opened:
             yield
 
     def look(self, look: Callable[[History], Found]) -> Found:
-        """What ``look`` finds while no work changes the workspace (``looking.looked_at``)."""
+        """What ``look`` finds while no work changes the workspace (``looked_at``)."""
         with self.reading():
             return looked_at(self.directory, look)
 
@@ -106,6 +111,17 @@ class Opened:
         with self.reading():
             return replay(read_ledger(self.directory))
 
+    @contextlib.contextmanager
+    def adding(self, what: str, remedy: str = _ASK_AGAIN) -> Iterator[History]:
+        """As ``writing``; gives the history that ``append`` adds lines to."""
+        with self.writing(what, remedy):
+            yield replay(self.settled())
+
+    def add(self, entry: Entry, what: str, remedy: str = _ASK_AGAIN) -> History:
+        """Add one line to the ledger as it is by now; see ``writing``."""
+        with self.adding(what, remedy) as history:
+            return self.append(history, entry)
+
     def append(self, history: History, entry: Entry) -> History:
         """Add a line to the ledger, which is held and settled."""
         entries = (*history.ledger.entries, entry)
@@ -139,6 +155,39 @@ class Opened:
             record=record | made.facts,
             **rest,
         )
-        line = publication(manifest.version, manifest.change, hashed)
-        with self.writing("The version was not published", "Make room and start again"):
-            self.append(replay(self.settled()), line)
+        line = Published(version=manifest.version, change=manifest.change, manifest=hashed)
+        self.add(line, "The version was not published", "Make room and start again")
+
+
+def looked_at(directory: Path, look: Callable[[History], Found]) -> Found:
+    """The result of ``look`` on a workspace that nobody changed meanwhile.
+
+    The ledger is read again afterwards. Where a batch or a purge began or was published since,
+    files may have gone that the older history speaks of, and ``look`` starts over. Requests change
+    no file that was published.
+
+    Raises:
+        InputError: work overtook it every time; or the ledger is damaged; or what ``look`` raises.
+        OSError: likewise.
+    """
+    for _ in range(_TIMES):
+        check_shape(directory)
+        history = replay(read_ledger(directory))
+        error = found = None
+        try:
+            found = look(history)
+        except (InputError, OSError) as raised:
+            error = raised
+        if _work_of(replay(read_ledger(directory))) == _work_of(history):
+            if error is not None:
+                raise error
+            return found  # type: ignore[return-value]
+    raise InputError(
+        f"Work changed {str(directory)!r} each of the {_TIMES} times that it was looked at",
+        "a workspace on which nobody works for a while",
+        "Wait until dcmu process and dcmu purge are done, and look again",
+    )
+
+
+def _work_of(history: History) -> int:
+    return len(history.ledger.entries) - len(history.requests)

@@ -10,22 +10,14 @@ import numpy as np
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.reading import Archive
+from dcmu_jax.service import contents
 from dcmu_jax.service.audits import audit_path
-from dcmu_jax.service.contents import (
-    BANK,
-    DATA,
-    NETWORK,
-    START,
-    part_of,
-    read_manifest,
-    version_folder,
-)
 from dcmu_jax.service.disk import aside_of
 from dcmu_jax.service.entries import open_plain, read_plain
+from dcmu_jax.service.given import LOCKS
 from dcmu_jax.service.history import History
 from dcmu_jax.service.ledger import HEAD, LEDGER, now, sha256
 from dcmu_jax.service.manifest import MANIFEST, decode, files_below, hash_file
-from dcmu_jax.service.shape import LOCKS
 
 _HEAD_STARTS, _HEAD_FITS, _LINE_STARTS = b'{"bytes": ', 200, b'{"kind":"'
 
@@ -70,16 +62,16 @@ def remains(directory: Path, history: History, version: int | None = None) -> Re
     if version in history.batches:
         gone = history.ids_of(history.batches[version].lines)
     vouched = _vouched_for(directory, history)
-    data = {hashed for name, hashed in vouched.items() if Path(name).name == DATA}
+    data = {hashed for name, hashed in vouched.items() if Path(name).name == contents.DATA}
     numbers = range(history.current.version + 1)
-    places = {version_folder(directory, n) / DATA for n in numbers}
+    places = {contents.version_folder(directory, n) / contents.DATA for n in numbers}
     files: dict[str, int | None] = {}
     present, unknown, below = np.empty(0, np.int64), set(), files_below(directory)
     for name, path in below.items():
         try:
             hashed = _hash(path)
             as_written = hashed == vouched.get(name, "") or _is_of_the_ledger(name, path, history)
-            if as_written and path.name != DATA:
+            if as_written and path.name != contents.DATA:
                 continue
             ids = _ids_in(path)
         except FileNotFoundError:  # a purge goes on
@@ -95,8 +87,8 @@ def remains(directory: Path, history: History, version: int | None = None) -> Re
     made = [
         inside
         for earlier in range(number if len(gone) else 0)
-        for part in (BANK, NETWORK, START)
-        for inside in [(version_folder(directory, earlier) / part).relative_to(directory)]
+        for part in (contents.BANK, contents.NETWORK, contents.START)
+        for inside in [(contents.version_folder(directory, earlier) / part).relative_to(directory)]
         if any(Path(name).is_relative_to(inside) for name in below)
     ]
     made_of_them = [path.as_posix() for path in made]
@@ -131,11 +123,11 @@ def _vouched_for(directory: Path, history: History) -> dict[str, str]:
         for place in (path, aside_of(path)):
             vouched[place.relative_to(directory).as_posix()] = hashed
     for number in range(current + 2):
-        folder = version_folder(directory, number)
+        folder = contents.version_folder(directory, number)
         path = folder / MANIFEST
         try:
             if number <= current:
-                files = read_manifest(directory, history, number).files
+                files = contents.read_manifest(directory, history, number).files
             else:  # finished perhaps, and not published
                 manifest = decode(read_plain(path), path)
                 files = manifest.files if manifest.previous == history.current.manifest else {}
@@ -162,7 +154,7 @@ def _is_of_the_ledger(name: str, path: Path, history: History) -> bool:
 
 def _shown(directory: Path, history: History, path: Path, name: str) -> str:
     """What names a file: itself, or the folder in which the next version is being written."""
-    part = part_of(directory, history.current.version + 1)
+    part = contents.part_of(directory, history.current.version + 1)
     return part.relative_to(directory).as_posix() if part in path.parents else name
 
 

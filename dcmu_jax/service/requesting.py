@@ -1,4 +1,4 @@
-"""Comparing a deletion request with known, forgotten and pending ids, and answering it."""
+"""A deletion request: parsed, compared with what is known, acknowledged and answered."""
 
 from __future__ import annotations
 
@@ -9,12 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from dcmu_jax.data.copies import Copies, copies_sentence
+from dcmu_jax.data.copies import Copies, copies_of, copies_sentence
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.data.requests import parse_request
 from dcmu_jax.errors import InputError
+from dcmu_jax.runs import stages
+from dcmu_jax.service.contents import read_held
+from dcmu_jax.service.disk import storage_errors
 from dcmu_jax.service.history import History
-from dcmu_jax.service.ledger import sha256
+from dcmu_jax.service.ledger import Requested, sha256
+from dcmu_jax.service.leftovers import check_known
+from dcmu_jax.service.opened import Opened
 from dcmu_jax.training.keys import named_seed
 
 
@@ -88,11 +93,6 @@ class Answer:
         return ". ".join([said[0], " ".join(said[1:])]) if said[1:] else answer
 
 
-def known_samples(ids: np.ndarray, labels: np.ndarray, num_classes: int) -> Dataset:
-    """Samples whose images are not looked at."""
-    return Dataset(np.empty((len(ids), 1, 1, 0), np.uint8), labels, ids, num_classes)
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Terms:
     """A request before anything is drawn at random.
@@ -131,7 +131,7 @@ def read_terms(text: Any, known: Dataset) -> Terms:
 
     Args:
         text: see ``data.requests.parse_request``.
-        known: every sample that the workspace was created with (``known_samples``).
+        known: every sample that the workspace was created with (``contents.known_samples``).
 
     Raises:
         InputError: see ``parse_request``; or ``text`` is no text.
@@ -262,3 +262,99 @@ def answer_of(history: History, ids: np.ndarray, line: int | None) -> Answer:
         line=line,
         receipt=None if line is None else history.ledger.hashes[line],
     )
+
+
+def ask(workspace: Opened, text: Any, *, reference: Any, with_copies: bool) -> Answer:
+    """See ``Workspace.request``."""
+    check_reference(reference)
+    known = workspace.fixed.known
+    with workspace.adding("The request was not acknowledged") as history:
+        terms = read_terms(text, known)
+        gone = np.concatenate([history.forgotten, history.waiting])
+        lines = lines_of(history, terms, reference)
+        if lines:
+            ids = np.union1d(history.ids_of(lines), terms.ids).astype(np.int64)
+            named = history.ids_of(lines[:1])  # whatever else is new is a copy of what it names
+        else:
+            ids = named = read_request(terms, known, history, workspace.fixed.config.forget_seed)
+        looked = _look_for_copies(workspace, history, ids, with_copies)
+        every = ids if looked.copies is None else np.union1d(ids, looked.copies.train)
+        wanted = every if with_copies else ids
+        new = np.setdiff1d(wanted, gone)
+        if len(np.union1d(gone, new)) == len(known):
+            raise nothing_left(text)
+        line = None
+        if lines:  # the line that names the copies, if this request does
+            more = with_copies or np.isin(terms.ids, history.ids_of(lines[1:])).any()
+            line = lines[-1] if more else lines[0]
+        added = len(np.setdiff1d(new, named))
+        if len(new) or (reference is not None and not lines):
+            entry = Requested(
+                text=without_folders(text),
+                reference=reference,
+                ids=tuple(new.tolist()),
+                copies=added,
+                asked=(history.requests[lines[0]].asked if lines else None) or ids_digest(ids),
+                drawn=terms.digest() if terms.draws else None,
+                whole=None if looked.copies is None else ids_digest(every),
+            )
+            history = workspace.append(history, entry)
+            line = len(history.ledger.entries) - 1
+        return dataclasses.replace(
+            answer_of(history, np.setdiff1d(wanted, new), line),
+            accepted=new,
+            copies=looked.without(np.union1d(gone, new)),
+            added=added,
+            unread=looked.unread,
+            purged=looked.purged if with_copies else 0,
+            drawn=bool(terms.draws) and reference is None,
+        )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Looked:
+    """The result of looking for copies.
+
+    Attributes:
+        copies: of all images that are there, forgotten ones too; None where none could be read.
+        unread: why not.
+        purged: ids of the request whose images are not there any more.
+    """
+
+    copies: Copies | None
+    unread: str = ""
+    purged: int = 0
+
+    def without(self, gone: np.ndarray) -> Copies | None:
+        """The copies that are kept."""
+        if self.copies is None:
+            return None
+        return dataclasses.replace(self.copies, train=np.setdiff1d(self.copies.train, gone))
+
+
+def _look_for_copies(workspace: Opened, history: History, ids: np.ndarray, needed: bool) -> _Looked:
+    """Samples with the same images as those of ``ids``.
+
+    Raises:
+        InputError: the images cannot be read, and what they are is ``needed``. Else a request is
+            acknowledged whatever became of them.
+    """
+    config = workspace.fixed.config
+    try:
+        with storage_errors("The images cannot be read", "Make them readable"):
+            check_known(workspace.directory, history)
+            held = read_held(workspace.directory, workspace.fixed, history)
+    except InputError as error:
+        if needed:
+            raise InputError(
+                f"Copies cannot be looked for: {error.given}",
+                error.allowed,
+                f"Nothing was acknowledged. {error.remedy}. Or ask without --with-copies",
+            ) from error
+        return _Looked(None, error.given)
+    gone = np.concatenate([history.forgotten, history.waiting])
+    staying = workspace.fixed.splits(held.take(~np.isin(held.ids, gone)))
+    remembrance = stages.remembrance_of(config, config.preset, staying)
+    here = np.intersect1d(ids, held.ids)
+    copies = copies_of(here, held, workspace.fixed.test, remembrance.ids)
+    return _Looked(copies, purged=len(ids) - len(here))

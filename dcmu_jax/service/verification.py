@@ -1,4 +1,4 @@
-"""Checks that a workspace is intact: the chain, every file, and no forgotten id in use."""
+"""Where a workspace stands, and whether it is intact: chain, files, no forgotten id in use."""
 
 from __future__ import annotations
 
@@ -10,25 +10,76 @@ import numpy as np
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import FilePath
+from dcmu_jax.service import contents, leftovers
 from dcmu_jax.service.audits import read_audit
-from dcmu_jax.service.contents import (
-    KEPT,
-    read_fixed,
-    read_manifest,
-    read_network,
-    read_record,
-    read_samples,
-    version_folder,
-)
-from dcmu_jax.service.given import check_kind, folder_of
+from dcmu_jax.service.given import check_kind, check_workspace, folder_of
 from dcmu_jax.service.history import History
 from dcmu_jax.service.ledger import HEAD, LEDGER
-from dcmu_jax.service.leftovers import misplaced_notes, notes_of, purge_undone, unpublished
-from dcmu_jax.service.looking import looked_at
 from dcmu_jax.service.manifest import differences
+from dcmu_jax.service.opened import looked_at
 from dcmu_jax.service.remains import remains, unknown_note
-from dcmu_jax.service.restarting import fault_of, of_no_use
-from dcmu_jax.service.shape import check_workspace
+from dcmu_jax.service.work import fault_of, of_no_use
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """The status of a workspace.
+
+    Attributes:
+        version: the current one.
+        published: when, in UTC.
+        network: the folder of its network.
+        retained: samples that it can still train on.
+        forgotten: samples that it and those before forgot.
+        pending: samples that wait.
+        refused: why the gate did not let the last try to forget them through; None where it did
+            not refuse.
+        max_accuracy_loss: points of test accuracy that a batch may cost.
+        interrupted: the version that was begun and not published, if any.
+        unpurged: forgotten samples whose images lie in the workspace, as its files say.
+        head: SHA-256 of the ledger's last line: who keeps it elsewhere can tell a ledger that was
+            written again.
+        notes: what is missing of a version; what lies in the workspace, or beside it, and was not
+            published.
+    """
+
+    version: int
+    published: str
+    network: Path
+    retained: int
+    forgotten: int
+    pending: int
+    refused: str | None
+    max_accuracy_loss: float
+    interrupted: int | None
+    unpurged: int
+    head: str
+    notes: tuple[str, ...]
+
+
+def status(directory: Path, fixed: contents.Fixed, history: History) -> Status:
+    """See ``Workspace.status``."""
+    undone = leftovers.purge_undone(directory, history, leftovers.unpublished(directory, history))
+    current, left = history.current, remains(directory, history)
+    return Status(
+        version=current.version,
+        published=current.time,
+        network=contents.version_folder(directory, current.version) / contents.NETWORK,
+        retained=len(fixed.known) - len(history.forgotten),
+        forgotten=len(history.forgotten),
+        pending=len(history.waiting),
+        refused=history.refusals[-1].entry.reason if history.refusals else None,
+        max_accuracy_loss=history.max_accuracy_loss,
+        interrupted=history.open.version if history.open else None,
+        unpurged=left.images,
+        head=history.ledger.hashes[-1],
+        notes=(
+            *([undone] if undone else leftovers.missing_of(directory, history)),
+            *leftovers.misplaced_notes(directory, history),
+            *leftovers.notes_of(directory, history),
+            *unknown_note(left),
+        ),
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,11 +140,11 @@ def _verified(directory: Path, history: History, model: nn.Module | None) -> Ver
             f"{ledger.size - ledger.acknowledged} bytes of whole lines of {LEDGER} lie beyond what "
             f"{HEAD} counts: they count, and the next command that writes acknowledges them"
         )
-    fixed = read_fixed(directory, history.created.files, model)
+    fixed = contents.read_fixed(directory, history.created.files, model)
     purged_before = history.purged_before
     try:
-        manifest = unpublished(directory, history)
-        undone = purge_undone(directory, history, manifest)
+        manifest = leftovers.unpublished(directory, history)
+        undone = leftovers.purge_undone(directory, history, manifest)
         if manifest is not None and undone:
             problems.append(undone)
             purged_before = manifest.version
@@ -104,8 +155,8 @@ def _verified(directory: Path, history: History, model: nn.Module | None) -> Ver
     for entry in history.versions:
         purged = entry.version < purged_before
         _check_version(directory, history, entry.version, purged, problems, notes)
-    problems += misplaced_notes(directory, history)
-    notes += notes_of(directory, history)
+    problems += leftovers.misplaced_notes(directory, history)
+    notes += leftovers.notes_of(directory, history)
     notes += unknown_note(remains(directory, history))
     for version in history.audits:
         try:
@@ -114,8 +165,8 @@ def _verified(directory: Path, history: History, model: nn.Module | None) -> Ver
             problems.append(str(error))
     if not problems:
         try:
-            current = read_samples(directory, fixed, history)
-            network = read_network(directory, fixed, history.current.version)
+            current = contents.read_samples(directory, fixed, history)
+            network = contents.read_network(directory, fixed, history.current.version)
         except (InputError, OSError) as error:
             return Verification((str(error),), tuple(notes))
         if network.fingerprint() != current.manifest.parameters:
@@ -147,15 +198,15 @@ def _check_version(
     problems: list[str],
     notes: list[str],
 ) -> None:
-    folder = version_folder(directory, version)
-    kept = KEPT if purged else None
+    folder = contents.version_folder(directory, version)
+    kept = contents.KEPT if purged else None
     try:
-        manifest = read_manifest(directory, history, version)
+        manifest = contents.read_manifest(directory, history, version)
         before = history.versions[version - 1].manifest if version else ""
         if manifest.previous != before:
             problems.append(f"{folder.name}: it does not follow from the version before")
         problems += map(str, differences(folder, manifest, kept))
-        record = read_record(directory, manifest)
+        record = contents.read_record(directory, manifest)
         if version in history.batches:
             ids = history.ids_of(history.batches[version].lines).tolist()
             if record.get("forgotten") != ids:
@@ -165,6 +216,6 @@ def _check_version(
         return
     if kept is not None:
         left = {name.split("/")[0] for name in manifest.files if (folder / name).is_file()}
-        if left - set(KEPT):
-            names = ", ".join(sorted(left - set(KEPT)))
+        if left - set(contents.KEPT):
+            names = ", ".join(sorted(left - set(contents.KEPT)))
             notes.append(f"{folder.name}: a purge has still to remove {names}")

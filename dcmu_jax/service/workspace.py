@@ -9,31 +9,21 @@ import flax.linen as nn
 
 from dcmu_jax.files import FilePath
 from dcmu_jax.runs.run import Run
-from dcmu_jax.service.asking import ask
-from dcmu_jax.service.auditing import audit_version
-from dcmu_jax.service.audits import check_none_lies_there, settle_audits, write_aside
-from dcmu_jax.service.batching import Notify, process, to_log
+from dcmu_jax.service import audits
 from dcmu_jax.service.certificate import certificate
 from dcmu_jax.service.contents import Fixed, Version, current_network, read_version
 from dcmu_jax.service.creating import create
 from dcmu_jax.service.disk import Disk
 from dcmu_jax.service.gate import BatchSettings
-from dcmu_jax.service.given import (
-    check_kind,
-    check_oracles,
-    check_points,
-    folder_of,
-    listener,
-)
-from dcmu_jax.service.history import History, replay
-from dcmu_jax.service.ledger import MAX_ACCURACY_LOSS, Audited, Limited, now, sha256
+from dcmu_jax.service.given import check_kind, check_oracles, check_points, folder_of, listener
+from dcmu_jax.service.history import History
+from dcmu_jax.service.ledger import MAX_ACCURACY_LOSS, Audited, Limited, sha256
 from dcmu_jax.service.leftovers import check_known
 from dcmu_jax.service.opened import Opened
-from dcmu_jax.service.purging import purge
+from dcmu_jax.service.publishing import Notify, process, purge, to_log
 from dcmu_jax.service.remains import Remains, remains
-from dcmu_jax.service.requesting import Answer
-from dcmu_jax.service.status import Status, status
-from dcmu_jax.service.verification import Verification, verify
+from dcmu_jax.service.requesting import Answer, ask
+from dcmu_jax.service.verification import Status, Verification, status, verify
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.unlearning.task import Hooks
 
@@ -128,11 +118,9 @@ class Workspace:
     def set_max_accuracy_loss(self, points: float | int) -> None:
         """Set how much test accuracy a batch may cost from here on; the ledger records it."""
         check_points("max_accuracy_loss", points)
-        with self._opened.writing("The limit was not changed"):
-            history = replay(self._opened.settled())
-            entry = Limited(max_accuracy_loss=float(points), previous="", time=now())
+        with self._opened.adding("The limit was not changed") as history:
             if history.max_accuracy_loss != points:
-                self._opened.append(history, entry)
+                self._opened.append(history, Limited(max_accuracy_loss=float(points)))
 
     def process(
         self,
@@ -219,14 +207,14 @@ class Workspace:
         """Audit the current version, unless done already; its certificate then has the numbers.
 
         Args:
-            oracles: see ``auditing.audit_version``.
+            oracles: see ``audits.audit_version``.
             notify: likewise.
 
         Returns:
             The version.
 
         Raises:
-            InputError: see ``auditing.audit_version``; or an audit lies there that the ledger does
+            InputError: see ``audits.audit_version``; or an audit lies there that the ledger does
                 not know.
         """
         check_oracles(oracles)
@@ -236,14 +224,13 @@ class Workspace:
             number = history.current.version
             if number in history.audits:
                 return number
-            check_none_lies_there(self.directory, number)
+            audits.check_none_lies_there(self.directory, number)
             version = read_version(self.directory, self.fixed, history)
-            data = audit_version(self.fixed, version, oracles=oracles, notify=notify)
-            write_aside(self._opened.disk, self.directory, number, data)
-            line = Audited(version=number, file=sha256(data), previous="", time=now())
-            with self._opened.writing("The audit was not kept"):
-                history = self._opened.append(replay(self._opened.settled()), line)
-            settle_audits(self._opened.disk, self.directory, history)
+            data = audits.audit_version(self.fixed, version, oracles=oracles, notify=notify)
+            audits.write_aside(self._opened.disk, self.directory, number, data)
+            line = Audited(version=number, file=sha256(data))
+            history = self._opened.add(line, "The audit was not kept")
+            audits.settle_audits(self._opened.disk, self.directory, history)
             return number
 
     def network(self) -> Classifier:

@@ -121,7 +121,7 @@ def test_every_preset_has_keys_of_its_own(task, used):
     for name in (*PRESETS, "retrain"):
         keys = frozenset()
         if name in PRESETS:
-            options = stages.method_options(config, name)
+            options = config.options_of(name)
             fewer = dataclasses.replace(options.remembrance, per_class=2)
             options = dataclasses.replace(options, remembrance=fewer)
             mine = dataclasses.replace(config, preset=name, method=options)

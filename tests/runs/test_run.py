@@ -20,6 +20,7 @@ from dcmu_jax.reporting.comparison import compare
 from dcmu_jax.runs import stages
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.config_json import from_json, to_json
+from dcmu_jax.runs.cost import short_classes
 from dcmu_jax.runs.options import (
     CondensationOptions,
     DataOptions,
@@ -366,11 +367,11 @@ def test_short_classes_are_named():
     train = splits.train.take(order[: len(labels)])
     train = dataclasses.replace(train, labels=labels.astype(np.int32))
     short = dataclasses.replace(splits, train=train)
-    notice = stages.short_classes(CONFIG, "recommended", short)
+    notice = short_classes(CONFIG, "recommended", short)
     assert (
         notice is not None and "1 class(es)" in notice and "6 clusters per class: 2 (4)" in notice
     )
-    assert stages.short_classes(CONFIG, "recommended", splits) is None
+    assert short_classes(CONFIG, "recommended", splits) is None
     original = stages.train_original(CONFIG, Plain(), short).classifier
     assert isinstance(original, Classifier)
     bank = stages.prepare(CONFIG, original, short).bank

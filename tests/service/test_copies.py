@@ -6,11 +6,11 @@ import re
 
 import numpy as np
 import pytest
-from rich.console import Console
 from service.toy import CONFIG, ids_text
 
 from dcmu_jax.cli import main
 from dcmu_jax.cli import runs as cli_runs
+from dcmu_jax.cli.output import Output
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.errors import InputError
 from dcmu_jax.reporting.certificate import certificate_sentences
@@ -248,7 +248,7 @@ def test_copies_of_what_a_run_drew_are_added_as_typed(made, monkeypatch, most):
     requests = (run.request(text) for text in _draws())
     request = next(request for request in requests if len(run.copies(request).train))
     said = io.StringIO()
-    cli_runs._say_copies(run, request, Console(file=said, width=1000))
+    cli_runs._say_copies(run, request, Output(file=said, width=1000))
     if most == 200:
         typed = re.search(r"Give --forget (\S+) to forget them, too", said.getvalue())
         assert typed

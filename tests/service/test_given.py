@@ -76,7 +76,7 @@ def test_other_kinds_are_refused_before_a_workspace_is_made(toy_run, tmp_path):
 
 
 def test_a_listener_that_fails_is_no_fault_of_the_disk(copied, fresh, ids, monkeypatch, caplog):
-    monkeypatch.setattr("dcmu_jax.service.batching.cost_warning", lambda *_, **__: "It is dear")
+    monkeypatch.setattr("dcmu_jax.service.publishing.cost_warning", lambda *_, **__: "It is dear")
     workspace = Workspace(copied(fresh))
     workspace.request(ids_text(ids[:3]))
 

@@ -7,12 +7,12 @@ from service.toy import bytes_of, ids_text
 
 from dcmu_jax.cli import main
 from dcmu_jax.errors import InputError
-from dcmu_jax.service import Workspace, verification
+from dcmu_jax.service import Workspace, contents
 from dcmu_jax.service import work as work_module
 from dcmu_jax.service import workspace as workspace_module
 from dcmu_jax.service.contents import current_network, version_folder
 from dcmu_jax.service.faults import FailingDisk, Killed
-from dcmu_jax.service.looking import looked_at
+from dcmu_jax.service.opened import looked_at
 from dcmu_jax.service.verification import verify
 
 LEDGERS = ("ledger.jsonl", "ledger.head")
@@ -191,7 +191,7 @@ def test_a_verification_that_is_overtaken_starts_over(copied, served, ids, work,
     w = copied(served)
     Workspace(w).request(ids_text(ids[3:5]))
     act = getattr(Workspace(w), work)
-    calls = _after_the_first_look(monkeypatch, verification, "read_manifest", act)
+    calls = _after_the_first_look(monkeypatch, contents, "read_manifest", act)
     found = verify(w)
     assert found.clean and not found.notes
     assert len(calls) > 3 and Workspace(w).status().version == 2
@@ -209,7 +209,7 @@ def test_what_is_read_while_a_purge_overtakes_it(copied, served, monkeypatch):
 def test_work_without_end_is_said_and_waited_for_no_longer(copied, served, monkeypatch):
     w = copied(served)
     numbers = iter(range(100))
-    monkeypatch.setattr("dcmu_jax.service.looking._work_of", lambda history: next(numbers))
+    monkeypatch.setattr("dcmu_jax.service.opened._work_of", lambda history: next(numbers))
     (problem,) = verify(w).problems
     assert "each of the 5 times" in problem
     with pytest.raises(InputError, match="look again"):

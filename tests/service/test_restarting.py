@@ -81,7 +81,7 @@ def test_the_command_says_what_to_do_and_does_it(ruined, capsys):
 
 
 def test_a_workspace_without_any_finite_network(ruined, monkeypatch):
-    monkeypatch.setattr("dcmu_jax.service.restarting.fault_of", lambda *_: "is not finite")
+    monkeypatch.setattr("dcmu_jax.service.work.fault_of", lambda *_: "is not finite")
     with pytest.raises(InputError, match=r"No network in .* is finite.*dcmu workspace RUN --out"):
         Workspace(ruined).process()
 

@@ -1,8 +1,12 @@
-"""Accuracies during the online phase, on a sample of each set, not counted in its time."""
+"""What is recorded while a stage runs: its epochs, and accuracies that its time does not count."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +15,35 @@ from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.metrics.measurement import Trajectory
 from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.loop import Progress
+from dcmu_jax.unlearning.task import Hooks
 
 _SAMPLES = 500
+
+
+def logged(stage: str, shown: Any, log: Callable[..., None], observe: Any = None) -> Hooks:
+    """Hooks of a stage that log every epoch.
+
+    Args:
+        stage: its name in the log.
+        shown: progress as in ``Hooks``, told as well; nothing is shown if not given.
+        log: takes the fields of a line.
+        observe: as in ``Hooks``.
+    """
+
+    @contextlib.contextmanager
+    def progress(name: str, epochs: int) -> Iterator[Progress]:
+        with (shown or Hooks().progress)(f"{stage}: {name}", epochs) as show:
+
+            def both(epoch: int, loss: float, accuracy: float) -> None:
+                show(epoch, loss, accuracy)
+                # A step that is no training has neither.
+                known = {"loss": loss, "accuracy": accuracy} if math.isfinite(loss) else {}
+                log(stage=stage, phase=name, epoch=epoch, **known)
+
+            yield both
+
+    return Hooks(progress, observe) if observe else Hooks(progress)
 
 
 @dataclasses.dataclass(frozen=True)
