@@ -14,8 +14,7 @@ from test_outlets import takes_nothing
 from dcmu_jax.cli import main
 from dcmu_jax.cli.service import process_defaults
 from dcmu_jax.errors import InputError
-from dcmu_jax.service import Workspace
-from dcmu_jax.service import workspace as workspace_module
+from dcmu_jax.service import Workspace, audits
 
 
 def _dcmu(*arguments):
@@ -45,9 +44,7 @@ def test_a_life_of_a_workspace(toy_run, tmp_path, ids, capsys, monkeypatch):  # 
     assert _dcmu("certificate", w, 1, "--out", tmp_path / "c") == 0
     assert "It is no proof that the network remembers nothing" in capsys.readouterr().out
     audit = {"passed": False, "oracles": 4, "statistics": {}}
-    monkeypatch.setattr(
-        workspace_module, "audit_version", lambda *_, **__: json.dumps(audit).encode()
-    )
+    monkeypatch.setattr(audits, "audit_version", lambda *_, **__: json.dumps(audit).encode())
     assert _dcmu("certificate", w, 1, "--audit", 4, "--out", tmp_path / "c") == 0
     assert "The network did not pass the audit, compared with 4 that" in capsys.readouterr().out
     saved = json.loads((tmp_path / "c" / "certificate-0001.json").read_text())

@@ -8,8 +8,7 @@ import pytest
 from service.toy import bytes_of, ids_text
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.service import Workspace
-from dcmu_jax.service import workspace as workspace_module
+from dcmu_jax.service import Workspace, audits
 from dcmu_jax.service.faults import FailingDisk, Killed
 from dcmu_jax.service.verification import verify
 
@@ -19,7 +18,7 @@ LEDGERS = ("ledger.jsonl", "ledger.head")
 @pytest.fixture(autouse=True)
 def found(monkeypatch):
     """What the audit finds, without any oracles."""
-    monkeypatch.setattr(workspace_module, "audit_version", lambda *_, **__: b'{"passed": true}\n')
+    monkeypatch.setattr(audits, "audit_version", lambda *_, **__: b'{"passed": true}\n')
     return {"passed": True}
 
 
