@@ -4,7 +4,7 @@ import functools
 
 import numpy as np
 import pytest
-from golden import given, make
+from golden import given, make, request
 
 import dcmu_jax as dcmu
 from dcmu_jax.audits.klom import klom
@@ -102,8 +102,12 @@ def test_the_formulas_of_the_audits():
 
 @pytest.mark.parametrize(
     ("archive", "values"),
-    [(given.NETWORKS, make.network_values), (given.METHODS, make.method_values)],
-    ids=["networks", "methods"],
+    [
+        (given.NETWORKS, make.network_values),
+        (given.METHODS, make.method_values),
+        (request.ARCHIVE, make.unlearning_values),
+    ],
+    ids=["networks", "methods", "unlearning"],
 )
 def test_the_golden_values_are_those_of_the_pytorch_that_is_here(archive, values):
     pytest.importorskip("torch", reason="PyTorch is not installed; it comes with the extra 'bench'")

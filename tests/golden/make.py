@@ -10,7 +10,7 @@ which writes the archives beside this file. Inputs are in ``given``: nothing is 
 import json
 
 import numpy as np
-from golden import given
+from golden import given, request
 
 
 def torch_network(name):
@@ -290,10 +290,18 @@ def audit_values():
 
 
 def method_values():
-    """All but the networks."""
+    """All but the networks and the unlearning methods."""
     return matched_values() | metric_values() | audit_values()
+
+
+def unlearning_values():
+    """The first steps of every unlearning method."""
+    from golden import unlearning
+
+    return unlearning.values()
 
 
 if __name__ == "__main__":
     np.savez_compressed(given.NETWORKS, **network_values())
     np.savez_compressed(given.METHODS, **method_values())
+    np.savez_compressed(request.ARCHIVE, **unlearning_values())
