@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from golden import request as given
 
+from dcmu_jax.baselines.registry import METHODS, build_method
 from dcmu_jax.condensation import CondensedBank
 from dcmu_jax.data.dataset import Dataset, Normalisation
 from dcmu_jax.training import flops
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.modular import Offline, train_offline
-from dcmu_jax.unlearning.registry import METHODS, build_method
 from dcmu_jax.unlearning.task import Hooks, Prepared, Training, UnlearningTask
 
 ORIGINAL = given.weights("original")
