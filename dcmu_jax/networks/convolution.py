@@ -292,14 +292,16 @@ def max_pool(
     The gradient goes to the first of the four that is the maximum, as in PyTorch. A NaN among the
     four is the maximum.
 
-    By reshape, because the gradient of ``reduce_window`` is slow on CPU; and by comparing the four
-    with each other, never with their maximum, as the gradient of ``jnp.max`` does: XLA may compute
-    ``x`` once for the maximum and again for the comparison, unlike in the last bit, and then no
-    entry equals the maximum and the gradient of the window is lost.
+    By slices, because the gradient of ``reduce_window`` is slow on CPU, and windows as axes of their
+    own cost copies on a TPU; and by comparing the four with each other, never with their maximum,
+    as the gradient of ``jnp.max`` does: XLA may compute ``x`` once for the maximum and again for the
+    comparison, unlike in the last bit, and then no entry equals the maximum and the gradient of the
+    window is lost.
     """
-    windows = _windows(x)
-    columns = _larger(windows[..., 0, :], windows[..., 1, :])
-    return _larger(columns[:, :, 0], columns[:, :, 1])
+    height, width = (side // 2 * 2 for side in x.shape[1:3])
+    rows = (x[:, first:height:2] for first in (0, 1))
+    upper, lower = (_larger(row[:, :, 0:width:2], row[:, :, 1:width:2]) for row in rows)
+    return _larger(upper, lower)
 
 
 def _larger(a: Array, b: Array) -> Array:
