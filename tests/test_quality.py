@@ -59,7 +59,17 @@ def test_the_plain_form_alone_freezes_by_masks():
 
 LAYERS = (
     ("errors",),
-    ("extensions", "files", "locks", "outlets", "own_code", "prng", "reading", "threads"),
+    (
+        "extensions",
+        "files",
+        "locks",
+        "outlets",
+        "own_code",
+        "platforms",
+        "prng",
+        "reading",
+        "threads",
+    ),
     ("data", "networks"),
     ("training", "theory"),
     ("condensation", "metrics"),

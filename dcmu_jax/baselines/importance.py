@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import check_at_least
+from dcmu_jax.platforms import on_cpu
 from dcmu_jax.training.batches import batched, evaluation_logits
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.flops import spend_on
@@ -26,7 +27,7 @@ def _at_once() -> int:
     One on CPU, where the batched matrix products of single samples' gradients are a hundred times
     slower than one product after another (measured on the CNN).
     """
-    return 1 if jax.default_backend() == "cpu" else 64
+    return 1 if on_cpu() else 64
 
 
 @dataclasses.dataclass(frozen=True)

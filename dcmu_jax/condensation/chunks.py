@@ -9,6 +9,8 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
+from dcmu_jax.platforms import on_cpu
+
 
 class ChunkArrays(NamedTuple):
     """The arrays of one chunk; padding samples have a cluster number past the last one."""
@@ -41,7 +43,7 @@ def one_cluster(samples: int, x: Any, width: int) -> Any:
 
 def default_chunk() -> int:
     """Clusters optimised together when the configuration leaves it open; measured on CPU only."""
-    return 16 if jax.default_backend() == "cpu" else 256
+    return 16 if on_cpu() else 256
 
 
 def deal_clusters(

@@ -22,6 +22,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
+from dcmu_jax.platforms import on_cpu
 from dcmu_jax.prng import key_of
 from dcmu_jax.training.devices import placed
 
@@ -70,7 +71,7 @@ def compiled_kmeans(
         x[: len(at)] = features[at]
         return x
 
-    if jax.default_backend() == "cpu":
+    if on_cpu():
         program = _program(longest, features.shape[1], clusters, use_table)
 
         def one(at, seed):

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_at_least, unknown_name
 from dcmu_jax.metrics.sample_gradients import Kind, formed_parameters, gradient_sums
+from dcmu_jax.platforms import on_cpu
 from dcmu_jax.training.classifier import Classifier, in_batches
 
 _KINDS: tuple[str, ...] = ("paper", "squared")
@@ -21,7 +22,7 @@ _ROOM = 2**28
 
 def _at_once() -> int:
     """Samples in a chunk, at most: on CPU so few that the activations stay near the processor."""
-    return 32 if jax.default_backend() == "cpu" else 256
+    return 32 if on_cpu() else 256
 
 
 def _workers() -> int:
@@ -29,7 +30,7 @@ def _workers() -> int:
 
     At most 4, for their memory.
     """
-    if jax.default_backend() != "cpu":
+    if not on_cpu():
         return 1
     available = getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))
     return min(4, len(available(0)))

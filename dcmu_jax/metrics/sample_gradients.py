@@ -25,6 +25,7 @@ from jaxtyping import Array, Float, Int, Num
 from dcmu_jax.data.dataset import Normalisation
 from dcmu_jax.networks.convolution import patches
 from dcmu_jax.networks.partition import Variables
+from dcmu_jax.platforms import on_cpu
 from dcmu_jax.training.batches import evaluation_logits
 from dcmu_jax.training.examples import cross_entropy
 
@@ -121,7 +122,7 @@ def _kernel_sums(layer: _Layer, of_entry, inputs: Array, slopes: Array) -> Float
             return of_entry(a).sum() * of_entry(b).sum()
         return of_entry(jnp.matmul(a.T, b)).sum()
 
-    if math.prod(layer.output.shape[:-1]) == 1 or jax.default_backend() != "cpu":
+    if math.prod(layer.output.shape[:-1]) == 1 or not on_cpu():
         return jax.vmap(one)((inputs, slopes))
     # On CPU a batched matrix product is several times slower than one product after another.
     return lax.map(one, (inputs, slopes))

@@ -20,6 +20,7 @@ from jaxtyping import Array, Float
 
 from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.networks.winograd import convolve_winograd
+from dcmu_jax.platforms import on_cpu, platform
 
 Implementation = Literal["auto", "lax", "dot"]
 IMPLEMENTATIONS: tuple[str, ...] = ("auto", "lax", "dot")
@@ -39,14 +40,21 @@ def resolve_implementation(impl: str) -> str:
     """``dot`` or ``lax``; ``auto`` is ``dot`` on CPU and ``lax`` elsewhere; see ``all_lax``.
 
     Raises:
-        InputError: unknown name.
+        InputError: unknown name; ``dot`` for a GPU or TPU (``platforms``).
     """
     if impl not in IMPLEMENTATIONS:
         raise unknown_name("convolution", impl, IMPLEMENTATIONS)
     if _as_lax.get():
         return "lax"
+    if impl == "dot" and not on_cpu():
+        # By the compiler for TPU v5e, populations of networks take 20 to 54 times as long by it.
+        raise InputError(
+            f"Convolutions by 'dot' on a {platform().upper()}",
+            "'auto' or 'lax': 'dot' is for CPUs, and many times slower elsewhere",
+            "Set conv to 'auto'",
+        )
     if impl == "auto":
-        return "dot" if _on_cpu() else "lax"
+        return "dot" if on_cpu() else "lax"
     return impl
 
 
@@ -73,11 +81,6 @@ def patches(
     )
 
 
-def _on_cpu() -> bool:
-    """Whether what has been measured on CPU only holds."""
-    return jax.default_backend() == "cpu"
-
-
 def _suits_winograd(kernel: Array) -> bool:
     """Whether Winograd's form is the faster one at stride 1: measured on CPU only.
 
@@ -87,7 +90,7 @@ def _suits_winograd(kernel: Array) -> bool:
         kernel.shape[:2] == (3, 3)
         and min(kernel.shape[2:]) >= _WINOGRAD_CHANNELS
         and kernel.dtype == jnp.float32
-        and _on_cpu()
+        and on_cpu()
     )
 
 
@@ -139,7 +142,7 @@ def _by_pieces(
         kernel_bytes: of what every piece reads again; a piece is not smaller.
     """
     batch = x.shape[0]
-    if x.size == 0 or _whole.get() or not _on_cpu():
+    if x.size == 0 or _whole.get() or not on_cpu():
         return convolve(x)
     fitting = max(1, max(_PIECE_BYTES, kernel_bytes) * batch // (taps * x.nbytes))
     # Pieces of one size, or their gradient would be compiled twice; not of half the room.
@@ -193,7 +196,7 @@ def _product(x, kernel, strides, pads, precision) -> Array:
     columns_of_kernel, _, out = kernel.shape[1:]
     width = x.shape[2] + sum(pads[1]) - columns_of_kernel + 1
     pays = strides == (1, 1) and columns_of_kernel > 1 and out < _LANES
-    if pays and width % 2 == 0 and _on_cpu():
+    if pays and width % 2 == 0 and on_cpu():
         pair = [jnp.pad(kernel, ((0, 0), edge, (0, 0), (0, 0))) for edge in ((0, 1), (1, 0))]
         kernel, strides = jnp.concatenate(pair, axis=-1), (1, 2)
     columns = patches(x, (kernel.shape[0], kernel.shape[1]), strides, pads)
@@ -292,11 +295,11 @@ def max_pool(
     The gradient goes to the first of the four that is the maximum, as in PyTorch. A NaN among the
     four is the maximum.
 
-    By slices, because the gradient of ``reduce_window`` is slow on CPU, and windows as axes of their
-    own cost copies on a TPU; and by comparing the four with each other, never with their maximum,
-    as the gradient of ``jnp.max`` does: XLA may compute ``x`` once for the maximum and again for the
-    comparison, unlike in the last bit, and then no entry equals the maximum and the gradient of the
-    window is lost.
+    By slices, because the gradient of ``reduce_window`` is slow on CPU, and windows as axes of
+    their own cost copies on a TPU; and by comparing the four with each other, never with their
+    maximum, as the gradient of ``jnp.max`` does: XLA may compute ``x`` once for the maximum and
+    again for the comparison, unlike in the last bit, and then no entry equals the maximum and the
+    gradient of the window is lost.
     """
     height, width = (side // 2 * 2 for side in x.shape[1:3])
     rows = (x[:, first:height:2] for first in (0, 1))

@@ -39,13 +39,14 @@ from dcmu_jax.networks.partition import (
     initialise,
 )
 from dcmu_jax.networks.whole import runs_by_part
+from dcmu_jax.platforms import on_cpu
 from dcmu_jax.training.flops import spend_on
 from dcmu_jax.training.keys import named_key
 
 
 def default_batch() -> int:
     """Rows that are evaluated together: on CPU few, whose activations stay in its caches."""
-    return 100 if jax.default_backend() == "cpu" else 500
+    return 100 if on_cpu() else 500
 
 
 @dataclasses.dataclass(frozen=True)

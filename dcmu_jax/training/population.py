@@ -24,6 +24,7 @@ from dcmu_jax.data.augmentation import Augmentation
 from dcmu_jax.data.pixels import check_pixels
 from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.networks.partition import PARTS, apply_parts
+from dcmu_jax.platforms import on_cpu
 from dcmu_jax.prng import Key, typed_key
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import check_same_arrays, gathered, placed
@@ -99,7 +100,7 @@ def default_chunk() -> int:
     One on CPU, for its memory: of small MLPs four side by side were 1.5 times as fast
     (experiments/results/population_mlp_cpu.json, on a busy machine). 16 elsewhere, unmeasured.
     """
-    return 1 if jax.default_backend() == "cpu" else 16
+    return 1 if on_cpu() else 16
 
 
 def _mapped(function: Any, chunk: int, stacked: Any) -> Any:

@@ -123,7 +123,7 @@ def test_all_classes_in_one_call_are_the_classes_one_by_one(monkeypatch):
     features, labels = blobs()
     threads = cluster_classes(features, labels, 7, method="compiled")
     monkeypatch.setattr(lloyd, "IN_FLIGHT", 2 * 4 * 80**2)  # two classes at a time, then one
-    monkeypatch.setattr(lloyd.jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(lloyd, "on_cpu", lambda: False)
     at_once = cluster_classes(features, labels, 7, method="compiled")
     np.testing.assert_array_equal(at_once.assignment, threads.assignment)
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dcmu_jax.data import Augmentation, augment
+from dcmu_jax.data import Augmentation, augment, augmentation
 from dcmu_jax.errors import InputError
 
 BOTH = Augmentation(flip=True, crop_padding=2)
@@ -135,3 +135,17 @@ def test_padding_beyond_the_image(padding):
 def test_negative_padding():
     with pytest.raises(InputError, match=r"crop_padding = -1"):
         Augmentation(crop_padding=-1)
+
+
+def test_a_tpu_multiplies_where_others_gather_to_the_same_bits():
+    pixels = _images(16)
+    rows, columns = jnp.asarray(np.random.default_rng(1).integers(0, 8, (2, 16, 5)))
+    by_index = augmentation._by_index(jnp.asarray(pixels), rows, columns)
+    by_products = augmentation._by_products(jnp.asarray(pixels), rows, columns)
+    chex.assert_trees_all_equal(by_products, by_index)
+    assert by_products.dtype == jnp.uint8
+    traced = jitted.trace(jnp.asarray(pixels), jax.random.key(0), augmentation=BOTH)
+    for platform, products in (("cpu", 0), ("cuda", 0), ("tpu", 2)):
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert text.count("stablehlo.dot_general") == products
+        assert ("9x8x3xui8>, tensor" in text and '"stablehlo.gather"' in text) == (products == 0)
