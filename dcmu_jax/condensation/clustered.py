@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 from dcmu_jax.condensation.building import build_bank
 from dcmu_jax.condensation.clustering import ClusterMethod
 from dcmu_jax.condensation.condenser import (
     CondensedImages,
-    classes_to_condense,
+    Condenser,
+    Given,
     network_or_convnet,
 )
 from dcmu_jax.condensation.inversion import InversionConfig
 from dcmu_jax.condensation.matching import MatchingConfig
-from dcmu_jax.data.dataset import Dataset
-from dcmu_jax.errors import InputError, check_seed
+from dcmu_jax.errors import InputError
 from dcmu_jax.training.classifier import Classifier
 
 
 @dataclasses.dataclass(frozen=True)
-class FastDistributionMatching:
+class FastDistributionMatching(Condenser):
     """One weighted image per cluster (paper, Algorithm 2), in the features of ``classifier``.
 
     Without a classifier, in those of an untrained ``convnet``.
@@ -32,30 +33,13 @@ class FastDistributionMatching:
     method: ClusterMethod = "kmeans"
     matching: MatchingConfig = MatchingConfig()
 
-    def __call__(
-        self,
-        dataset: Dataset,
-        images_per_class: int,
-        *,
-        classifier: Classifier | None = None,
-        seed: int = 0,
-    ) -> CondensedImages:
-        """See ``Condenser``."""
-        seed = check_seed("seed", seed)
-        classes_to_condense(dataset, images_per_class)
-        bank = build_bank(
-            dataset,
-            network_or_convnet(dataset, classifier, seed),
-            clusters_per_class=images_per_class,
-            method=self.method,
-            matching=self.matching,
-            seed=seed,
-        )
-        return CondensedImages(bank.images, bank.labels)
+    def _condense(self, given: Given) -> CondensedImages:
+        network = network_or_convnet(given.dataset, given.classifier, given.seed)
+        return _images(given, network, method=self.method, matching=self.matching)
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelInversion:
+class ModelInversion(Condenser):
     """One image per cluster drawn by an InverterNet (paper, Algorithm 3) for ``classifier``.
 
     The classifier must be given, and be trained: its judgement is half of the loss.
@@ -68,27 +52,16 @@ class ModelInversion:
     method: ClusterMethod = "kmeans"
     inversion: InversionConfig = InversionConfig()
 
-    def __call__(
-        self,
-        dataset: Dataset,
-        images_per_class: int,
-        *,
-        classifier: Classifier | None = None,
-        seed: int = 0,
-    ) -> CondensedImages:
-        """See ``Condenser``."""
-        seed = check_seed("seed", seed)
-        classes_to_condense(dataset, images_per_class)
-        if classifier is None:
+    def _condense(self, given: Given) -> CondensedImages:
+        if given.classifier is None:
             raise InputError(
                 "Model inversion without a model", "a trained classifier", "Pass classifier="
             )
-        bank = build_bank(
-            dataset,
-            classifier,
-            clusters_per_class=images_per_class,
-            method=self.method,
-            inversion=self.inversion,
-            seed=seed,
-        )
-        return CondensedImages(bank.images, bank.labels)
+        return _images(given, given.classifier, method=self.method, inversion=self.inversion)
+
+
+def _images(given: Given, network: Classifier, **settings: Any) -> CondensedImages:
+    """Those of a bank with as many clusters of each class as images are wanted."""
+    count = given.images_per_class
+    bank = build_bank(given.dataset, network, clusters_per_class=count, seed=given.seed, **settings)
+    return CondensedImages(bank.images, bank.labels)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from jax.sharding import Mesh
@@ -44,6 +44,33 @@ class Clusters:
     labels: np.ndarray
     sizes: np.ndarray
     short_classes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, assignment: np.ndarray, labels: Any, short_classes: Any = ()) -> Clusters:
+        """With the sizes counted."""
+        sizes = np.bincount(assignment, minlength=len(labels)).astype(np.int32)
+        return cls(
+            np.asarray(assignment, np.int32),
+            np.asarray(labels, np.int32),
+            sizes,
+            tuple(map(int, short_classes)),
+        )
+
+    @classmethod
+    def by_class(cls, members: Mapping[int, np.ndarray], local: Mapping[int, np.ndarray], short):
+        """Numbered class after class.
+
+        Args:
+            members: class -> the rows of its samples; all rows together, classes ascending.
+            local: class -> the cluster 0.. of each of them within the class.
+            short: see ``short_classes``.
+        """
+        assignment = np.empty(sum(map(len, members.values())), np.int32)
+        labels: list[int] = []
+        for c, at in members.items():
+            assignment[at] = local[c] + len(labels)
+            labels += [c] * (int(local[c].max()) + 1)
+        return cls.of(assignment, labels, short)
 
 
 def cluster_classes(
@@ -110,7 +137,6 @@ def cluster_classes(
             "Check that the model's training did not diverge",
         )
     classes, counts = np.unique(labels, return_counts=True)
-    short = tuple(classes[counts < clusters_per_class].tolist())
     members = {c: np.flatnonzero(labels == c) for c in classes.tolist()}
     divided = [c for c, at in members.items() if len(at) > clusters_per_class]
     if method == "compiled":
@@ -131,13 +157,7 @@ def cluster_classes(
     if processes > 1:
         found = merged(found)
     local = {c: found[at] if c in divided else np.arange(len(at)) for c, at in members.items()}
-    assignment = np.empty(len(labels), np.int32)
-    cluster_labels: list[int] = []
-    for c, at in members.items():
-        assignment[at] = local[c] + len(cluster_labels)
-        cluster_labels += [c] * (int(local[c].max()) + 1)
-    sizes = np.bincount(assignment, minlength=len(cluster_labels)).astype(np.int32)
-    return Clusters(assignment, np.array(cluster_labels, np.int32), sizes, short)
+    return Clusters.by_class(members, local, classes[counts < clusters_per_class])
 
 
 _CHUNK = 8192

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple
 
 import numpy as np
 
@@ -71,8 +71,29 @@ class CondensedImages:
             raise InputError(f"{path}: {error.given}", "a file written by save", remedy) from error
 
 
-class Condenser(Protocol):
-    """A method: a frozen dataclass of its settings that is called with data."""
+class Given(NamedTuple):
+    """What a method condenses, once it was checked; see ``Condenser``.
+
+    Attributes:
+        dataset: the training set.
+        images_per_class: how many images of each class.
+        classes: int32, those that have samples, ascending.
+        classifier: the network given, if any.
+        seed: of all that is random.
+    """
+
+    dataset: Dataset
+    images_per_class: int
+    classes: np.ndarray
+    classifier: Classifier | None
+    seed: int
+
+
+class Condenser:
+    """A method: a frozen dataclass of its settings that is called with data.
+
+    What it does stands in its ``_condense``; what is checked before is the same for all.
+    """
 
     def __call__(
         self,
@@ -94,7 +115,12 @@ class Condenser(Protocol):
         Raises:
             InputError: more images per class than some class has samples, or fewer than 1.
         """
-        ...
+        seed = check_seed("seed", seed)
+        classes = classes_to_condense(dataset, images_per_class)
+        return self._condense(Given(dataset, images_per_class, classes, classifier, seed))
+
+    def _condense(self, given: Given) -> CondensedImages:
+        raise NotImplementedError
 
 
 def classes_to_condense(dataset: Dataset, images_per_class: int) -> np.ndarray:

@@ -9,11 +9,9 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dcmu_jax.condensation.clustering import ClusterMethod, Clusters, cluster_classes
-from dcmu_jax.condensation.condenser import CondensedImages, classes_to_condense
+from dcmu_jax.condensation.condenser import CondensedImages, Condenser, Given
 from dcmu_jax.data.dataset import Dataset
-from dcmu_jax.errors import check_seed
 from dcmu_jax.threads import one_thread
-from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.keys import named_seed
 
 Choose = Callable[[Float[np.ndarray, "samples dim"], int], Int[np.ndarray, " chosen"]]
@@ -21,68 +19,42 @@ Choose = Callable[[Float[np.ndarray, "samples dim"], int], Int[np.ndarray, " cho
 
 
 @dataclasses.dataclass(frozen=True)
-class RandomCoreset:
+class RandomCoreset(Condenser):
     """Samples drawn at random, without replacement. Takes no notice of ``classifier``."""
 
-    def __call__(
-        self,
-        dataset: Dataset,
-        images_per_class: int,
-        *,
-        classifier: Classifier | None = None,
-        seed: int = 0,
-    ) -> CondensedImages:
-        """See ``Condenser``."""
-        seed = check_seed("seed", seed)
+    def _condense(self, given: Given) -> CondensedImages:
         rows = []
-        for c in classes_to_condense(dataset, images_per_class):
-            rng = np.random.default_rng(named_seed(seed, f"coreset of class {c}"))
-            rows.append(rng.permutation(np.flatnonzero(dataset.labels == c))[:images_per_class])
-        return _samples(dataset, np.concatenate(rows))
+        for c in given.classes:
+            rng = np.random.default_rng(named_seed(given.seed, f"coreset of class {c}"))
+            of_class = rng.permutation(np.flatnonzero(given.dataset.labels == c))
+            rows.append(of_class[: given.images_per_class])
+        return _samples(given.dataset, np.concatenate(rows))
 
 
 @dataclasses.dataclass(frozen=True)
-class KCenter:
+class KCenter(Condenser):
     """Greedy k-centers: from the sample nearest to the mean of its class, always the farthest next.
 
     Features are those of ``classifier``, or without one the pixels. Nothing is random.
     """
 
-    def __call__(
-        self,
-        dataset: Dataset,
-        images_per_class: int,
-        *,
-        classifier: Classifier | None = None,
-        seed: int = 0,
-    ) -> CondensedImages:
-        """See ``Condenser``."""
-        seed = check_seed("seed", seed)
-        return _choose_by_class(k_centers, dataset, images_per_class, classifier)
+    def _condense(self, given: Given) -> CondensedImages:
+        return _choose_by_class(k_centers, given)
 
 
 @dataclasses.dataclass(frozen=True)
-class Herding:
+class Herding(Condenser):
     """Herding (Welling 2009): the mean of the chosen follows the mean of the class.
 
     Features are those of ``classifier``, or without one the pixels. Nothing is random.
     """
 
-    def __call__(
-        self,
-        dataset: Dataset,
-        images_per_class: int,
-        *,
-        classifier: Classifier | None = None,
-        seed: int = 0,
-    ) -> CondensedImages:
-        """See ``Condenser``."""
-        seed = check_seed("seed", seed)
-        return _choose_by_class(herd, dataset, images_per_class, classifier)
+    def _condense(self, given: Given) -> CondensedImages:
+        return _choose_by_class(herd, given)
 
 
 @dataclasses.dataclass(frozen=True)
-class KMedoids:
+class KMedoids(Condenser):
     """The sample nearest to the centroid of each cluster of its class.
 
     Features are those of ``classifier``, or without one the pixels.
@@ -93,27 +65,18 @@ class KMedoids:
 
     method: ClusterMethod = "kmeans"
 
-    def __call__(
-        self,
-        dataset: Dataset,
-        images_per_class: int,
-        *,
-        classifier: Classifier | None = None,
-        seed: int = 0,
-    ) -> CondensedImages:
-        """See ``Condenser``."""
-        seed = check_seed("seed", seed)
-        features, clusters = _cluster(dataset, images_per_class, classifier, self.method, seed)
+    def _condense(self, given: Given) -> CondensedImages:
+        features, clusters = _cluster(given, self.method)
         rows = []
         for j in range(len(clusters.sizes)):
             at = np.flatnonzero(clusters.assignment == j)
             away = np.sum((features[at] - features[at].mean(axis=0)[None]) ** 2, axis=1)
             rows.append(at[np.argmin(away)])
-        return _samples(dataset, np.array(rows))
+        return _samples(given.dataset, np.array(rows))
 
 
 @dataclasses.dataclass(frozen=True)
-class ClusterMean:
+class ClusterMean(Condenser):
     """The plain mean of the images of each cluster: where fast distribution matching starts.
 
     Features are those of ``classifier``, or without one the pixels.
@@ -124,19 +87,10 @@ class ClusterMean:
 
     method: ClusterMethod = "kmeans"
 
-    def __call__(
-        self,
-        dataset: Dataset,
-        images_per_class: int,
-        *,
-        classifier: Classifier | None = None,
-        seed: int = 0,
-    ) -> CondensedImages:
-        """See ``Condenser``."""
-        seed = check_seed("seed", seed)
-        _, clusters = _cluster(dataset, images_per_class, classifier, self.method, seed)
+    def _condense(self, given: Given) -> CondensedImages:
+        _, clusters = _cluster(given, self.method)
         images = [
-            dataset.images[clusters.assignment == j].mean(axis=0, dtype=np.float64)
+            given.dataset.images[clusters.assignment == j].mean(axis=0, dtype=np.float64)
             for j in range(len(clusters.sizes))
         ]
         return CondensedImages(np.stack(images).astype(np.float32), clusters.labels)
@@ -182,37 +136,27 @@ def herd(features: Float[np.ndarray, "samples dim"], count: int) -> Int[np.ndarr
     return np.array(chosen)
 
 
-def _features(dataset: Dataset, classifier: Classifier | None) -> np.ndarray:
+def _features(given: Given) -> np.ndarray:
     """Features float32 ``(N, D)``; pixels in [0, 1] where there is no network."""
-    if classifier is not None:
-        return np.asarray(classifier.features(dataset.images), np.float32)
-    return dataset.images.reshape(len(dataset), -1).astype(np.float32) / 255
+    images = given.dataset.images
+    if given.classifier is not None:
+        return np.asarray(given.classifier.features(images), np.float32)
+    return images.reshape(len(images), -1).astype(np.float32) / 255
 
 
 def _samples(dataset: Dataset, rows: np.ndarray) -> CondensedImages:
     return CondensedImages(dataset.images[rows].astype(np.float32), dataset.labels[rows])
 
 
-def _choose_by_class(
-    choose: Choose, dataset: Dataset, images_per_class: int, classifier: Classifier | None
-) -> CondensedImages:
-    classes = classes_to_condense(dataset, images_per_class)
-    features = _features(dataset, classifier)
-    rows = []
-    for c in classes:
-        at = np.flatnonzero(dataset.labels == c)
-        rows.append(at[choose(features[at], images_per_class)])
-    return _samples(dataset, np.concatenate(rows))
+def _choose_by_class(choose: Choose, given: Given) -> CondensedImages:
+    features = _features(given)
+    members = [np.flatnonzero(given.dataset.labels == c) for c in given.classes]
+    rows = [at[choose(features[at], given.images_per_class)] for at in members]
+    return _samples(given.dataset, np.concatenate(rows))
 
 
-def _cluster(
-    dataset: Dataset,
-    images_per_class: int,
-    classifier: Classifier | None,
-    method: str,
-    seed: int,
-) -> tuple[np.ndarray, Clusters]:
-    classes_to_condense(dataset, images_per_class)
-    features = _features(dataset, classifier)
-    clusters = cluster_classes(features, dataset.labels, images_per_class, method=method, seed=seed)
-    return features, clusters
+def _cluster(given: Given, method: str) -> tuple[np.ndarray, Clusters]:
+    features, labels = _features(given), given.dataset.labels
+    return features, cluster_classes(
+        features, labels, given.images_per_class, method=method, seed=given.seed
+    )

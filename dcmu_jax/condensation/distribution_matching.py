@@ -19,23 +19,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from dcmu_jax.condensation.condenser import (
-    CondensedImages,
-    classes_to_condense,
-    network_or_convnet,
-)
+from dcmu_jax.condensation.condenser import CondensedImages, Given
 from dcmu_jax.condensation.siamese import SiameseAugmentation
-from dcmu_jax.condensation.synthesis import (
-    RealImages,
-    Start,
-    as_condensed,
-    check_start,
-    starting_inputs,
-)
-from dcmu_jax.data.dataset import Dataset
-from dcmu_jax.errors import check_at_least, check_positive, check_seed
+from dcmu_jax.condensation.synthesis import RealImages, Start, Synthesis, as_condensed
+from dcmu_jax.errors import check_positive
 from dcmu_jax.networks.partition import Variables, apply_features, initialise
-from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.minimise import descend
 
@@ -44,7 +32,7 @@ BLOCK = 100
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DistributionMatching:
+class DistributionMatching(Synthesis):
     """Distribution matching (DM) with the published settings.
 
     Of ``classifier`` the architecture and the normalisation are used, not the weights; without
@@ -70,34 +58,14 @@ class DistributionMatching:
     augmentation: SiameseAugmentation | None = SiameseAugmentation()
 
     def __post_init__(self):
-        check_at_least("iterations", self.iterations, 0)
+        super().__post_init__()
         if self.learning_rate is not None:
             check_positive("learning_rate", self.learning_rate)
-        check_at_least("momentum", self.momentum, 0)
-        check_at_least("real_batch", self.real_batch, 1)
-        check_start(self.start)
 
-    def __call__(
-        self,
-        dataset: Dataset,
-        images_per_class: int,
-        *,
-        classifier: Classifier | None = None,
-        seed: int = 0,
-    ) -> CondensedImages:
-        """See ``Condenser``."""
-        seed = check_seed("seed", seed)
-        classes = classes_to_condense(dataset, images_per_class)
-        network = network_or_convnet(dataset, classifier)
-        normalisation = network.normalisation
-        inputs = starting_inputs(
-            self.start, dataset, classes, images_per_class, normalisation, seed
-        )
-        rate = self.learning_rate or (1.0 if images_per_class < 100 else 10.0)
-        rates = (jnp.float32(rate), jnp.float32(self.momentum))
-        carry = (inputs, optax.sgd(*rates).init(inputs))
-        reals = RealImages.of(dataset, classes, normalisation)
-        key = named_key(seed, "distribution matching")
+    def _condense(self, given: Given) -> CondensedImages:
+        rate = self.learning_rate or (1.0 if given.images_per_class < 100 else 10.0)
+        network, carry, rates, reals = self._begin(given, rate)
+        key = named_key(given.seed, "distribution matching")
         for first in range(0, self.iterations, BLOCK):
             carry = _advance(
                 network.model,
@@ -111,7 +79,7 @@ class DistributionMatching:
                 reals,
                 key,
             )
-        return as_condensed(carry[0], classes, normalisation)
+        return as_condensed(carry[0], given.classes, network.normalisation)
 
 
 def class_means(

@@ -20,23 +20,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int
 
-from dcmu_jax.condensation.condenser import (
-    CondensedImages,
-    classes_to_condense,
-    network_or_convnet,
-)
+from dcmu_jax.condensation.condenser import CondensedImages, Given
 from dcmu_jax.condensation.siamese import SiameseAugmentation, SiameseTraining
-from dcmu_jax.condensation.synthesis import (
-    RealImages,
-    Start,
-    as_condensed,
-    check_start,
-    starting_inputs,
-)
-from dcmu_jax.data.dataset import Dataset
-from dcmu_jax.errors import check_at_least, check_positive, check_seed
+from dcmu_jax.condensation.synthesis import RealImages, Start, Synthesis, as_condensed
+from dcmu_jax.errors import check_at_least, check_positive
 from dcmu_jax.networks.partition import Variables, apply_parts, initialise
-from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples, cross_entropy
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import fit
@@ -53,7 +41,7 @@ def published_loops(images_per_class: int) -> tuple[int, int]:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GradientMatching:
+class GradientMatching(Synthesis):
     """Gradient matching (DC; with an augmentation, DSA) with the published settings.
 
     Of ``classifier`` the architecture and the normalisation are used, not the weights; without
@@ -89,40 +77,20 @@ class GradientMatching:
     network_batch: int = 256
 
     def __post_init__(self):
-        check_at_least("iterations", self.iterations, 0)
+        super().__post_init__()
         if self.outer_steps is not None:
             check_at_least("outer_steps", self.outer_steps, 1)
         if self.inner_epochs is not None:
             check_at_least("inner_epochs", self.inner_epochs, 0)
         check_positive("learning_rate", self.learning_rate)
-        check_at_least("momentum", self.momentum, 0)
-        check_at_least("real_batch", self.real_batch, 1)
-        check_start(self.start)
         check_at_least("network_batch", self.network_batch, 1)
 
-    def __call__(
-        self,
-        dataset: Dataset,
-        images_per_class: int,
-        *,
-        classifier: Classifier | None = None,
-        seed: int = 0,
-    ) -> CondensedImages:
-        """See ``Condenser``."""
-        seed = check_seed("seed", seed)
-        classes = classes_to_condense(dataset, images_per_class)
-        network = network_or_convnet(dataset, classifier)
-        normalisation = network.normalisation
-        inputs = starting_inputs(
-            self.start, dataset, classes, images_per_class, normalisation, seed
-        )
-        rates = (jnp.float32(self.learning_rate), jnp.float32(self.momentum))
-        carry = (inputs, optax.sgd(*rates).init(inputs))
-        reals = RealImages.of(dataset, classes, normalisation)
-        outer, inner = published_loops(images_per_class)
+    def _condense(self, given: Given) -> CondensedImages:
+        network, carry, rates, reals = self._begin(given, self.learning_rate)
+        outer, inner = published_loops(given.images_per_class)
         outer = outer if self.outer_steps is None else self.outer_steps
         inner = inner if self.inner_epochs is None else self.inner_epochs
-        key = named_key(seed, "gradient matching")
+        key, classes = named_key(given.seed, "gradient matching"), given.classes
         for number in range(self.iterations):
             start_key, key_of_step = jax.random.split(jax.random.fold_in(key, number))
             variables = initialise(network.model, start_key, network.image_shape)
@@ -145,7 +113,7 @@ class GradientMatching:
                     network, opt_state = self._train(
                         network, carry[0], classes, inner, train_key, opt_state
                     )
-        return as_condensed(carry[0], classes, normalisation)
+        return as_condensed(carry[0], classes, network.normalisation)
 
     def _train(self, network, inputs, classes, epochs, key, opt_state):
         """The network after some epochs on the synthetic images, and its optimizer's state."""

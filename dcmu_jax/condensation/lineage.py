@@ -63,18 +63,15 @@ def clusters_by_id(
     """
     seed = check_seed("seed", seed)
     check_at_least("clusters_per_class", clusters_per_class, 1)
-    assignment = np.empty(len(labels), np.int32)
-    cluster_labels: list[int] = []
     start = _mix(np.array([seed], np.uint64))
     mixed = _mix(ids.astype(np.uint64) + start)
     classes, counts = np.unique(labels, return_counts=True)
+    members, local = {}, {}
     for c, count in zip(classes.tolist(), counts.tolist(), strict=True):
         at = np.flatnonzero(labels == c)
-        at = at[np.lexsort((ids[at], mixed[at]))]
-        clusters = min(clusters_per_class, count)
-        assignment[at] = len(cluster_labels) + np.arange(count) * clusters // count
-        cluster_labels += [c] * clusters
-    return _clusters(assignment, cluster_labels, classes[counts < clusters_per_class])
+        members[c] = at[np.lexsort((ids[at], mixed[at]))]
+        local[c] = np.arange(count) * min(clusters_per_class, count) // count
+    return Clusters.by_class(members, local, classes[counts < clusters_per_class])
 
 
 def _mix(x: np.ndarray) -> np.ndarray:
@@ -131,9 +128,4 @@ def clusters_by_reference(
             away = np.sum(centroids**2, axis=1)[None] - 2 * features[rows] @ centroids.T
             chosen[rows] = own[np.argmin(away, axis=1)]
     used, assignment = np.unique(chosen, return_inverse=True)
-    return _clusters(assignment.astype(np.int32), reference.labels[used].tolist(), ())
-
-
-def _clusters(assignment: np.ndarray, labels: list[int], short) -> Clusters:
-    sizes = np.bincount(assignment, minlength=len(labels)).astype(np.int32)
-    return Clusters(assignment, np.array(labels, np.int32), sizes, tuple(map(int, short)))
+    return Clusters.of(assignment, reference.labels[used])

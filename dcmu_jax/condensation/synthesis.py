@@ -1,18 +1,25 @@
-"""Shared by methods that optimise images: batches per class, starting images, final images."""
+"""Shared by methods that optimise images: settings, batches per class, first and last images."""
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import Array, Float, Int, Num
 
-from dcmu_jax.condensation.condenser import CondensedImages
+from dcmu_jax.condensation.condenser import (
+    CondensedImages,
+    Condenser,
+    Given,
+    network_or_convnet,
+)
 from dcmu_jax.condensation.coresets import RandomCoreset
 from dcmu_jax.data.dataset import Dataset, Normalisation
-from dcmu_jax.errors import check_seed, unknown_name
+from dcmu_jax.errors import check_at_least, check_seed, unknown_name
+from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.keys import named_key
 
 Start = Literal["real", "noise"]
@@ -65,6 +72,47 @@ class RealImages(NamedTuple):
         drawn = jnp.take_along_axis(jnp.asarray(self.rows), at, axis=1)
         weights = (jnp.arange(size)[None] < self.counts[:, None]).astype(jnp.float32)
         return self.normalisation.apply(jnp.asarray(self.pixels)[drawn]), weights
+
+
+class Begun(NamedTuple):
+    """What the first iteration starts with.
+
+    Attributes:
+        network: its architecture, normalisation and image shape count.
+        carry: the images as network inputs, and the state of gradient descent on them.
+        rates: learning rate and momentum, as arrays.
+        reals: the training set.
+    """
+
+    network: Classifier
+    carry: Any
+    rates: tuple[Array, Array]
+    reals: RealImages
+
+
+class Synthesis(Condenser):
+    """Images that move by gradient descent with momentum, against batches of real ones."""
+
+    iterations: int
+    momentum: float
+    real_batch: int
+    start: Start
+
+    def __post_init__(self):
+        check_at_least("iterations", self.iterations, 0)
+        check_at_least("momentum", self.momentum, 0)
+        check_at_least("real_batch", self.real_batch, 1)
+        check_start(self.start)
+
+    def _begin(self, given: Given, learning_rate: float) -> Begun:
+        dataset, classes = given.dataset, given.classes
+        network = network_or_convnet(dataset, given.classifier)
+        inputs = starting_inputs(
+            self.start, dataset, classes, given.images_per_class, network.normalisation, given.seed
+        )
+        rates = (jnp.float32(learning_rate), jnp.float32(self.momentum))
+        reals = RealImages.of(dataset, classes, network.normalisation)
+        return Begun(network, (inputs, optax.sgd(*rates).init(inputs)), rates, reals)
 
 
 def check_start(start: str) -> None:
