@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -19,6 +20,7 @@ import numpy as np
 from dcmu_jax.applications.condensed_model import attach, prepare, train_few
 from dcmu_jax.applications.condensed_model_files import read_part, run_again
 from dcmu_jax.applications.condensed_model_recipes import (
+    COMPARED,
     CONDENSED,
     SMALL,
     Budget,
@@ -39,8 +41,7 @@ from dcmu_jax.data.requests import RequestLike, as_request
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import FilePath, write_json
 from dcmu_jax.locks import locked_again
-from dcmu_jax.metrics.accuracy import accuracies
-from dcmu_jax.metrics.membership import control_losses_for, loss_attack
+from dcmu_jax.metrics.accuracy import measure
 from dcmu_jax.networks.autoencoder import condensed_network
 from dcmu_jax.networks.catalogue import create
 from dcmu_jax.networks.partition import PARTS, count_parameters
@@ -360,22 +361,19 @@ class CondensedModelBench:
     def measure(self, network: Classifier) -> dict[str, float | None]:
         """Accuracies and membership inference (%), on no remembrance sample of any row."""
         train, test = self.splits.train, self.splits.test
-        on_train, on_test = network.evaluate(train), network.evaluate(test)
-        found = accuracies(on_train.correct, on_test.correct, self.forget, self.usable)
-        losses = on_train.losses[self.forget]
-        control = control_losses_for(
-            "same_class",
-            on_test.losses[self.usable],
-            test.labels[self.usable],
-            train.labels[self.forget],
+        found = measure(
+            "condensed model",
+            train=network.evaluate(train),
+            test=network.evaluate(test),
+            train_labels=train.labels,
+            test_labels=test.labels,
+            forget=self.forget,
+            usable=self.usable,
+            unlearning_metric=math.nan,
+            control="same_class",
         )
-        diverged = np.isnan(losses).any() or np.isnan(control).any()
-        return {
-            "retain_accuracy": found.retain,
-            "forget_accuracy": found.forget,
-            "test_accuracy": found.test,
-            "mia": None if diverged else loss_attack(losses, control),
-        }
+        row = {name: getattr(found, name) for name in COMPARED}
+        return row | {"mia": None if math.isnan(found.mia) else found.mia}
 
 
 def _cost(

@@ -119,7 +119,7 @@ class Budget:
 
 
 COMPARED = ("retain_accuracy", "forget_accuracy", "test_accuracy", "mia")
-"""What ``with_gaps`` compares."""
+"""What is measured of a row, and compared by ``with_gaps``."""
 
 
 def with_gaps(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

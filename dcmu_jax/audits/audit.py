@@ -110,21 +110,22 @@ def _difference(name: str) -> Callable:
     return difference
 
 
+def _told_apart(sets: AuditedSets, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Scores of the forgotten samples and the controls, and which of them are forgotten."""
+    scores = scores[np.concatenate([sets.forget, sets.control])].astype(np.float64)
+    return scores, np.arange(len(scores)) < len(sets.forget)
+
+
 def _lira_auc(sets: AuditedSets, margins, correct, z) -> float:
-    scores = z[np.concatenate([sets.forget, sets.control])]
-    member = np.arange(len(scores)) < len(sets.forget)
-    return separation(scores, member, resamples=1).auc[0]
+    return separation(*_told_apart(sets, z), resamples=1).auc[0]
 
 
 def _lira_tpr(sets: AuditedSets, margins, correct, z) -> float:
-    scores = z[np.concatenate([sets.forget, sets.control])]
-    return tpr_at_fpr(scores, np.arange(len(scores)) < len(sets.forget), 0.01)
+    return tpr_at_fpr(*_told_apart(sets, z), 0.01)
 
 
 def _loss_auc(sets: AuditedSets, margins, correct, z) -> float:
-    scores = margins[np.concatenate([sets.forget, sets.control])].astype(np.float64)
-    member = np.arange(len(scores)) < len(sets.forget)
-    return separation(scores, member, resamples=1).auc[0]
+    return separation(*_told_apart(sets, margins), resamples=1).auc[0]
 
 
 def _accuracy(name: str) -> Callable:

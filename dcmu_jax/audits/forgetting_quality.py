@@ -14,7 +14,7 @@ from jaxtyping import Float, Float64
 
 from dcmu_jax.audits.checks import check_models, check_same_shape, two_kinds
 from dcmu_jax.data.numbers import as_numbers
-from dcmu_jax.errors import InputError, check_at_least, check_fraction, check_positive
+from dcmu_jax.errors import InputError, check_fraction, check_positive
 
 _BIN = 0.5
 _SLACK = 2.0  # of the two thresholds about the narrower sample, in logits
@@ -119,37 +119,6 @@ def example_quality(
     found = as_numbers("Epsilons", found, "examples", infinite=True)
     last = math.ceil(math.log(models - 1))
     return np.where(found < last, 2.0 ** -np.floor(found / _BIN), 0.0)
-
-
-def challenge_score(
-    quality: float,
-    retain_accuracy: float,
-    retrained_retain_accuracy: float,
-    test_accuracy: float,
-    retrained_test_accuracy: float,
-) -> float:
-    """F x RA / RA of retraining x TA / TA of retraining, with F the mean of ``example_quality``.
-
-    Args:
-        quality: F, in 0..1.
-        retain_accuracy: mean over the unlearned models, in the unit of the next.
-        retrained_retain_accuracy: mean over the retrained models.
-        test_accuracy: as the first, of the test set.
-        retrained_test_accuracy: as the second, of the test set.
-
-    Raises:
-        InputError: a quality outside 0..1, an accuracy below 0, or one of retraining that is not
-            above 0.
-    """
-    check_at_least("quality", quality, 0)
-    if quality > 1:
-        raise InputError(f"quality = {quality!r}", "0..1", "Give the mean of example_quality")
-    check_at_least("retain_accuracy", retain_accuracy, 0)
-    check_at_least("test_accuracy", test_accuracy, 0)
-    check_positive("retrained_retain_accuracy", retrained_retain_accuracy)
-    check_positive("retrained_test_accuracy", retrained_test_accuracy)
-    utility = retain_accuracy / retrained_retain_accuracy * test_accuracy / retrained_test_accuracy
-    return quality * utility
 
 
 def _table(positives: int, negatives: int, delta: float) -> np.ndarray:

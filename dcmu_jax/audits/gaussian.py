@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -11,8 +11,6 @@ from dcmu_jax.errors import unknown_name
 
 Variance: TypeAlias = Literal["fixed", "per_example"]
 """One variance pooled within the examples, or one for each example."""
-
-VARIANCES = ("fixed", "per_example")
 
 LEAST_VARIANCE = 1e-12
 """Smaller variances count as this; rounding alone makes as much of margins near 100."""
@@ -52,8 +50,8 @@ class Sums:
 
 def check_variance(variance: str) -> None:
     """Raise for a name that is not of ``Variance``."""
-    if variance not in VARIANCES:
-        raise unknown_name("variance", variance, VARIANCES)
+    if variance not in get_args(Variance):
+        raise unknown_name("variance", variance, get_args(Variance))
 
 
 def enough(counts: np.ndarray, variance: Variance) -> bool:

@@ -9,7 +9,6 @@ one retrained without the samples, by the same samples, order and seed.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 
 import numpy as np
 
@@ -125,28 +124,5 @@ def relearn(
     return Relearned(tuple(accuracies), target, len(accuracies) - 1 if reached else None)
 
 
-def relearning_times(
-    networks: Mapping[str, Classifier],
-    original: Classifier,
-    forgotten: Dataset,
-    config: RelearningConfig | None = None,
-) -> dict[str, Relearned]:
-    """``relearn`` for several networks, to the original's accuracy less the margin.
-
-    Args:
-        networks: by name, such as the unlearned and the retrained.
-        original: the network before forgetting; only its accuracy counts.
-        forgotten: the forgotten samples.
-        config: the same for all, and so are samples and their order.
-    """
-    config = config or RelearningConfig()
-    target = max(0.0, _accuracy(original, forgotten) - config.margin)
-    return {
-        name: relearn(network, forgotten, target=target, config=config)
-        for name, network in networks.items()
-    }
-
-
 def _accuracy(classifier: Classifier, dataset: Dataset) -> float:
-    # An empty set is refused by ``relearn``.
-    return 100 * float(np.mean(classifier.evaluate(dataset).correct)) if len(dataset) else 0.0
+    return 100 * float(np.mean(classifier.evaluate(dataset).correct))

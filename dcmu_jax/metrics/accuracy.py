@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int
@@ -95,12 +96,7 @@ def measure(
     unlearning_metric: float,
     control: Control = "all",
     seed: int = 0,
-    reduction: float | None = None,
-    online_s: float | None = None,
-    offline_s: float | None = None,
-    compile_s: float | None = None,
-    online_flops: float | None = None,
-    unsolved: float | None = None,
+    **costs: Any,
 ) -> Measurement:
     """The row of a table, less its scores (``with_scores`` adds them).
 
@@ -117,12 +113,7 @@ def measure(
         unlearning_metric: UM, from ``metrics.gradients``.
         control: of the membership attack, see ``control_losses_for``.
         seed: of the membership attack.
-        reduction: see ``Measurement``, as are the rest.
-        online_s: seconds.
-        offline_s: seconds.
-        compile_s: seconds.
-        online_flops: operations.
-        unsolved: residual.
+        **costs: fields of ``Measurement`` that were measured elsewhere.
 
     Returns:
         The measurement. A model that has diverged (losses that are NaN) has ``mia`` NaN, so that
@@ -154,10 +145,5 @@ def measure(
         test_accuracy=found.test,
         mia=mia,
         unlearning_metric=unlearning_metric,
-        reduction=reduction,
-        online_s=online_s,
-        offline_s=offline_s,
-        compile_s=compile_s,
-        online_flops=online_flops,
-        unsolved=unsolved,
+        **costs,
     )

@@ -17,7 +17,7 @@ from dcmu_jax.metrics.layers import by_layer, layer_names
 from dcmu_jax.networks.partition import PARTS
 from dcmu_jax.training.batches import batched
 from dcmu_jax.training.classifier import Classifier
-from dcmu_jax.training.derivatives import batch_gradient, images_and_labels, mean_gradients
+from dcmu_jax.training.derivatives import batch_gradient, gradient_over
 
 
 def _norm(tree: Any) -> Float[Array, ""]:
@@ -66,14 +66,8 @@ def layer_gradient_norms(
     Raises:
         InputError: an empty data set, or a batch size below 1.
     """
-    gradient = mean_gradients(
-        classifier.model,
-        classifier.variables,
-        classifier.normalisation,
-        images_and_labels(dataset),
-        batch_size,
-    )
-    return {name: float(x) for name, x in _in_order(classifier, _layer_norms(gradient)).items()}
+    norms = _layer_norms(gradient_over(classifier, dataset, batch_size))
+    return {name: float(x) for name, x in _in_order(classifier, norms).items()}
 
 
 def batch_gradient_norms(

@@ -18,9 +18,8 @@ from dcmu_jax.training.derivatives import (
     Solution,
     conjugate_gradients,
     dot,
+    gradient_over,
     hessian_product,
-    images_and_labels,
-    mean_gradients,
     norm,
     plus,
 )
@@ -36,8 +35,7 @@ def _solve(model, variables, normalisation, batches, right, decay, iterations, t
 
 def _sum_gradient(classifier: Classifier, dataset: Dataset, batch_size: int) -> Any:
     """Gradient of the sum of the losses over a set."""
-    network = classifier.model, classifier.variables, classifier.normalisation
-    mean = mean_gradients(*network, images_and_labels(dataset), batch_size)
+    mean = gradient_over(classifier, dataset, batch_size)
     return jax.tree.map(lambda g: len(dataset) * g[0], mean)
 
 
@@ -150,11 +148,9 @@ def hessian_relation(
     retain: Dataset,
     forget: Dataset,
     *,
-    zeta: float = 1.0,
     decay: float = 0.0,
-    iterations: int = 500,
-    tolerance: float = 1e-5,
     batch_size: int = 256,
+    **settings: Any,
 ) -> HessianRelation:
     r"""The closed form (7) against two networks: trained on everything, and on R alone.
 
@@ -165,24 +161,15 @@ def hessian_relation(
         forget: F.
 
     Other Args:
-        zeta: see ``predicted_difference``.
         decay: see ``predicted_difference``.
-        iterations: see ``predicted_difference``.
-        tolerance: see ``predicted_difference``.
         batch_size: examples per step.
+        **settings: ``zeta``, ``iterations`` and ``tolerance`` of ``predicted_difference``.
 
     Raises:
         InputError: an empty set, a setting out of its range, or two equal networks.
     """
     found = predicted_difference(
-        unlearned,
-        retain,
-        forget,
-        zeta=zeta,
-        decay=decay,
-        iterations=iterations,
-        tolerance=tolerance,
-        batch_size=batch_size,
+        unlearned, retain, forget, decay=decay, batch_size=batch_size, **settings
     )
     after = unlearned.variables["params"]
     actual = plus(original.variables["params"], -1.0, after)

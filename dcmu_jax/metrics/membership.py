@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -17,8 +17,6 @@ from dcmu_jax.training.keys import sklearn_state
 
 Control = Literal["all", "same_class"]
 """Which test samples the forgotten ones are told from."""
-
-_CONTROLS = ("all", "same_class")
 
 # exp(-1e4) is 0 in any precision: losses beyond it carry no more evidence, only an ill-conditioned
 # fit. Infinite losses (a probability of exactly 0) land here too.
@@ -48,8 +46,8 @@ def control_losses_for(
     Raises:
         InputError: an unknown control, or no test sample of the forgotten classes.
     """
-    if control not in _CONTROLS:
-        raise unknown_name("membership-inference control", control, _CONTROLS)
+    if control not in get_args(Control):
+        raise unknown_name("membership-inference control", control, get_args(Control))
     test_losses = as_numbers("Losses of the test samples", test_losses, "test", nan=True)
     test_labels = as_classes("Test labels", test_labels, len(test_losses), "test samples")
     if control == "all":

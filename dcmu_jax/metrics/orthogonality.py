@@ -12,7 +12,7 @@ from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError
 from dcmu_jax.threads import one_thread
 from dcmu_jax.training.classifier import Classifier
-from dcmu_jax.training.derivatives import images_and_labels, mean_gradients
+from dcmu_jax.training.derivatives import gradient_over
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +34,7 @@ class Orthogonality:
 
 def _vector(classifier: Classifier, dataset: Dataset, batch_size: int) -> tuple[Any, np.ndarray]:
     """Structure of the gradient over a set, and all of it in float64."""
-    gradient = mean_gradients(
-        classifier.model,
-        classifier.variables,
-        classifier.normalisation,
-        images_and_labels(dataset),
-        batch_size,
-    )
-    leaves, structure = jax.tree.flatten(gradient)
+    leaves, structure = jax.tree.flatten(gradient_over(classifier, dataset, batch_size))
     return structure, np.concatenate([np.ravel(np.asarray(x, np.float64)) for x in leaves])
 
 

@@ -60,6 +60,9 @@ def rowwise_metric(
 ) -> float:
     r"""Version (a): mean over classes, all tensors and output units of 1 - cos, times 100.
 
+    Version (b) is the same with ``at_most=256``: its retain gradient is that of a few samples,
+    most of it their own noise, which moves every angle towards 90 degrees.
+
     What is wrong with it: tensors of one axis (biases, BatchNorm's scales) contribute 0 but are
     averaged over, so that right angles give less than 100 (50 where every layer has a bias, and
     still less with BatchNorm); a unit whose gradient is tiny counts as much as any other; and
@@ -82,26 +85,6 @@ def rowwise_metric(
         check_at_least("at_most", at_most, 1)
     gradients = _by_class(classifier, retain, forget, batch_size, at_most)
     return 100 * float(np.mean([_mean_over_tensors(pair) for pair in gradients.values()]))
-
-
-def rowwise_metric_256(
-    classifier: Classifier, retain: Dataset, forget: Dataset, *, batch_size: int = 256
-) -> float:
-    """Version (b): ``rowwise_metric`` over at most 256 samples of each class from either set.
-
-    What is wrong with it: all that is wrong with (a), and the retain gradient is that of a few
-    samples, most of it their own noise, which moves every angle towards 90 degrees.
-
-    Args:
-        classifier: the network.
-        retain: the retain set.
-        forget: the forget set.
-        batch_size: examples per step.
-
-    Raises:
-        InputError: the sets have no class in common, or a batch size below 1.
-    """
-    return rowwise_metric(classifier, retain, forget, batch_size=batch_size, at_most=256)
 
 
 def first_samples_metric(

@@ -17,6 +17,7 @@ from dcmu_jax.data.dataset import Dataset, Normalisation
 from dcmu_jax.errors import check_at_least
 from dcmu_jax.networks.partition import Variables
 from dcmu_jax.training.batches import Batches, cut, evaluation_logits
+from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import cross_entropy
 from dcmu_jax.training.flops import spend_on
 
@@ -86,9 +87,11 @@ def mean_gradients(
     return _group_gradients(model, variables, normalisation, batches, which, len(sets))
 
 
-def images_and_labels(*datasets: Dataset) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Data sets as ``mean_gradients`` takes them."""
-    return [(dataset.images, dataset.labels) for dataset in datasets]
+def gradient_over(classifier: Classifier, dataset: Dataset, batch_size: int = 256) -> Any:
+    """``mean_gradients`` of a network over one set, with a leading axis of one."""
+    sets = [(dataset.images, dataset.labels)]
+    network = classifier.model, classifier.variables, classifier.normalisation
+    return mean_gradients(*network, sets, batch_size)
 
 
 def summed(add: Callable[[Any], Any], batches: Any, like: Any) -> Any:

@@ -7,7 +7,6 @@ import pytest
 from scipy.stats import norm
 
 from dcmu_jax.audits.forgetting_quality import (
-    challenge_score,
     epsilon_of,
     epsilons,
     example_quality,
@@ -143,18 +142,6 @@ def test_quality_by_bins():
     for models, end in ends:
         inside, beyond = example_quality(np.array([end - 0.01, end]), models)
         assert inside > 0 == beyond
-
-
-def test_score_is_quality_times_utility():
-    assert challenge_score(0.5, 90.0, 100.0, 72.0, 80.0) == pytest.approx(0.5 * 0.9 * 0.9)
-    with pytest.raises(InputError, match=r"retrained_retain_accuracy = 0\.0"):
-        challenge_score(0.5, 90.0, 0.0, 72.0, 80.0)
-    with pytest.raises(InputError, match=r"retrained_test_accuracy = 0\.0"):
-        challenge_score(0.5, 90.0, 1.0, 72.0, 0.0)
-    with pytest.raises(InputError, match=r"quality = 1\.5"):
-        challenge_score(1.5, 90.0, 1.0, 72.0, 1.0)
-    with pytest.raises(InputError, match="test_accuracy = nan"):
-        challenge_score(0.5, 90.0, 1.0, float("nan"), 1.0)
 
 
 def test_refusals():

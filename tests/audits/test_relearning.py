@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from toys import Plain, examples_of, fresh, same_bits, toy_splits
 
-from dcmu_jax.audits.relearning import RelearningConfig, relearn, relearning_times
+from dcmu_jax.audits.relearning import RelearningConfig, relearn
 from dcmu_jax.errors import InputError
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import fit
@@ -50,7 +50,10 @@ def trained(dataset, weights):
 
 def test_what_knows_the_class_is_there_at_once_and_others_need_longer(forgotten, original, without):
     networks = {"original": original, "retrained": without}
-    found = relearning_times(networks, original, forgotten, CONFIG)
+    found = {
+        name: relearn(network, forgotten, target=95.0, config=CONFIG)
+        for name, network in networks.items()
+    }
     assert found["original"].epochs == 0 and len(found["original"].accuracies) == 1
     assert found["retrained"].accuracies[0] == 0
     epochs = found["retrained"].epochs
@@ -90,19 +93,12 @@ def test_too_few_epochs_are_none(forgotten, without):
     assert relearn(without, forgotten, target=100, config=short) == found
 
 
-def test_a_margin_lowers_the_target(forgotten, original):
-    found = relearning_times({}, original, forgotten)
-    assert found == {}
-    wide = RelearningConfig(margin=200)
-    assert relearning_times({"it": original}, original, forgotten, wide)["it"].target == 0
-
-
 def test_refusals(forgotten, original):
     with pytest.raises(InputError, match=r"Relearning 12 samples to 101 %"):
         relearn(original, forgotten, target=101)
     nothing = forgotten.take(np.arange(0))
     with pytest.raises(InputError, match=r"Relearning 0 samples"):
-        relearning_times({"it": original}, original, nothing)
+        relearn(original, nothing, target=95)
     with pytest.raises(InputError, match="by the schedule 'cosine'"):
         RelearningConfig(optimizer=Optimizer(schedule="cosine"))
     for name in ("samples", "max_epochs", "batch_size"):

@@ -7,8 +7,12 @@ import numpy as np
 import pytest
 from toys import Plain, fresh, toy_splits
 
-from dcmu_jax.audits.label_only import gap_attack_scores, label_only_scores
-from dcmu_jax.audits.transformations import correct_under_transformations, shifted
+from dcmu_jax.audits.label_only import (
+    correct_under_transformations,
+    gap_attack_scores,
+    label_only_scores,
+    shifted,
+)
 from dcmu_jax.data.augmentation import Augmentation, augment
 from dcmu_jax.errors import InputError
 

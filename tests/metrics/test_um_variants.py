@@ -10,7 +10,6 @@ from dcmu_jax.metrics.gradients import unlearning_metric
 from dcmu_jax.metrics.um_variants import (
     first_samples_metric,
     rowwise_metric,
-    rowwise_metric_256,
 )
 from dcmu_jax.networks.partition import apply_parts
 from dcmu_jax.training.examples import cross_entropy
@@ -67,7 +66,7 @@ def test_rows_are_averaged_over_units_tensors_and_classes(classifier):
     assert few == pytest.approx(by_rows(classifier, 2), abs=1e-2)
     assert abs(few - found) > 0.1
     # Fewer than 256 samples of each class here, so the cap changes nothing.
-    assert rowwise_metric_256(classifier, RETAIN, FORGET) == pytest.approx(found, abs=1e-3)
+    assert rowwise_metric(classifier, RETAIN, FORGET, at_most=256) == pytest.approx(found, abs=1e-3)
 
 
 def test_few_samples_have_the_full_cosine(classifier):
@@ -100,7 +99,7 @@ def test_with_all_samples_the_last_version_is_the_mean_over_classes(classifier):
 
 def test_refusals(classifier):
     other = TRAIN.take(np.flatnonzero(TRAIN.labels == 2))
-    for metric in (rowwise_metric, rowwise_metric_256, first_samples_metric):
+    for metric in (rowwise_metric, first_samples_metric):
         with pytest.raises(InputError, match=r"forgotten classes \[0, 1\].*in both"):
             metric(classifier, other, FORGET)
     with pytest.raises(InputError, match="samples = 0"):
