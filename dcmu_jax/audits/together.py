@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array
 
 from dcmu_jax.audits.building import Rearing, Together, divides
-from dcmu_jax.baselines.catastrophic_forgetting import CatastrophicForgetting
+from dcmu_jax.baselines.fine_tuning import CatastrophicForgetting
 from dcmu_jax.errors import unknown_name
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples

@@ -105,6 +105,5 @@ class FisherForgetting:
                 self.power,
                 self.average_inputs,
             )
-            variables = {**network.variables, "params": params}
-            network = serving.finished(dataclasses.replace(network, variables=variables))
+            network = serving.finished(network.with_params(params))
         return serving.unlearned(network, retain.ids)

@@ -90,6 +90,5 @@ class InfluenceUnlearning:
                 tolerance=self.tolerance,
             )
             params = plus(network.variables["params"], self.alpha, step)
-            variables = {**network.variables, "params": params}
-            network = serving.finished(dataclasses.replace(network, variables=variables))
+            network = serving.finished(network.with_params(params))
         return serving.unlearned(network, np.concatenate([retain.ids, forget.ids]))

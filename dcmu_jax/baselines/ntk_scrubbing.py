@@ -160,9 +160,7 @@ class NtkScrubbing:
                     iterations=self.iterations,
                 )
             serving.left(left, self.step_tolerance)
-            scrubbed = plus(params, self.scale, change)
-            variables = {**network.variables, "params": scrubbed}
-            network = serving.finished(dataclasses.replace(network, variables=variables))
+            network = serving.finished(network.with_params(plus(params, self.scale, change)))
         return serving.unlearned(network, ids)
 
 

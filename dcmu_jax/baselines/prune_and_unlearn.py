@@ -8,16 +8,15 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
+from dcmu_jax.baselines.one_fit import Fit, OneFit, on
 from dcmu_jax.baselines.synflow import synflow_mask
 from dcmu_jax.errors import check_at_least, check_fraction
-from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.serving import Serving
-from dcmu_jax.unlearning.task import Hooks, Unlearned, UnlearningTask
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PruneAndUnlearn:
+class PruneAndUnlearn(OneFit):
     """SynFlow on the original, then fine-tuning of what is left of it (Jia et al., 2023).
 
     P+U of the paper's section V-A.2. A pruned weight is 0 and stays 0. Biases and the parameters
@@ -36,6 +35,7 @@ class PruneAndUnlearn:
     """
 
     sees_forget_set: ClassVar[bool] = False
+    _names: ClassVar[tuple[str, str]] = ("prune_and_unlearn", "training what is left")
     density: float = 0.05
     rounds: int = 100
     epochs: int = 30
@@ -47,31 +47,19 @@ class PruneAndUnlearn:
         check_fraction("density", self.density)
         check_at_least("rounds", self.rounds, 1)
 
-    def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
-        """Prune, then fine-tune."""
-        self.check()
-        with Serving(task, hooks, "prune_and_unlearn") as serving:
-            retain, network = task.retain(), task.original
-            with serving.step("pruning"):
-                mask = synflow_mask(
-                    network.model,
-                    network.variables,
-                    network.image_shape,
-                    density=self.density,
-                    rounds=self.rounds,
-                )
-                params = jax.tree.map(
-                    lambda free, p: jnp.where(free, p, jnp.zeros_like(p)),
-                    mask,
-                    network.variables["params"],
-                )
-            network = serving.fit(
-                "training what is left",
-                dataclasses.replace(network, variables={**network.variables, "params": params}),
-                Examples.of(retain.images, retain.labels),
-                epochs=self.epochs,
-                optimizer=self.optimizer,
-                batch_size=self.batch_size,
-                mask=mask,
+    def _fit(self, serving: Serving) -> Fit:
+        network = serving.task.original
+        with serving.step("pruning"):
+            mask = synflow_mask(
+                network.model,
+                network.variables,
+                network.image_shape,
+                density=self.density,
+                rounds=self.rounds,
             )
-        return serving.unlearned(network, retain.ids)
+            params = jax.tree.map(
+                lambda free, p: jnp.where(free, p, jnp.zeros_like(p)),
+                mask,
+                network.variables["params"],
+            )
+        return on(serving.task.retain(), network.with_params(params), mask=mask)

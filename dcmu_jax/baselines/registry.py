@@ -10,26 +10,22 @@ from typing import Any, cast
 import pydantic
 import pydantic_core
 
-from dcmu_jax.baselines.bad_teaching import BadTeaching
-from dcmu_jax.baselines.boundary_shrink import BoundaryShrink
-from dcmu_jax.baselines.catastrophic_forgetting import CatastrophicForgetting
-from dcmu_jax.baselines.cf_k import CatastrophicForgettingLast
-from dcmu_jax.baselines.distillation import DistillationUnlearning
-from dcmu_jax.baselines.eu_k import ExactUnlearningLast
-from dcmu_jax.baselines.fast_retraining import FastRetraining
+from dcmu_jax.baselines.ascent import GradientAscent, NegativeGradient
+from dcmu_jax.baselines.fine_tuning import (
+    CatastrophicForgetting,
+    CatastrophicForgettingLast,
+    ExactUnlearningLast,
+    SparsityUnlearning,
+)
 from dcmu_jax.baselines.fisher_forgetting import FisherForgetting
-from dcmu_jax.baselines.gradient_ascent import GradientAscent
 from dcmu_jax.baselines.influence import InfluenceUnlearning
-from dcmu_jax.baselines.negative_gradient import NegativeGradient
 from dcmu_jax.baselines.ntk_scrubbing import NtkScrubbing
 from dcmu_jax.baselines.own import own_target, wrapped
 from dcmu_jax.baselines.prune_and_unlearn import PruneAndUnlearn
-from dcmu_jax.baselines.random_labels import RandomLabels
-from dcmu_jax.baselines.retraining import Retraining
-from dcmu_jax.baselines.saliency import SaliencyUnlearning
-from dcmu_jax.baselines.scrub import Scrub
+from dcmu_jax.baselines.relabelling import BoundaryShrink, RandomLabels, SaliencyUnlearning
+from dcmu_jax.baselines.retraining import FastRetraining, Retraining
 from dcmu_jax.baselines.selective_synaptic_dampening import SelectiveSynapticDampening
-from dcmu_jax.baselines.sparsity import SparsityUnlearning
+from dcmu_jax.baselines.teachers import BadTeaching, DistillationUnlearning, Scrub
 from dcmu_jax.errors import InputError, check_at_least, unknown_name
 from dcmu_jax.unlearning.modular import ModularUnlearning
 from dcmu_jax.unlearning.task import Method, Training

@@ -98,6 +98,5 @@ class SelectiveSynapticDampening:
                 self.alpha,
                 self.dampening,
             )
-            variables = {**network.variables, "params": params}
-            network = serving.finished(dataclasses.replace(network, variables=variables))
+            network = serving.finished(network.with_params(params))
         return serving.unlearned(network, task.known().ids)

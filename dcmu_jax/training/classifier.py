@@ -186,6 +186,10 @@ class Classifier:
         object.__setattr__(self, "variables", _plain(self.variables))
         object.__setattr__(self, "normalisation", _canonical(self.normalisation, self.image_shape))
 
+    def with_params(self, params: Any) -> Classifier:
+        """The network with other parameters; its statistics stay as they are."""
+        return dataclasses.replace(self, variables={**self.variables, "params": params})
+
     def _spend(self, pixels: np.ndarray, target: str) -> None:
         """Add a pass to the open tally: as many images, whatever batches they run in."""
         one = jax.ShapeDtypeStruct((1, *pixels.shape[1:]), pixels.dtype)

@@ -8,7 +8,7 @@ from toys import Plain, toy_splits
 
 from dcmu_jax.audits.building import Rearing, unlearned_population
 from dcmu_jax.audits.together import PLAIN, together
-from dcmu_jax.baselines.catastrophic_forgetting import CatastrophicForgetting
+from dcmu_jax.baselines.fine_tuning import CatastrophicForgetting
 from dcmu_jax.baselines.registry import build_method
 from dcmu_jax.errors import InputError
 from dcmu_jax.unlearning.task import Hooks, Training, UnlearningTask

@@ -9,7 +9,7 @@ from baselines.setting import FAST, SPLITS, make_task
 from baselines.watching import log_softmax, watched
 from toys import fresh
 
-from dcmu_jax.baselines.boundary_shrink import BoundaryShrink, nearest_wrong_labels
+from dcmu_jax.baselines.relabelling import BoundaryShrink, nearest_wrong_labels
 from dcmu_jax.data.dataset import Normalisation
 from dcmu_jax.errors import InputError
 from dcmu_jax.unlearning.task import Hooks

@@ -8,8 +8,7 @@ from baselines.setting import FAST, make_task
 from baselines.watching import cross_entropy, divergence, watched
 from toys import fresh, same_bits
 
-from dcmu_jax.baselines.bad_teaching import BadTeaching
-from dcmu_jax.baselines.distillation import DistillationUnlearning
+from dcmu_jax.baselines.teachers import BadTeaching, DistillationUnlearning
 from dcmu_jax.errors import InputError
 from dcmu_jax.networks.partition import initialise
 from dcmu_jax.training.keys import named_key, named_seed

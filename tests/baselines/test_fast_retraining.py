@@ -6,9 +6,8 @@ import pytest
 from baselines.setting import TRAINING, make_task
 from toys import same_bits
 
-from dcmu_jax.baselines.fast_retraining import FastRetraining
 from dcmu_jax.baselines.registry import build_method
-from dcmu_jax.baselines.retraining import Retraining
+from dcmu_jax.baselines.retraining import FastRetraining, Retraining
 from dcmu_jax.training.keys import named_seed
 from dcmu_jax.unlearning.task import Hooks, Training
 

@@ -7,8 +7,7 @@ import pytest
 from baselines.setting import FAST, accuracy, make_task
 from toys import Noisy, part_of, same_bits
 
-from dcmu_jax.baselines.cf_k import CatastrophicForgettingLast
-from dcmu_jax.baselines.eu_k import ExactUnlearningLast
+from dcmu_jax.baselines.fine_tuning import CatastrophicForgettingLast, ExactUnlearningLast
 from dcmu_jax.errors import InputError
 from dcmu_jax.networks.partition import PARTS
 from dcmu_jax.unlearning.task import Hooks

@@ -8,8 +8,7 @@ from baselines.setting import FAST, make_task
 from baselines.watching import watched
 from toys import Plain, fresh
 
-from dcmu_jax.baselines.gradient_ascent import GradientAscent
-from dcmu_jax.baselines.negative_gradient import NegativeGradient, signed_factors
+from dcmu_jax.baselines.ascent import GradientAscent, NegativeGradient, signed_factors
 from dcmu_jax.errors import InputError
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.task import Hooks

@@ -8,9 +8,14 @@ from baselines.setting import FAST, make_task
 from baselines.watching import cross_entropy, watched
 from toys import Noisy, assert_close
 
-from dcmu_jax.baselines import saliency
-from dcmu_jax.baselines.random_labels import RandomLabels, random_label_examples
-from dcmu_jax.baselines.saliency import SaliencyUnlearning, mean_gradient, saliency_mask
+from dcmu_jax.baselines import relabelling
+from dcmu_jax.baselines.relabelling import (
+    RandomLabels,
+    SaliencyUnlearning,
+    mean_gradient,
+    random_labels,
+    saliency_mask,
+)
 from dcmu_jax.errors import InputError
 from dcmu_jax.networks.partition import apply_parts
 from dcmu_jax.training import examples
@@ -46,7 +51,7 @@ def test_one_class_has_no_wrong_label():
 
 def test_only_the_forget_set_gets_wrong_labels(task):
     retain, forget = task.retain(), task.forget()
-    inputs, labels, weights, _ = random_label_examples(Serving(task, Hooks()))
+    inputs, labels, weights, _ = random_labels(Serving(task, Hooks())).examples
     np.testing.assert_array_equal(inputs, np.concatenate([retain.images, forget.images]))
     np.testing.assert_array_equal(labels[: len(retain)], retain.labels)
     assert (labels[len(retain) :] != forget.labels).all()
@@ -57,7 +62,7 @@ def test_both_methods_start_from_the_loss_on_wrong_labels_of_their_own():
     task = make_task(request="random:0.3")
     methods = {"random_labels": RandomLabels, "saliency": SaliencyUnlearning}
     for name, method in methods.items():
-        inputs, labels, *_ = random_label_examples(Serving(task, Hooks(), name))
+        inputs, labels, *_ = random_labels(Serving(task, Hooks(), name)).examples
         expected = cross_entropy(task.original.logits(inputs), labels).mean()
         _, steps = watched(method(epochs=1, batch_size=1000, optimizer=FAST), task)
         np.testing.assert_allclose(steps[-1][2], [expected], rtol=1e-5)
@@ -98,7 +103,7 @@ def test_what_is_masked_out_keeps_its_bits_and_the_rest_moves(task, monkeypatch)
         masks.append(saliency_mask(*args))
         return masks[-1]
 
-    monkeypatch.setattr(saliency, "saliency_mask", noting)
+    monkeypatch.setattr(relabelling, "saliency_mask", noting)
     result = SaliencyUnlearning(share=0.3, **SHORT)(task, Hooks())
     old, new = (c.variables["params"] for c in (task.original, result.classifier))
     moved = jax.tree.map(lambda a, b: np.asarray(a != b), old, new)

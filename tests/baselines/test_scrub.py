@@ -9,7 +9,7 @@ from baselines.watching import cross_entropy, divergence, watched
 from toys import Noisy, Plain, fresh, same_bits
 
 from dcmu_jax.baselines.losses import Distillation
-from dcmu_jax.baselines.scrub import Scrub
+from dcmu_jax.baselines.teachers import Scrub
 from dcmu_jax.errors import InputError
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key, named_seed

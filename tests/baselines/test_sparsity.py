@@ -7,7 +7,7 @@ import numpy as np
 from baselines.setting import FAST, make_task
 from toys import same_bits
 
-from dcmu_jax.baselines.sparsity import SparsityUnlearning
+from dcmu_jax.baselines.fine_tuning import SparsityUnlearning
 from dcmu_jax.unlearning.task import Hooks
 
 

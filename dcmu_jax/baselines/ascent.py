@@ -1,4 +1,4 @@
-"""Negative gradient (NegGrad+): descend the loss on the retain set, climb it on the forget set."""
+"""Methods that climb the loss on the forget set: gradient ascent (GA) and NegGrad+."""
 
 from __future__ import annotations
 
@@ -8,11 +8,36 @@ from typing import ClassVar
 import numpy as np
 
 from dcmu_jax.baselines.losses import scaled_cross_entropy
+from dcmu_jax.baselines.one_fit import Fit, OneFit, on_both
 from dcmu_jax.errors import check_fraction
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.serving import Serving
-from dcmu_jax.unlearning.task import Hooks, Unlearned, UnlearningTask
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GradientAscent(OneFit):
+    """Minimise -L(F), the negative cross-entropy on the forget set (Thudi et al., 2022).
+
+    The loss has no bound: too many steps ruin the network, and nothing else holds it back.
+
+    Attributes:
+        epochs: passes over the forget set.
+        batch_size: examples per step.
+        optimizer: at a constant rate and a small one, since there is nothing to converge to.
+    """
+
+    sees_forget_set: ClassVar[bool] = True
+    _names: ClassVar[tuple[str, str]] = ("gradient_ascent", "gradient ascent")
+    epochs: int = 5
+    batch_size: int = 256
+    optimizer: Optimizer = Optimizer(learning_rate=1e-4)
+
+    def _fit(self, serving: Serving) -> Fit:
+        forget = serving.task.forget()
+        factors = np.full(len(forget), -1, np.float32)
+        examples = Examples.of(forget.images, forget.labels, targets=factors)
+        return Fit(examples, forget.ids, options={"loss": scaled_cross_entropy})
 
 
 def signed_factors(retained: int, forgotten: int, alpha: float) -> np.ndarray:
@@ -31,7 +56,7 @@ def signed_factors(retained: int, forgotten: int, alpha: float) -> np.ndarray:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NegativeGradient:
+class NegativeGradient(OneFit):
     r"""Minimise :math:`\alpha L(R) - (1 - \alpha) L(F)` (NegGrad+; Kurmanji et al., 2023).
 
     L is the mean cross-entropy. The authors take a batch of each set at every step and go through
@@ -46,6 +71,7 @@ class NegativeGradient:
     """
 
     sees_forget_set: ClassVar[bool] = True
+    _names: ClassVar[tuple[str, str]] = ("negative_gradient", "negative gradient")
     alpha: float = 0.95
     epochs: int = 10
     batch_size: int = 256
@@ -55,22 +81,7 @@ class NegativeGradient:
         """Raise ``InputError`` where a field makes no sense."""
         check_fraction("alpha", self.alpha)
 
-    def __call__(self, task: UnlearningTask, hooks: Hooks) -> Unlearned:
-        """Train on the two losses."""
-        self.check()
-        with Serving(task, hooks, "negative_gradient") as serving:
-            retain, forget = task.retain(), task.forget()
-            network = serving.fit(
-                "negative gradient",
-                task.original,
-                Examples.of(
-                    np.concatenate([retain.images, forget.images]),
-                    np.concatenate([retain.labels, forget.labels]),
-                    targets=signed_factors(len(retain), len(forget), self.alpha),
-                ),
-                epochs=self.epochs,
-                optimizer=self.optimizer,
-                batch_size=self.batch_size,
-                loss=scaled_cross_entropy,
-            )
-        return serving.unlearned(network, np.concatenate([retain.ids, forget.ids]))
+    def _fit(self, serving: Serving) -> Fit:
+        retain, forget = serving.task.retain(), serving.task.forget()
+        factors = signed_factors(len(retain), len(forget), self.alpha)
+        return on_both(retain, forget, targets=factors, loss=scaled_cross_entropy)
