@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from dcmu_jax.runs.config import RunConfig
     from dcmu_jax.runs.options import MethodOptions
     from dcmu_jax.runs.presets import preset
+    from dcmu_jax.runs.results import read_results
     from dcmu_jax.runs.run import Run
     from dcmu_jax.training.classifier import Classifier
     from dcmu_jax.training.starting import adopt, from_torch, network, variables_of
@@ -74,6 +75,7 @@ __all__ = [
     "own_table",
     "parse_request",
     "preset",
+    "read_results",
     "register_method",
     "schedules",
     "splits_from_arrays",
@@ -112,6 +114,7 @@ _HOMES = {
     "dcmu_jax.runs.config": ("RunConfig",),
     "dcmu_jax.runs.options": ("MethodOptions",),
     "dcmu_jax.runs.presets": ("preset",),
+    "dcmu_jax.runs.results": ("read_results",),
     "dcmu_jax.runs.run": ("Run",),
     "dcmu_jax.reporting.comparison": ("Comparison", "compare"),
     "dcmu_jax.reporting.tables": ("cost_table", "own_table", "terminal_table"),

@@ -21,7 +21,7 @@ from dcmu_jax.data.dataset import Dataset, Splits
 from dcmu_jax.data.requests import ForgetRequest, RequestLike, as_request
 from dcmu_jax.errors import InputError, check_seed
 from dcmu_jax.metrics import gradients, overfitting
-from dcmu_jax.metrics.measurement import Measurement
+from dcmu_jax.metrics.frames import frame_of
 from dcmu_jax.metrics.membership import Control
 from dcmu_jax.metrics.network import measure_classifier
 from dcmu_jax.metrics.own import own_metrics
@@ -329,8 +329,8 @@ def evaluate(
     remembrance: Dataset | None = None,
     control: Control = "same_class",
     metrics: Mapping[str, Any] | Any = None,
-) -> list[Measurement]:
-    """Accuracies, membership inference and UM of networks: a row of the table for each.
+) -> Any:
+    """Accuracies, membership inference and UM of networks: a pandas frame, a row for each.
 
     Args:
         networks: by name. Where one is named ``retrain``, every row has its distance to it
@@ -343,10 +343,12 @@ def evaluate(
         control: test samples that the membership attack tells the forgotten ones from: of the
             same classes, or all.
         metrics: of one's own, name -> ``metric(network, *, retain, forget, test)``, which returns a
-            number: an attack, say, on the network and the three data sets. In ``row.own`` then.
+            number: an attack, say, on the network and the three data sets. In the column
+            ``own.name`` then.
 
     Returns:
-        ``terminal_table``, ``own_table`` and ``write_csv`` take them.
+        A frame with the names as its index and the numbers of a ``Measurement`` as its columns, NaN
+        where there is none. ``terminal_table`` and ``own_table`` take it.
 
     Raises:
         InputError: see ``metrics.own.own_metrics`` and ``measured_by``.
@@ -363,4 +365,4 @@ def evaluate(
         ).measurement
         for name, found in networks.items()
     ]
-    return with_scores(rows) if "retrain" in networks else rows
+    return frame_of(with_scores(rows) if "retrain" in networks else rows)

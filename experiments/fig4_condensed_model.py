@@ -58,14 +58,12 @@ from dcmu_jax.data.sources import load
 from dcmu_jax.files import write_rows
 from dcmu_jax.networks.autoencoder import Architecture
 from dcmu_jax.reporting import style
-from dcmu_jax.reporting.condensed_conclusions import (
-    DIAGRAM,
-    comparison_conclusion,
-    curve_conclusion,
-)
 from dcmu_jax.reporting.condensed_diagram import diagram
 from dcmu_jax.reporting.condensed_model import (
+    DIAGRAM,
+    comparison_conclusion,
     comparison_figure,
+    curve_conclusion,
     curve_figure,
 )
 from dcmu_jax.unlearning.task import Training

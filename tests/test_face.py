@@ -9,6 +9,7 @@ from toys import Plain, part_of, same_bits, toy_splits
 import dcmu_jax as dcmu
 from dcmu_jax.condensation.building import build_bank
 from dcmu_jax.errors import InputError
+from dcmu_jax.metrics.frames import frame_of, measurements_of
 from dcmu_jax.runs import stages
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.training.optimizers import Optimizer
@@ -57,13 +58,16 @@ def test_the_example(data, original, bank):
     networks = {"original": original, "modular": unlearned, "retrain": retrained}
     own = {"images": lambda network, *, retain, forget, test: len(test)}
     rows = dcmu.evaluate(networks, data, request, remembrance=remembrance, metrics=own)
-    assert [row.own for row in rows] == 3 * [{"images": len(data.test) - len(remembrance)}]
-    assert [row.method for row in rows] == list(networks)
-    assert rows[1].unlearning_metric == pytest.approx(metric)
-    assert rows[2].gap == 0 and rows[0].gap == dcmu.gap(rows[0], rows[2]) > 0
-    assert rows[0].tug_of_war == dcmu.tug_of_war(rows[0], rows[2])
+    assert rows["own.images"].tolist() == 3 * [len(data.test) - len(remembrance)]
+    assert rows.index.tolist() == list(networks) and rows.index.name == "method"
+    assert rows.loc["modular", "unlearning_metric"] == pytest.approx(metric)
+    first, _, last = measurements_of(rows)
+    assert rows.loc["retrain", "gap"] == 0
+    assert rows.loc["original", "gap"] == dcmu.gap(first, last) > 0
+    assert rows.loc["original", "tug_of_war"] == dcmu.tug_of_war(first, last)
+    assert frame_of([first, last]).equals(rows.loc[["original", "retrain"]])
     without = dcmu.evaluate({"original": original}, data, request)
-    assert without[0].gap is None
+    assert without["gap"].isna().all() and measurements_of(without)[0].gap is None
 
 
 def test_the_bank_is_that_of_a_run(data, original, bank):

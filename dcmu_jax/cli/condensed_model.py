@@ -14,9 +14,8 @@ from dcmu_jax.cli.output import Output, dated, progress
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import write_rows
 from dcmu_jax.reporting.comparison import renew_report
-from dcmu_jax.reporting.condensed_model import condensed_model_table
-from dcmu_jax.reporting.condensed_section import condensed_section
-from dcmu_jax.reporting.html import write_report
+from dcmu_jax.reporting.condensed_model import condensed_model_table, condensed_section
+from dcmu_jax.reporting.html import about, write_page
 from dcmu_jax.reporting.sections import save_section
 from dcmu_jax.runs.run import Run
 from dcmu_jax.training.environment import environment
@@ -119,16 +118,9 @@ def condensed_model(args: CondensedModelCommand, console: Output) -> None:
         condensed_section(rows, config.construction, f"{heading}, forgetting {config.forget}"), out
     )
     conclusion = str(section.figures[0].conclusion)
-    write_report(
-        out / "report.html",
-        title=f"Condensed model: {title[0].lower()}{title[1:]}",
-        summary=[],
-        measurements=[],
-        sections=[section],
-        settings=dataclasses.asdict(config),
-        figures=[],
-        environment=environment(),
-    )
+    sections = [section, *about(dataclasses.asdict(config), environment())]
+    page = f"Condensed model: {title[0].lower()}{title[1:]}"
+    write_page(out / "report.html", page, sections)
     console.print(condensed_model_table(rows, title))
     console.say(conclusion)
     report = renew_report(run, out) if run else None

@@ -7,9 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
-from rich import box
 from rich.table import Table
-from rich.text import Text
 
 from dcmu_jax.audits.audit import MEMBERSHIP, SHOWN, STATISTICS, NetworkAudit, Statistic
 from dcmu_jax.audits.class_traces import TRACES, Trace
@@ -17,6 +15,8 @@ from dcmu_jax.audits.population import Population
 from dcmu_jax.audits.roc import roc_curve
 from dcmu_jax.errors import InputError
 from dcmu_jax.reporting import style
+from dcmu_jax.reporting.sections import Conclusion, Drawn, Numbers, Section
+from dcmu_jax.reporting.tables import terminal
 
 TITLES = {
     "loss_auc": "AUC loss",
@@ -43,8 +43,8 @@ MEANINGS = (
 """What the table of an audit shows."""
 
 
-def audit_rows(audits: Sequence[NetworkAudit]) -> tuple[list[str], list[list[str]]]:
-    """Headings, and a row of texts for each network, the oracles' range first.
+def audit_numbers(audits: Sequence[NetworkAudit]) -> Numbers:
+    """The table of an audit: a row for each network, the oracles' range first.
 
     Args:
         audits: of one request, one or more.
@@ -56,7 +56,13 @@ def audit_rows(audits: Sequence[NetworkAudit]) -> tuple[list[str], list[list[str
         [audit.kind, _verdict(audit), *(_text(audit.statistics[name]) for name in names)]
         for audit in audits
     ]
-    return ["network", "audit", *(TITLES[name] for name in names)], [lowest, *rows]
+    return Numbers(
+        "Networks compared with ones that never saw the forgotten samples",
+        ["network", "audit", *(TITLES[name] for name in names)],
+        [lowest, *rows],
+        f"{MEANINGS} The last four columns decide nothing.",
+        reference=True,
+    )
 
 
 TRACE_TITLES = {
@@ -82,10 +88,8 @@ TRACE_MEANINGS = (
 """What the table of a class's traces shows."""
 
 
-def trace_rows(
-    traces: Mapping[str, Mapping[str, Trace]],
-) -> tuple[list[str], list[list[str]]]:
-    """Headings, and a row of texts for each network, the oracles' range first.
+def trace_numbers(traces: Mapping[str, Mapping[str, Trace]]) -> Numbers:
+    """The table of a class's traces: a row for each network, the oracles' range first.
 
     Args:
         traces: by network, one or more.
@@ -96,7 +100,13 @@ def trace_rows(
         [kind, *(f"{t[name].value:.0f}{'' if t[name].within else ' *'}" for name in TRACES)]
         for kind, t in traces.items()
     ]
-    return ["network", *(TRACE_TITLES[name] for name in TRACES)], [ranges, *rows]
+    return Numbers(
+        "What is left of the forgotten class in features and parameters",
+        ["network", *(TRACE_TITLES[name] for name in TRACES)],
+        [ranges, *rows],
+        TRACE_MEANINGS,
+        reference=True,
+    )
 
 
 def trace_sentences(traces: Mapping[str, Mapping[str, Trace]]) -> list[str]:
@@ -130,7 +140,7 @@ def trace_table(traces: Mapping[str, Mapping[str, Trace]], title: str) -> Table:
         traces: by network, one or more.
         title: printed as it is, without markup.
     """
-    return _table(*trace_rows(traces), title, TRACE_MEANINGS, words=1)
+    return terminal(trace_numbers(traces)._replace(caption=title))
 
 
 def _verdict(audit: NetworkAudit) -> str:
@@ -150,28 +160,9 @@ def audit_table(audits: Sequence[NetworkAudit], title: str) -> Table:
         audits: of one request, one or more.
         title: printed as it is, without markup.
     """
-    headings, rows = audit_rows(audits)
-    shown = 2 + len(STATISTICS)
-    return _table(headings[:shown], [row[:shown] for row in rows], title, MEANINGS, words=2)
-
-
-def _table(headings: list[str], rows: list[list[str]], title: str, caption: str, words: int):
-    """A table for the terminal, its first ``words`` columns text and the others numbers."""
-    table = Table(
-        title=Text(title),
-        caption=Text(caption),
-        title_justify="left",
-        caption_justify="left",
-        box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
-    )
-    for number, heading in enumerate(headings):
-        justify = "left" if number < words else "right"
-        table.add_column(heading, justify=justify, no_wrap=number >= words)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
+    whole, shown = audit_numbers(audits), 2 + len(STATISTICS)
+    rows = [row[:shown] for row in whole.rows]
+    return terminal(Numbers(title, whole.headings[:shown], rows, MEANINGS), words=2)
 
 
 def audit_sentences(audits: Sequence[NetworkAudit]) -> list[str]:
@@ -213,6 +204,31 @@ def _furthest(audit: NetworkAudit, names: Sequence[str]) -> str:
     return f"{TITLES[worst]} is {off:+.1f} of their standard deviations off"
 
 
+def audit_section(
+    audits: Sequence[NetworkAudit], traces: Mapping[str, Mapping[str, Trace]], curves: Figure
+) -> Section:
+    """The section of an audit.
+
+    Args:
+        audits: of one request, one or more.
+        traces: of a class, by network; empty where none was forgotten.
+        curves: from ``roc_figure``.
+    """
+    drawn = Drawn(
+        "audit",
+        "Telling forgotten samples from test samples of their classes by offline LiRA.",
+        curves,
+        Conclusion(
+            "A network that lies above all the grey lines, which never saw the forgotten samples, "
+            "gives them away to this attack.",
+            "That a network lies among them does not show that it forgot: they are few, and "
+            "another attack may see more.",
+        ),
+    )
+    tables = [audit_numbers(audits), *([trace_numbers(traces)] if traces else [])]
+    return Section("Audit", audit_sentences(audits) + trace_sentences(traces), tables, [drawn])
+
+
 def roc_figure(
     targets: Population, oracles: Population, forget_ids: np.ndarray, test_ids: np.ndarray
 ) -> Figure:
@@ -237,9 +253,7 @@ def roc_figure(
     member = np.arange(len(at)) < len(forget_ids)
     known = oracles.margins[:, at].astype(np.float64)
     least = 1 / len(test_ids)
-    figure = Figure(figsize=(6.2, 5.0), layout=style.layout())
-    axes = figure.add_subplot()
-    style.plain(axes)
+    figure, (axes,) = style.panels((6.2, 5.0))
     for number, margins in enumerate(known):
         others = np.delete(known, number, axis=0)
         rates = roc_curve(margins - others.mean(axis=0), member)

@@ -7,8 +7,9 @@ from typing import Any
 
 from dcmu_jax.data.copies import copies_sentence
 from dcmu_jax.errors import InputError
-from dcmu_jax.files import FilePath, write_text
-from dcmu_jax.reporting.html import flat_rows, render, setting_sections
+from dcmu_jax.files import FilePath
+from dcmu_jax.reporting.html import about, flat_rows, write_page
+from dcmu_jax.reporting.sections import Numbers, Section
 from dcmu_jax.service.remains import listed
 
 _SHOWN_IDS = 200
@@ -181,42 +182,48 @@ def write_certificate(path: FilePath, certificate: Mapping[str, Any], name: str)
             ]
             for request in record.get("requests", [])
         ]
-        statistics = [
-            [
-                statistic,
-                f"{found['value']:.3f}",
-                f"{found['low']:.3f} .. {found['high']:.3f}",
-                "yes" if found["within"] else "no",
-            ]
-            for statistic, found in (audit or {}).get("statistics", {}).items()
-        ]
+        headings = ["request", "samples", "acknowledged (UTC)", "reference"]
+        ids = f"Ids: {_shown(record.get('forgotten', []))}"
+        asked = [Numbers("Requests of this batch", headings, requests, ids)] if requests else []
         numbers = {
             key: record[key]
             for key in ("reduction", "cost", "accuracy_before", "accuracy", "gate", "retained")
             if key in record
         }
-        page = render(
-            "certificate.html.j2",
-            title=f"Certificate of version {certificate['version']}, {name}",
-            summary=certificate_sentences(certificate),
-            requests=requests,
-            ids=_shown(record.get("forgotten", [])),
-            numbers=flat_rows(numbers, digits=5),
-            audit=statistics,
-            audit_sentence=audit_sentence(audit),
-            hashes=flat_rows(certificate["hashes"]),
-            settings=setting_sections(
-                {"method": record.get("method"), "seed": record.get("seed"), **record["settings"]}
+        settings = {"method": record.get("method"), "seed": record.get("seed")}
+        sections = [
+            *(Section("What was forgotten", tables=[table]) for table in asked),
+            Section("Cost and accuracy", pairs=[("", flat_rows(numbers, digits=5))]),
+            _audit_section(audit),
+            Section(
+                "Hashes (SHA-256)", pairs=[("", flat_rows(certificate["hashes"]))], look="hashes"
             ),
-            environment=flat_rows(record["environment"]),
-        )
+            *about(settings | record["settings"], record["environment"]),
+        ]
+        title = f"Certificate of version {certificate['version']}, {name}"
+        write_page(path, title, sections, certificate_sentences(certificate))
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise InputError(
             f"A certificate whose record cannot be shown ({type(error).__name__}: {error})",
             "one of a workspace that the service made",
             "Read it as JSON",
         ) from error
-    write_text(path, page)
+
+
+def _audit_section(audit: Any) -> Section:
+    statistics = [
+        [
+            statistic,
+            f"{found['value']:.3f}",
+            f"{found['low']:.3f} .. {found['high']:.3f}",
+            "yes" if found["within"] else "no",
+        ]
+        for statistic, found in (audit or {}).get("statistics", {}).items()
+    ]
+    caption = "The network compared with ones that never saw the forgotten samples"
+    headings = ["statistic", "network", "range of one more such network", "within"]
+    tables = [Numbers(caption, headings, statistics)] if audit else []
+    return Section("Audit", [audit_sentence(audit) or "This version was not audited."], tables)
 
 
 def _shown(ids: list[int]) -> str:

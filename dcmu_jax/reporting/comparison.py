@@ -14,36 +14,17 @@ from matplotlib.figure import Figure
 
 from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.data.requests import ForgetRequest, RequestLike
-from dcmu_jax.files import FilePath, written_aside
+from dcmu_jax.files import FilePath, write_rows, written_aside
+from dcmu_jax.metrics.frames import FIELDS, frame_of
 from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.membership import control_losses_for
 from dcmu_jax.metrics.own import own_metrics
 from dcmu_jax.metrics.scores import with_scores
-from dcmu_jax.reporting.audits import (
-    MEANINGS,
-    TRACE_MEANINGS,
-    audit_rows,
-    audit_sentences,
-    roc_figure,
-    trace_rows,
-    trace_sentences,
-)
-from dcmu_jax.reporting.figures import (
-    cluster_figure,
-    loss_histogram_figure,
-    trajectory_figure,
-)
+from dcmu_jax.reporting.audits import audit_section, roc_figure
+from dcmu_jax.reporting.figures import cluster_figure, loss_histogram_figure, trajectory_figure
 from dcmu_jax.reporting.html import write_report
-from dcmu_jax.reporting.sections import (
-    Conclusion,
-    Drawn,
-    Numbers,
-    Section,
-    save_section,
-    saved_sections,
-)
+from dcmu_jax.reporting.sections import Drawn, Section, save_section, saved_sections
 from dcmu_jax.reporting.style import save_figure
-from dcmu_jax.reporting.tables import write_csv
 from dcmu_jax.reporting.verdict import summarise
 from dcmu_jax.runs import stages
 from dcmu_jax.runs.auditing import RunAudit, audit_stage
@@ -75,6 +56,10 @@ class Comparison:
     measurements: list[Measurement]
     summary: list[str]
     directory: Path
+
+    def frame(self) -> Any:
+        """The measurements as a pandas frame, a row for each network: see ``frame_of``."""
+        return frame_of(self.measurements)
 
 
 @one_at_a_time
@@ -134,7 +119,7 @@ def compare(
     audited = _audited(run, request, networks)
     if not is_writer():
         return Comparison(measurements, summary, directory)
-    write_csv(measurements, directory / "table.csv")
+    write_rows(directory / "table.csv", [m.row() for m in measurements], FIELDS)
 
     forget = np.isin(run.splits.train.ids, request.ids)
     control = run.config.method.control
@@ -146,28 +131,28 @@ def compare(
         )
         for name, row in rows.items()
     }
-    figures: list[tuple[Figure, str, str]] = [
-        (
-            _clusters(run, bank),
+    figures = [
+        Drawn(
             "clusters",
             "Clusters of the training set and the one image that stands for each of them.",
+            _clusters(run, bank),
         ),
-        (
-            trajectory_figure([s.trajectory for s in served.values()], by_name["retrain"]),
+        Drawn(
             "trajectories",
             "Accuracy on up to 500 retained, forgotten and test images over the online time. Until "
             "a method is done the original serves, so every line starts there.",
+            trajectory_figure([s.trajectory for s in served.values()], by_name["retrain"]),
         ),
-        (
-            loss_histogram_figure(losses, {m.method: m.mia for m in measurements}),
+        Drawn(
             "losses",
             "Losses of the forgotten images beside those of the test images that the membership "
             "attack compares them with. They should differ as "
             "much, and no more, as under the retrained model.",
+            loss_histogram_figure(losses, {m.method: m.mia for m in measurements}),
         ),
     ]
-    for figure, name, _ in figures:
-        save_figure(figure, directory / "figures" / f"{name}.png")
+    for each in figures:
+        save_figure(each.figure, directory / "figures" / f"{each.name}.png")
     sections = _sections(run, request, audit, directory, audited)
     write_report(
         directory / "report.html",
@@ -175,7 +160,7 @@ def compare(
         summary=summary,
         measurements=measurements,
         settings=dataclasses.asdict(run.config) | {"of_baselines": _of_baselines(run, request)},
-        figures=[(figure, caption) for figure, _, caption in figures],
+        figures=figures,
         environment=environment(),
         notes=_notes(run, request),
         sections=sections,
@@ -200,36 +185,8 @@ def _audit_section(run: Run, request: ForgetRequest, audit: RunAudit) -> Section
     test = run.splits.test
     forgotten = run.splits.train.labels[run.splits.train.positions(request.ids)]
     controls = test.ids[run.usable_tests() & np.isin(test.labels, forgotten)]
-    tables = [
-        Numbers(
-            "Networks compared with ones that never saw the forgotten samples",
-            *audit_rows(audit.audits),
-            f"{MEANINGS} The last four columns decide nothing.",
-            reference=True,
-        )
-    ]
-    if audit.traces:
-        tables.append(
-            Numbers(
-                "What is left of the forgotten class in features and parameters",
-                *trace_rows(audit.traces),
-                TRACE_MEANINGS,
-                reference=True,
-            )
-        )
-    drawn = Drawn(
-        "audit",
-        "Telling forgotten samples from test samples of their classes by offline LiRA.",
-        roc_figure(audit.targets, audit.oracles, request.ids, controls),
-        Conclusion(
-            "A network that lies above all the grey lines, which never saw the forgotten samples, "
-            "gives them away to this attack.",
-            "That a network lies among them does not show that it forgot: they are few, and "
-            "another attack may see more.",
-        ),
-    )
-    sentences = audit_sentences(audit.audits) + trace_sentences(audit.traces)
-    return Section("Audit", sentences, tables, [drawn])
+    curves = roc_figure(audit.targets, audit.oracles, request.ids, controls)
+    return audit_section(audit.audits, audit.traces, curves)
 
 
 def _sections(

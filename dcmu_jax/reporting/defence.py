@@ -1,4 +1,4 @@
-"""Figures of the defence: threshold, privacy over utility, radar, ROC curves, inversions."""
+"""The defence as a section and its figures: threshold, privacy over utility, radar, ROC, images."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from dcmu_jax.applications.overfitted import Overfitted
 from dcmu_jax.audits.roc import roc_curve
 from dcmu_jax.errors import InputError
 from dcmu_jax.reporting import style
+from dcmu_jax.reporting.sections import Conclusion, Drawn, Numbers, Section
 
 _MARKERS = (*style.MARKERS, "<", ">", "*", "h", "p", "d")
 _LINES = ("-", "--", ":", "-.")
@@ -29,17 +30,14 @@ def _looks(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
     return found
 
 
-def threshold_figure(subset: Overfitted, class_names: Sequence[str] = ()) -> Figure:
+def threshold_figure(subset: Overfitted) -> Figure:
     """The histogram of the metric with its threshold, the overfitted side coloured.
 
     Args:
         subset: what was chosen. Metrics of a network that memorises crowd at zero, so the counts
             are on a logarithmic axis.
-        class_names: of the thresholds, where there is one for each class.
     """
-    figure = Figure(figsize=(6.4, 4.2), layout=style.layout())
-    axes = figure.add_subplot()
-    style.plain(axes)
+    figure, (axes,) = style.panels((6.4, 4.2))
     edges = np.histogram_bin_edges(subset.values, bins=60)
     parts = [subset.values[subset.chosen], subset.values[~subset.chosen]]
     labels = [
@@ -72,11 +70,10 @@ def utility_figure(
     """
     if not rows:
         raise InputError("A figure of no defences", "one or more", "Measure some")
-    figure = Figure(figsize=(5.0 * len(columns), 5.2), layout=style.layout())
+    size = (5.0 * len(columns), 5.2)
+    figure, panels = style.panels(size, columns=len(columns), sharey=True)
     looks = _looks(rows)
-    panels = np.atleast_1d(np.asarray(figure.subplots(1, len(columns), sharey=True)))
     for axes, (column, title) in zip(panels, columns.items(), strict=True):
-        style.plain(axes)
         for label, row in rows.items():
             x, y = np.asarray(row[column]), np.asarray(row["test_accuracy"])
             spread = [v.std(ddof=1) if len(v) > 1 else 0.0 for v in (x, y)]
@@ -93,15 +90,7 @@ def utility_figure(
         axes.set_xlabel(title)
         axes.locator_params(axis="x", nbins=5)
     panels[0].set_ylabel("test accuracy (%)")
-    handles, names = panels[0].get_legend_handles_labels()
-    figure.legend(
-        handles,
-        names,
-        loc="outside lower center",
-        ncols=3,
-        fontsize=style.TEXT_SIZE,
-        frameon=False,
-    )
+    style.outside(figure, panels[0], columns=3)
     return figure
 
 
@@ -136,7 +125,7 @@ def radar_figure(rows: Mapping[str, Mapping[str, float]], axes_of: Sequence[str]
         )
     axes.set_yticks([0.25, 0.5, 0.75, 1.0], ["", "0.5", "", "1"])
     axes.set_ylim(0, 1.02)
-    figure.legend(loc="outside lower center", ncols=3, fontsize=style.TEXT_SIZE, frameon=False)
+    style.outside(figure, axes, columns=3)
     return figure
 
 
@@ -147,9 +136,7 @@ def attack_figure(scores: Mapping[str, np.ndarray], member: np.ndarray) -> Figur
         scores: label -> scores ``(models, examples)``.
         member: bool, like them.
     """
-    figure = Figure(figsize=(7.0, 6.4), layout=style.layout())
-    axes = figure.add_subplot()
-    style.plain(axes)
+    figure, (axes,) = style.panels((7.0, 6.4))
     for label, look in _looks(scores).items():
         false, true = roc_curve(scores[label], member)
         look = {key: value for key, value in look.items() if key != "marker"}
@@ -159,7 +146,7 @@ def attack_figure(scores: Mapping[str, np.ndarray], member: np.ndarray) -> Figur
     axes.set(xscale="log", yscale="log", xlim=(least, 1), ylim=(least, 1.05))
     axes.set_xlabel("false-positive rate")
     axes.set_ylabel("true-positive rate")
-    figure.legend(loc="outside lower center", ncols=3, fontsize=style.TEXT_SIZE, frameon=False)
+    style.outside(figure, axes, columns=3)
     return figure
 
 
@@ -179,8 +166,7 @@ def inversion_figure(
     for line, (label, images) in zip(panels, rows.items(), strict=True):
         for column, (axes, image) in enumerate(zip(line, images, strict=True)):
             axes.imshow(np.rint(np.clip(image, 0, 255)).astype(np.uint8).squeeze(), cmap="gray")
-            axes.set_xticks([])
-            axes.set_yticks([])
+            axes.set(xticks=[], yticks=[])
             axes.spines[:].set_visible(False)
             if axes in panels[0]:
                 axes.set_title(class_names[labels[column]], fontsize=style.TEXT_SIZE)
@@ -188,3 +174,117 @@ def inversion_figure(
             label, fontsize=style.TEXT_SIZE, rotation=0, ha="right", va="center", labelpad=8
         )
     return figure
+
+
+CAUTION = (
+    "A loss threshold is the weakest of attacks: that it finds little proves no privacy, and its "
+    "test samples are few at a false-positive rate of 1 %. Hold the network against shadow "
+    "networks that were defended in the same way before it is trusted."
+)
+"""What can be concluded from a run alone, and what cannot."""
+
+BEFORE, AFTER = "original", "defended"
+
+
+def threshold_conclusion(subset: Overfitted) -> Conclusion:
+    """Beside the histogram."""
+    count, of = int(subset.chosen.sum()), len(subset.chosen)
+    size = ", nearly all of them" if subset.share > 0.9 else ""
+    how = "line" if len(set(subset.thresholds[~np.isnan(subset.thresholds)])) == 1 else "lines"
+    small = (
+        "the surer an attack with shadow models is of it"
+        if subset.rule == "lira"
+        else "the better the network fits it"
+    )
+    return Conclusion(
+        f"{count} of {of} training samples ({100 * subset.share:.1f} %{size}) lie at or left of "
+        f"the dashed {how}, which is the side that the rule {subset.rule} calls overfitted: the "
+        f"smaller the value of a sample, {small}.",
+        "It cannot be concluded that an attacker finds these samples and not the others, nor, from "
+        "the threshold alone, that there are two kinds of samples: it parts any histogram.",
+    )
+
+
+def attack_conclusion(before: Mapping[str, Any], after: Mapping[str, Any]) -> Conclusion:
+    """Beside the ROC curves.
+
+    Args:
+        before: of the original: ``threshold_auc`` and ``threshold_tpr_at_1_percent``, each a value
+            and its interval, and ``test_samples``.
+        after: of the defended network.
+    """
+    (old, low, high), (new, *ends) = before["threshold_auc"], after["threshold_auc"]
+    apart = high < ends[0] or ends[1] < low
+    return Conclusion(
+        "An attacker who sees losses alone tells training from test samples with an AUC of "
+        f"{old:.3f} before and {new:.3f} after the defence, 0.5 being chance, and the intervals "
+        f"over samples {'do not overlap' if apart else 'overlap'}.",
+        "It cannot be concluded that an attacker with shadow models finds no more, nor, from "
+        f"{before['test_samples']} test samples, anything of rates below "
+        f"{1 / before['test_samples']:.2g}.",
+    )
+
+
+def defence_section(
+    title: str,
+    subset: Overfitted,
+    scores: Mapping[str, np.ndarray],
+    member: np.ndarray,
+    numbers: Mapping[str, Mapping[str, Any]],
+    cost: Mapping[str, float],
+) -> Section:
+    """The section of one defence.
+
+    Args:
+        title: its heading.
+        subset: what was unlearned.
+        scores: of the loss attack, by ``BEFORE`` and ``AFTER``, float ``(samples,)``.
+        member: bool ``(samples,)``.
+        numbers: by the same names, see ``attack_conclusion``; also ``train_accuracy`` and
+            ``test_accuracy`` (%).
+        cost: ``online_s`` and ``offline_s``, seconds.
+    """
+    before, after = numbers[BEFORE], numbers[AFTER]
+    accuracies = ("train_accuracy", "test_accuracy")
+    rates = ("threshold_auc", "threshold_tpr_at_1_percent")
+    rows = [
+        [name, *(f"{own[field]:.2f}" for field in accuracies)]
+        + ["{:.3f} ({:.3f} to {:.3f})".format(*own[field]) for field in rates]
+        for name, own in numbers.items()
+    ]
+    headings = ["network", "TrA (%)", "TeA (%)", "AUC loss", "TPR at 1 % FPR"]
+    meaning = (
+        "AUC and true-positive rate of telling training from test samples by a threshold on their "
+        "loss, with 95 % intervals over samples; 0.5 and 0.01 are chance. Unlearning took "
+        f"{cost['online_s']:.2f} s online and {cost['offline_s']:.2f} s before any request."
+    )
+    curves = {name: own[None] for name, own in scores.items()}
+    return Section(
+        title,
+        sentences=[
+            subset.sentence(),
+            f"Test accuracy {before['test_accuracy']:.2f} % -> {after['test_accuracy']:.2f} %, "
+            f"training accuracy {before['train_accuracy']:.2f} % -> "
+            f"{after['train_accuracy']:.2f} %.",
+            f"A loss threshold tells training from test samples with an AUC of "
+            f"{before['threshold_auc'][0]:.3f} -> {after['threshold_auc'][0]:.3f}; true positives "
+            f"at 1 % false ones {before['threshold_tpr_at_1_percent'][0]:.3f} -> "
+            f"{after['threshold_tpr_at_1_percent'][0]:.3f}.",
+            CAUTION,
+        ],
+        tables=[Numbers("The network before and after", headings, rows, meaning, reference=True)],
+        figures=[
+            Drawn(
+                "histogram",
+                "Histogram of what the samples are chosen by, with its threshold.",
+                threshold_figure(subset),
+                threshold_conclusion(subset),
+            ),
+            Drawn(
+                "attack",
+                "A threshold on the loss against the network before and after the defence.",
+                attack_figure(curves, member[None]),
+                attack_conclusion(before, after),
+            ),
+        ],
+    )

@@ -22,8 +22,8 @@ from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.errors import InputError, check_at_least, check_fraction, unknown_name
 from dcmu_jax.files import write_json
 from dcmu_jax.reading import read_json_as
-from dcmu_jax.reporting.defence_section import AFTER, BEFORE, defence_section
-from dcmu_jax.reporting.html import write_report
+from dcmu_jax.reporting.defence import AFTER, BEFORE, defence_section
+from dcmu_jax.reporting.html import about, write_page
 from dcmu_jax.reporting.sections import save_section
 from dcmu_jax.runs import facts, stages
 from dcmu_jax.runs.config import RunConfig
@@ -175,32 +175,18 @@ def _defend(
         numbers[name], scores[name] = _measure(run, network, usable, member)
     subset = defended.subset
     shown = f"{options.rule}, share {options.share:g}" if options.rule in SHARED else options.rule
-    section = defence_section(
-        f"Defence against membership inference: rule {shown}, {options.epochs} epochs, {preset}",
-        subset,
-        scores,
-        member,
-        numbers,
-        cost,
-        run.splits.class_names,
-    )
-    sentences = list(section.sentences)
+    what = "Defence against membership inference:"
+    title = f"{what} rule {shown}, {options.epochs} epochs, {preset}"
+    section = defence_section(title, subset, scores, member, numbers, cost)
+    sentences, settings = list(section.sentences), dataclasses.asdict(options) | {"preset": preset}
     save_classifier(directory / "network", defended.classifier)
-    section = save_section(section, directory)
-    write_report(
-        directory / "defence.html",
-        title=f"Defence against membership inference: {run.splits.name}",
-        summary=sentences,
-        measurements=[],
-        sections=[dataclasses.replace(section, sentences=())],
-        settings=dataclasses.asdict(options) | {"preset": preset},
-        figures=[],
-        environment=environment(),
-    )
+    section = dataclasses.replace(save_section(section, directory), sentences=())
+    sections = [section, *about(settings, environment())]
+    write_page(directory / "defence.html", f"{what} {run.splits.name}", sections, sentences)
     write_json(
         directory / "defence.json",
         {
-            "options": dataclasses.asdict(options) | {"preset": preset},
+            "options": settings,
             "side": "at or below the threshold: small is overfitted",
             "thresholds": [None if np.isnan(t) else float(t) for t in subset.thresholds],
             "share": subset.share,

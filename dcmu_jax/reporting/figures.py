@@ -129,38 +129,35 @@ def trajectory_figure(trajectories: Sequence[Trajectory], retrained: Measurement
     positive = [s for t in trajectories for s in t.seconds if s > 0]
     edge = min(positive) / 2 if positive else 1.0
 
-    figure = Figure(figsize=(10.5, 3.9), layout=style.layout())
+    figure, panels = style.panels((10.5, 3.9), columns=3)
     colors = style.method_colors(t.method for t in trajectories)
-    handles = []
-    for axes, name in zip(figure.subplots(1, 3), ("retain", "forget", "test"), strict=True):
-        style.plain(axes)
-        handles = []
+    for axes, name in zip(panels, ("retain", "forget", "test"), strict=True):
         values = []
         for n, t in enumerate(trajectories):
             line = getattr(t, name)
             values += line
-            seconds = np.maximum(t.seconds, edge) if logarithmic else t.seconds
-            handles += axes.plot(
-                seconds, line, color=colors[t.method], marker=style.MARKERS[n % 7],
-                markersize=5, markevery=max(1, len(line) // 12), linewidth=1.8, clip_on=False,
-            )  # fmt: skip
+            axes.plot(
+                np.maximum(t.seconds, edge) if logarithmic else t.seconds,
+                line,
+                color=colors[t.method],
+                marker=style.MARKERS[n % 7],
+                markersize=5,
+                markevery=max(1, len(line) // 12),
+                linewidth=1.8,
+                clip_on=False,
+            )
         if retrained is not None:
             target = getattr(retrained, f"{name}_accuracy")
             values.append(target)
-            handles.append(
-                axes.axhline(target, color=style.INK, linestyle=(0, (5, 3)), linewidth=1.5)
-            )
+            look = {"color": style.INK, "linestyle": (0, (5, 3)), "linewidth": 1.5}
+            axes.axhline(target, **look)
         axes.set_title(f"{name} accuracy", fontsize=12, color=style.INK)
         axes.set_ylabel("accuracy (%)", fontsize=style.TEXT_SIZE, color=style.INK)
         axes.set_xlabel("online time (s)", fontsize=style.TEXT_SIZE, color=style.INK)
         axes.set_ylim(*_percent_limits(values))
         _time_axis(axes, logarithmic, edge)
-    names = [t.method for t in trajectories] + (["retrained model"] if retrained else [])
-    legend = figure.legend(
-        handles, names, loc="outside lower center", ncols=min(len(names), 6), frameon=False,
-        fontsize=style.TEXT_SIZE,
-    )  # fmt: skip
-    _as_written(legend)
+    names = [t.method for t in trajectories] + ["retrained model"] * (retrained is not None)
+    style.outside(figure, panels[0], columns=min(len(names), 6), names=names)
     return figure
 
 
@@ -203,38 +200,38 @@ def loss_histogram_figure(
     edges = _common_edges([array for pair in losses.values() for array in pair])
     columns = 2 if len(losses) == 4 else min(3, len(losses))
     rows = math.ceil(len(losses) / columns)
-    figure = Figure(figsize=(max(5.0, 3.5 * columns), 2.7 * rows + 0.6), layout=style.layout())
-    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    handles = []
-    for n, (method, (forget, test)) in enumerate(losses.items()):
-        axes = panels[n // columns, n % columns]
-        style.plain(axes)
+    size = (max(5.0, 3.5 * columns), 2.7 * rows + 0.6)
+    figure, panels = style.panels(size, rows, columns, sharex=True, sharey=True)
+    for n, (axes, (method, (forget, test))) in enumerate(zip(panels, losses.items(), strict=False)):
         axes.set_xscale("log")
-        handles = [
-            axes.stairs(_shares(test, edges), edges, fill=True, color=style.TEST, alpha=0.35),
-            axes.stairs(_shares(forget, edges), edges, color=style.FORGET, linewidth=2.0),
-        ]
+        look = {"fill": True, "color": style.TEST, "alpha": 0.35, "label": "test images"}
+        axes.stairs(_shares(test, edges), edges, **look)
+        look = {"color": style.FORGET, "linewidth": 2.0, "label": "forgotten images"}
+        axes.stairs(_shares(forget, edges), edges, **look)
         attack = mia.get(method)
         beside = f"  (MIA {attack:.1f} %)" if attack is not None else ""
         axes.set_title(f"{method}{beside}", fontsize=11, color=style.INK, parse_math=False)
         empty = [name for name, array in (("forgotten", forget), ("test", test)) if not len(array)]
         if empty:
             axes.text(
-                0.5, 0.94, f"no {' and no '.join(empty)} images", transform=axes.transAxes,
-                ha="center", va="top", color=style.INK, fontsize=style.TEXT_SIZE,
+                0.5,
+                0.94,
+                f"no {' and no '.join(empty)} images",
+                transform=axes.transAxes,
+                ha="center",
+                va="top",
+                color=style.INK,
+                fontsize=style.TEXT_SIZE,
                 bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85},
-            )  # fmt: skip
+            )
         if n % columns == 0:
             axes.set_ylabel("share of images (%)", fontsize=style.TEXT_SIZE, color=style.INK)
         if n + columns >= len(losses):
             axes.set_xlabel("cross-entropy loss", fontsize=style.TEXT_SIZE, color=style.INK)
             axes.xaxis.set_tick_params(labelbottom=True)
-    for axes in panels.reshape(-1)[len(losses) :]:
+    for axes in panels[len(losses) :]:
         axes.set_axis_off()
-    figure.legend(
-        handles, ["test images", "forgotten images"], loc="outside lower center", ncols=2,
-        frameon=False, fontsize=style.TEXT_SIZE,
-    )  # fmt: skip
+    style.outside(figure, panels[0], columns=2)
     return figure
 
 
@@ -257,9 +254,3 @@ def _shares(
     inside = np.nan_to_num(np.asarray(values, np.float64), nan=np.inf, posinf=np.inf)
     counts, _ = np.histogram(np.clip(inside, edges[0], edges[-1]), edges)
     return 100.0 * counts / max(len(values), 1)
-
-
-def _as_written(legend) -> None:
-    """Show the names of a legend as they are: a dollar sign begins no formula."""
-    for text in legend.get_texts():
-        text.set_parse_math(False)

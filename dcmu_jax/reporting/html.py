@@ -1,12 +1,12 @@
-"""The report: one self-contained HTML page."""
+"""Pages: sections as one self-contained HTML file, no script in it and nothing fetched."""
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -26,31 +26,12 @@ from dcmu_jax.reporting.cells import (
     name_of,
     seconds_text,
 )
-from dcmu_jax.reporting.sections import Section
+from dcmu_jax.reporting.sections import Bar, Drawn, Numbers, Section
 from dcmu_jax.reporting.style import png_bytes
 from dcmu_jax.reporting.verdict import WARNING
 
 _MINUS = "\N{MINUS SIGN}"
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-
-
-class _Row(NamedTuple):
-    method: str
-    is_reference: bool
-    cells: list[Cell]
-
-
-class _Table(NamedTuple):
-    metrics: list[Metric]
-    rows: list[_Row]
-
-
-class _Part(NamedTuple):
-    """One stretch of a bar: ``name`` (also its CSS class), seconds as text, percent of the bar."""
-
-    name: str
-    seconds: str
-    percent: float
 
 
 def write_report(
@@ -60,14 +41,12 @@ def write_report(
     summary: Sequence[str],
     measurements: Sequence[Measurement],
     settings: Mapping[str, Any],
-    figures: Sequence[tuple[Figure | Path | str, str]],
+    figures: Sequence[Drawn],
     environment: Mapping[str, Any],
     notes: Sequence[str] = (),
     sections: Sequence[Section] = (),
 ) -> None:
-    """Write the report of one comparison as a single page, images and style inside.
-
-    Everything given is text to be shown, never markup. Written aside, then renamed.
+    """Write the report of one comparison; see ``write_page``.
 
     Args:
         path: the file to write.
@@ -75,7 +54,7 @@ def write_report(
         summary: sentences of the verdict; one that begins with ``Warning:`` stands out.
         measurements: one row per method; none, and there are no tables of a comparison.
         settings: every setting of the run; mappings may nest.
-        figures: a figure, or the path of a PNG file, and its caption.
+        figures: of the comparison.
         environment: versions, device, command.
         notes: further remarks.
         sections: of audits, defences, condensed models: after the tables, before the figures.
@@ -83,30 +62,31 @@ def write_report(
     Raises:
         InputError: a path among the figures is not a PNG file.
     """
-    own = own_columns(measurements)
-    knowledge = [*(m for m in METRICS if m.name not in COST_METRICS), *own]
-    page = render(
-        "report.html.j2",
-        title=title,
-        summary=[(_unbroken(text), text.startswith(WARNING)) for text in summary],
-        knowledge=_table(measurements, knowledge),
-        cost=_table(measurements, [m for m in METRICS if m.name in COST_METRICS]),
-        bars=_bars(measurements),
-        has_reference=find(measurements, RETRAINED) is not None,
-        metrics=[*METRICS, *own],
-        arrows=ARROWS,
-        legend=legend(METRICS),
-        figures=[(_data_uri(figure), caption) for figure, caption in figures],
-        sections=[_shown(section) for section in sections],
-        settings=setting_sections(settings),
-        environment=flat_rows(environment),
-        notes=list(notes),
-    )
-    write_text(path, page)
+    shown = [*_comparison(measurements), *sections]
+    if figures:
+        shown.append(Section("Figures", figures=figures))
+    shown += _meanings(measurements)
+    if notes:
+        shown.append(Section("Notes", notes=notes))
+    write_page(path, title, [*shown, *about(settings, environment)], summary)
 
 
-def render(template: str, **values: Any) -> str:
-    """A page of this package in the one style; all values are text to be shown, never markup."""
+def write_page(
+    path: FilePath, title: str, sections: Sequence[Section], summary: Sequence[str] = ()
+) -> None:
+    """Write sections as a single page, images and style inside.
+
+    Everything given is text to be shown, never markup. Written aside, then renamed.
+
+    Args:
+        path: the file to write.
+        title: heading of the page.
+        sections: in order.
+        summary: sentences above them; one that begins with ``Warning:`` stands out.
+
+    Raises:
+        InputError: a path among the figures is not a PNG file.
+    """
     engine = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -114,19 +94,68 @@ def render(template: str, **values: Any) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    engine.filters |= {"source": _data_uri, "unbroken": _unbroken}
     folder = resources.files("dcmu_jax.reporting")
     style = Markup(folder.joinpath("page.css").read_text(encoding="utf-8"))
-    source = folder.joinpath(template).read_text(encoding="utf-8")
-    return engine.from_string(source).render(style=style, **values)
+    template = engine.from_string(folder.joinpath("page.html.j2").read_text(encoding="utf-8"))
+    page = template.render(
+        title=title,
+        summary=[(text, text.startswith(WARNING)) for text in summary],
+        sections=sections,
+        arrows=ARROWS,
+        style=style,
+    )
+    write_text(path, page)
 
 
-def _table(measurements: Sequence[Measurement], metrics: list[Metric]) -> _Table:
-    retrained = find(measurements, RETRAINED)
-    rows = [
-        _Row(name_of(m), m.method == RETRAINED, [_typeset(cell(x, m, retrained)) for x in metrics])
-        for m in measurements
+def about(settings: Mapping[str, Any], environment: Mapping[str, Any]) -> list[Section]:
+    """The last sections of a page: settings, plain ones first, and what they were used in."""
+    nested = {name: value for name, value in settings.items() if isinstance(value, Mapping)}
+    plain = {name: value for name, value in settings.items() if name not in nested}
+    pairs = [("", flat_rows(plain))] if plain else []
+    pairs += [(str(name), flat_rows(value)) for name, value in nested.items()]
+    return [
+        Section("Settings", pairs=pairs),
+        Section("Environment", pairs=[("", flat_rows(environment))]),
     ]
-    return _Table(metrics, rows)
+
+
+def _comparison(measurements: Sequence[Measurement]) -> Iterator[Section]:
+    """What each model knows, and what each method cost."""
+    if not measurements:
+        return
+    known = [*(m for m in METRICS if m.name not in COST_METRICS), *own_columns(measurements)]
+    cost = [m for m in METRICS if m.name in COST_METRICS]
+    retrained = find(measurements, RETRAINED)
+
+    def table(caption: str, metrics: Sequence[Metric], meaning: str) -> Numbers:
+        rows = [
+            [name_of(m), *(_typeset(cell(metric, m, retrained)) for metric in metrics)]
+            for m in measurements
+        ]
+        return Numbers(caption, ["method", *metrics], rows, meaning, reference=RETRAINED)
+
+    beside = "The small number under each is its difference to the retrained model's."
+    alone = "No retrained model was measured: the numbers stand alone."
+    meaning = f"{beside if retrained else alone} {legend(METRICS)}."
+    yield Section("Comparison", tables=[table("What each model knows", known, meaning)])
+    meaning = "The small number is the ratio to the retrained model's. " if retrained else ""
+    meaning += (
+        "Online is paid at every request, offline once before any request, compilation once per "
+        "program and machine."
+    )
+    bars = _bars(measurements)
+    yield Section("Cost", tables=[table("What each method cost", cost, meaning)], bars=bars)
+
+
+def _meanings(measurements: Sequence[Measurement]) -> Iterator[Section]:
+    pairs = []
+    for metric in [*METRICS, *own_columns(measurements)]:
+        name = f"{metric.title} ({metric.unit})" if metric.unit else metric.title
+        better = f" ({metric.better} is better)" if ARROWS[metric.better] else ""
+        pairs.append((name, metric.meaning + better))
+    if measurements:
+        yield Section("What the numbers mean", pairs=[("", pairs)], look="meanings")
 
 
 def _typeset(shown: Cell) -> Cell:
@@ -140,33 +169,22 @@ def _unbroken(sentence: str) -> str:
     return sentence.replace(" %", "\N{NO-BREAK SPACE}%")
 
 
-def _bars(measurements: Sequence[Measurement]) -> list[tuple[str, str, list[_Part]]]:
-    """Per method with any time: its name, its total, and its parts as shares of the longest."""
-    timed = []
+def _bars(measurements: Sequence[Measurement]) -> list[Bar]:
+    """A bar for each method with any time, as a share of the longest."""
+    timed = {}
     for m in measurements:
         parts = {"online": m.online_s, "offline": m.offline_s, "compile": m.compile_s}
-        given = {name: value for name, value in parts.items() if value is not None}
-        if given:
-            timed.append((m.method, sum(given.values()), given))
-    longest = max((total for _, total, _ in timed), default=0.0) or 1.0
+        timed[m.method] = {name: value for name, value in parts.items() if value is not None}
+    longest = max((sum(given.values()) for given in timed.values()), default=0.0) or 1.0
     return [
-        (
+        Bar(
             method,
-            seconds_text(total),
-            [_Part(name, seconds_text(s), 100.0 * s / longest) for name, s in given.items()],
+            seconds_text(sum(given.values())),
+            [(name, seconds_text(s), 100.0 * s / longest) for name, s in given.items()],
         )
-        for method, total, given in timed
+        for method, given in timed.items()
+        if given
     ]
-
-
-def _shown(section: Section) -> dict[str, Any]:
-    """A section as the template takes it: each figure beside its image as text."""
-    return {
-        "title": section.title,
-        "sentences": [_unbroken(sentence) for sentence in section.sentences],
-        "tables": section.tables,
-        "figures": [(_data_uri(drawn.figure), drawn) for drawn in section.figures],
-    }
 
 
 def _data_uri(figure: Figure | Path | str) -> str:
@@ -181,14 +199,6 @@ def _data_uri(figure: Figure | Path | str) -> str:
                 "Save the figure first",
             )
     return "data:image/png;base64," + base64.b64encode(data).decode("ascii")
-
-
-def setting_sections(settings: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
-    """Settings under headings: plain values first, then one section per nested mapping."""
-    nested = {name: value for name, value in settings.items() if isinstance(value, Mapping)}
-    plain = {name: value for name, value in settings.items() if name not in nested}
-    sections = [("", flat_rows(plain))] if plain else []
-    return sections + [(str(name), flat_rows(value)) for name, value in nested.items()]
 
 
 def flat_rows(

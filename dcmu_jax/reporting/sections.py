@@ -1,17 +1,17 @@
-"""A section of the report as a value: sentences, tables, figures with what they show and do not."""
+"""A section of a page as a value: sentences, tables, figures with what they show and do not."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from matplotlib.figure import Figure
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import FilePath, write_json
-from dcmu_jax.reading import read_json
+from dcmu_jax.reading import read_json_as, refused
 from dcmu_jax.reporting.style import save_figure
 
 _FILE = "section.json"
@@ -34,21 +34,21 @@ class Conclusion:
 
 
 class Numbers(NamedTuple):
-    """A table as texts.
+    """A table.
 
     Attributes:
         caption: above it.
-        headings: of the columns; the first column names the rows.
-        rows: as many texts in each as there are headings.
+        headings: of the columns, texts or metrics; the first column names the rows.
+        rows: as many texts or cells in each as there are headings.
         meaning: of the numbers, below it.
-        reference: whether the first row is what the others are compared with.
+        reference: the name of the row that the others are compared with; True for the first.
     """
 
     caption: str
-    headings: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    headings: Sequence[Any]
+    rows: Sequence[Sequence[Any]]
     meaning: str = ""
-    reference: bool = False
+    reference: bool | str = False
 
 
 class Drawn(NamedTuple):
@@ -64,28 +64,75 @@ class Drawn(NamedTuple):
     name: str
     title: str
     figure: Figure | Path
-    conclusion: Conclusion
+    conclusion: Conclusion | None = None
+
+
+class Bar(NamedTuple):
+    """Seconds as one bar of several stretches.
+
+    Attributes:
+        name: what took them.
+        total: of all stretches, as text.
+        stretches: name (also its CSS class), seconds as text, percent of the longest bar.
+    """
+
+    name: str
+    total: str
+    stretches: Sequence[tuple[str, str, float]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """What stands under one heading of a report.
+    """What stands under one heading of a page, in the order of the fields.
 
     Attributes:
         title: the heading.
         sentences: what was found.
         tables: in order.
         figures: in order.
+        bars: times.
+        pairs: names and values, each list below a smaller heading, if that is not empty.
+        look: CSS class of the pairs.
+        notes: further remarks, as a list.
     """
 
     title: str
     sentences: Sequence[str] = ()
     tables: Sequence[Numbers] = ()
     figures: Sequence[Drawn] = ()
+    bars: Sequence[Bar] = ()
+    pairs: Sequence[tuple[str, Sequence[tuple[str, str]]]] = ()
+    look: str = ""
+    notes: Sequence[str] = ()
+
+
+class _SavedTable(NamedTuple):
+    caption: str
+    headings: list[str]
+    rows: list[list[str]]
+    meaning: str = ""
+    reference: bool = False
+
+
+class _SavedFigure(NamedTuple):
+    name: str
+    title: str
+    conclusion: Conclusion
+
+
+class _Saved(NamedTuple):
+    """What section.json holds: of a section with sentences, tables and figures alone."""
+
+    title: str
+    sentences: tuple[str, ...]
+    tables: tuple[_SavedTable, ...]
+    figures: tuple[_SavedFigure, ...]
 
 
 def save_section(section: Section, folder: FilePath) -> Section:
-    """Write a section into a folder: its figures as PNG files, then section.json.
+    """Write a section of sentences, tables of texts and figures into a folder.
+
+    Its figures come first, as PNG files, then section.json: the section is there once this is.
 
     Returns:
         The section with its figures as the paths of those files.
@@ -107,11 +154,10 @@ def save_section(section: Section, folder: FilePath) -> Section:
         "sentences": list(section.sentences),
         "tables": [table._asdict() for table in section.tables],
         "figures": [
-            {"name": d.name, "title": d.title, "conclusion": dataclasses.asdict(d.conclusion)}
-            for d in drawn
+            {"name": d.name, "title": d.title, "conclusion": vars(d.conclusion)} for d in drawn
         ],
     }
-    write_json(folder / _FILE, text)  # last: the section is there once this is
+    write_json(folder / _FILE, text)
     return dataclasses.replace(section, figures=drawn)
 
 
@@ -122,21 +168,19 @@ def load_section(folder: FilePath) -> Section:
         InputError: a file that cannot be read as one.
     """
     folder = Path(folder)
-    path, remedy = folder / _FILE, "Delete its folder and run the command again"
-    found = read_json(path, "a section of a report", remedy)
-    try:
-        return Section(
-            title=_text(found["title"]),
-            sentences=tuple(map(_text, found["sentences"])),
-            tables=tuple(_numbers(Numbers(**table)) for table in found["tables"]),
-            figures=tuple(_drawn(folder, **drawn) for drawn in found["figures"]),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{str(path)!r} cannot be read ({error})",
-            "the file as the command wrote it",
-            remedy,
-        ) from error
+    path, what = folder / _FILE, "a section of a report"
+    remedy = "Delete its folder and run the command again"
+    saved = read_json_as(_Saved, path, what, remedy)
+    with refused(repr(str(path)), what, remedy):
+        if any(len(row) != len(t.headings) for t in saved.tables for row in t.rows):
+            raise ValueError("rows of a table differ in length")
+        if any(Path(drawn.name).name != drawn.name for drawn in saved.figures):
+            raise ValueError("a figure is no file in that folder")
+    figures = [
+        Drawn(d.name, d.title, folder / f"{d.name}.png", d.conclusion) for d in saved.figures
+    ]
+    tables = tuple(Numbers(*table) for table in saved.tables)
+    return Section(saved.title, saved.sentences, tables, tuple(figures))
 
 
 def saved_sections(folders: Iterable[FilePath]) -> list[Section]:
@@ -144,24 +188,3 @@ def saved_sections(folders: Iterable[FilePath]) -> list[Section]:
     return [
         load_section(folder) for folder in sorted(map(Path, folders)) if (folder / _FILE).is_file()
     ]
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
-    return value
-
-
-def _numbers(table: Numbers) -> Numbers:
-    rows = [list(map(_text, row)) for row in (table.headings, *table.rows)]
-    if len(set(map(len, rows))) != 1:
-        raise ValueError("rows of a table differ in length")
-    shown = Numbers(_text(table.caption), rows[0], rows[1:], _text(table.meaning))
-    return shown._replace(reference=table.reference is True)
-
-
-def _drawn(folder: Path, name: str, title: str, conclusion: dict[str, str]) -> Drawn:
-    if Path(_text(name)).name != name:
-        raise ValueError(f"{name!r} is no name of a file in that folder")
-    both = Conclusion(_text(conclusion["can"]), _text(conclusion["cannot"]))
-    return Drawn(name, _text(title), folder / f"{name}.png", both)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -66,6 +68,53 @@ def plain(axes: Axes) -> None:
     axes.tick_params(labelsize=TEXT_SIZE, colors=INK)
     axes.grid(True, color="#e3e3e3", linewidth=0.8)
     axes.set_axisbelow(True)
+
+
+def panels(
+    size: tuple[float, float], rows: int = 1, columns: int = 1, **options: Any
+) -> tuple[Figure, np.ndarray]:
+    """A figure and its panels with the common look, row by row.
+
+    Args:
+        size: width and height in inches.
+        rows: of panels.
+        columns: of panels.
+        **options: of ``Figure.subplots``.
+    """
+    figure = Figure(figsize=size, layout=layout())
+    found = np.ravel(figure.subplots(rows, columns, **options))
+    for axes in found:
+        plain(axes)
+    return figure, found
+
+
+def outside(
+    figure: Figure,
+    axes: Axes,
+    place: str = "lower center",
+    columns: int = 1,
+    names: Sequence[str] = (),
+) -> None:
+    """One legend of what is drawn in ``axes``, outside all panels; names are shown as they are.
+
+    Args:
+        figure: of them.
+        axes: whose lines have labels.
+        place: where, as matplotlib has it.
+        columns: of the legend.
+        names: of its lines, in place of labels, of which matplotlib hides those that begin with _.
+    """
+    handles, labels = (axes.lines, names) if names else axes.get_legend_handles_labels()
+    legend = figure.legend(
+        handles,
+        labels,
+        loc=f"outside {place}",
+        ncols=columns,
+        fontsize=TEXT_SIZE,
+        frameon=False,
+    )
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def inches_wide(text: str) -> float:

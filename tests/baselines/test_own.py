@@ -16,7 +16,7 @@ from toys import same_bits
 from dcmu_jax.baselines import own
 from dcmu_jax.baselines.registry import build_method
 from dcmu_jax.errors import InputError
-from dcmu_jax.reporting.tables import read_csv
+from dcmu_jax.runs.results import read_results
 from dcmu_jax.runs.run import Run
 from dcmu_jax.training.divergence import Diverged
 from dcmu_jax.unlearning.task import Hooks
@@ -217,11 +217,11 @@ def test_the_comparison_of_the_command_line(here, capsys):
     identity = json.loads((here / "run" / "prepared" / "recommended" / "identity.json").read_text())
     assert identity["made_of"]["condensation"]["condenser"] == "mine.py:mean"
     assert identity["made_of"]["source"]
-    rows = {row.method: row for row in read_csv(here / "run" / "table.csv")}
+    rows = read_results(here / "run").set_index("method")["own.mine.py:loss"]
     log = (here / "run" / "metrics.jsonl").read_text().splitlines()
     lines = [json.loads(line) for line in log]
     logged = {line["method"]: line["own.mine.py:loss"] for line in lines if "method" in line}
-    assert {name: row.own["mine.py:loss"] for name, row in rows.items()} == logged
+    assert rows.to_dict() == logged
     retrained, value = logged["retrain"], logged["original"]
     assert re.search(
         rf"original +{value:.4g} +" + re.escape(f"({value - retrained:+.3g})"), printed

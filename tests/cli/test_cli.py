@@ -226,7 +226,7 @@ def test_the_overview_says_what_the_handlers_say_and_loads_none_of_them():
     assert list(told.items()) == list(cli.COMMANDS.items())
     code = "import sys; from dcmu_jax.cli import main; main(['--help']); print(*sys.modules)"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    heavy = {"jax", "numpy", "tyro", "dcmu_jax.cli.commands"} & set(shown.stdout.split())
+    heavy = {"jax", "numpy", "pandas", "tyro", "dcmu_jax.cli.commands"} & set(shown.stdout.split())
     assert "compare" in shown.stdout and not heavy
 
 

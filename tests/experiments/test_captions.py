@@ -5,7 +5,7 @@ import re
 import pytest
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.reporting.condensed_conclusions import DIAGRAM
+from dcmu_jax.reporting.condensed_model import DIAGRAM
 from dcmu_jax.reporting.sections import Conclusion
 from experiments.captions import write_captions
 from experiments.fig3_dp_competitor import CAPTIONS

@@ -10,11 +10,12 @@ from rich.console import Console
 from dcmu_jax.applications.condensed_model_recipes import with_gaps
 from dcmu_jax.applications.condensed_model_settings import construction
 from dcmu_jax.files import write_rows
-from dcmu_jax.reporting.condensed_conclusions import comparison_conclusion, curve_conclusion
 from dcmu_jax.reporting.condensed_diagram import diagram
 from dcmu_jax.reporting.condensed_model import (
+    comparison_conclusion,
     comparison_figure,
     condensed_model_table,
+    curve_conclusion,
     curve_figure,
 )
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dcmu_jax.audits.audit import SHOWN, STATISTICS, NetworkAudit, Statistic
 from dcmu_jax.audits.class_traces import TRACES, Trace
 from dcmu_jax.audits.null_band import NullBand
-from dcmu_jax.reporting.audits import audit_sentences, trace_rows, trace_sentences
+from dcmu_jax.reporting.audits import audit_sentences, trace_numbers, trace_sentences
 
 INSIDE = {name: Trace(50.0, 40.0, 60.0) for name in TRACES}
 
@@ -19,7 +19,7 @@ def traces(**other):
 
 
 def test_the_oracles_range_is_first_and_what_lies_outside_has_a_star():
-    headings, rows = trace_rows({"original": traces(knn_class=60.4), "retrain": traces()})
+    _, headings, rows, *_ = trace_numbers({"original": traces(knn_class=60.4), "retrain": traces()})
     assert headings[:2] == ["network", "k-NN class"] and len(headings) == 1 + len(TRACES)
     assert rows[0] == ["oracles"] + ["40..60"] * len(TRACES)
     assert rows[1] == ["original", "60 *"] + ["50"] * (len(TRACES) - 1)

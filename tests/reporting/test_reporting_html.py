@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from dcmu_jax.errors import InputError
 from dcmu_jax.metrics.measurement import METRICS
 from dcmu_jax.reporting import save_figure, summarise, write_report
+from dcmu_jax.reporting.sections import Drawn
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}
 
@@ -55,7 +56,10 @@ def page(measurements, tmp_path):
             "empty": {},
             "list": [1, "<i>"],
         },
-        figures=[(figure(), 'first "figure"'), (tmp_path / "a.png", "second figure")],
+        figures=[
+            Drawn("", 'first "figure"', figure()),
+            Drawn("", "second figure", tmp_path / "a.png"),
+        ],
         environment={"python": "3.x", "cmd": "dcmu <run>"},
         notes=["a note & more"],
     )
@@ -132,6 +136,6 @@ def test_a_figure_that_is_no_png_is_refused_and_nothing_written(tmp_path):
         with pytest.raises(InputError, match="missing or no PNG"):
             write_report(
                 tmp_path / "r.html", title="t", summary=[], measurements=[], settings={},
-                figures=[(path, "c")], environment={},
+                figures=[Drawn("", "c", path)], environment={},
             )  # fmt: skip
     assert list(tmp_path.iterdir()) == [other]

@@ -11,8 +11,8 @@ from dcmu_jax.applications.condensed_model_settings import construction
 from dcmu_jax.applications.overfitted import overfitted_subset
 from dcmu_jax.errors import InputError
 from dcmu_jax.reporting import write_report
-from dcmu_jax.reporting.condensed_section import condensed_section
-from dcmu_jax.reporting.defence_section import (
+from dcmu_jax.reporting.condensed_model import condensed_section
+from dcmu_jax.reporting.defence import (
     AFTER,
     BEFORE,
     attack_conclusion,
@@ -114,7 +114,6 @@ def test_the_section_of_a_defence_has_its_numbers():
         np.arange(60) < 40,
         {BEFORE: own, AFTER: after},
         {"online_s": 1.5, "offline_s": 2.25},
-        ("cat", "dog"),
     )
     (table,) = found.tables
     assert table.rows[0][:3] == [BEFORE, "99.00", "60.00"]
