@@ -152,6 +152,7 @@ def compare(
         ),
     ]
     for each in figures:
+        assert isinstance(each.figure, Figure)
         save_figure(each.figure, directory / "figures" / f"{each.name}.png")
     sections = _sections(run, request, audit, directory, audited)
     write_report(

@@ -183,7 +183,7 @@ def comparison_figure(rows: Rows) -> Figure:
         axes.set_xlabel(label)
     panels[0].set_yticks(range(len(names)), [TITLES.get(name, name) for name in names])
     panels[0].invert_yaxis()
-    style.outside(figure, panels[0], "right upper")
+    style.outside(figure, panels[0], "outside right upper")
     return figure
 
 
@@ -224,7 +224,7 @@ def curve_figure(rows: Rows, levels: Mapping[str, Sequence[float]]) -> Figure:
     axes.set(xscale="log", xlabel="remembrance samples per class", ylabel="test accuracy (%)")
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
-    style.outside(figure, axes, "right upper")
+    style.outside(figure, axes, "outside right upper")
     return figure
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -91,7 +91,7 @@ def panels(
 def outside(
     figure: Figure,
     axes: Axes,
-    place: str = "lower center",
+    place: Literal["outside lower center", "outside right upper"] = "outside lower center",
     columns: int = 1,
     names: Sequence[str] = (),
 ) -> None:
@@ -100,7 +100,7 @@ def outside(
     Args:
         figure: of them.
         axes: whose lines have labels.
-        place: where, as matplotlib has it.
+        place: where.
         columns: of the legend.
         names: of its lines, in place of labels, of which matplotlib hides those that begin with _.
     """
@@ -108,7 +108,7 @@ def outside(
     legend = figure.legend(
         handles,
         labels,
-        loc=f"outside {place}",
+        loc=place,
         ncols=columns,
         fontsize=TEXT_SIZE,
         frameon=False,
