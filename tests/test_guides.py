@@ -40,7 +40,7 @@ def commands(code):
 
 def _steps_and_run(names, printed):
     """The step-by-step guide: its table, and what the run after it left."""
-    assert [row.method for row in names["rows"]] == ["original", "retrain", "modular"]
+    assert names["rows"].index.tolist() == ["original", "retrain", "modular"]
     report = Path(printed.strip().splitlines()[-1])
     assert report.read_text().count("data:image/png;base64") >= 3
     assert "Asked to forget class:3" in printed
@@ -57,7 +57,7 @@ def _steps_of_the_readme(capsys):
     ]
     names = {"__name__": "readme"}
     exec(compile(block, "README.md, step by step", "exec"), names)
-    assert [row.method for row in names["rows"]] == ["original", "modular"]
+    assert names["rows"].index.tolist() == ["original", "modular"]
     assert "A random tenth forgotten" in capsys.readouterr().out
     return names
 
