@@ -51,7 +51,7 @@ def audit_numbers(audits: Sequence[NetworkAudit]) -> Numbers:
     """
     names = (*STATISTICS, *SHOWN)
     bands = [audits[0].statistics[name].band for name in names]
-    lowest = ["oracles", "", *(f"{b.low:.2f}..{b.high:.2f}" for b in bands)]
+    lowest = ["oracles", "", *(f"{_rounded(b.low, 2)}..{_rounded(b.high, 2)}" for b in bands)]
     rows = [
         [audit.kind, _verdict(audit), *(_text(audit.statistics[name]) for name in names)]
         for audit in audits
@@ -95,9 +95,10 @@ def trace_numbers(traces: Mapping[str, Mapping[str, Trace]]) -> Numbers:
         traces: by network, one or more.
     """
     first = next(iter(traces.values()))
-    ranges = ["oracles", *(f"{first[name].low:.0f}..{first[name].high:.0f}" for name in TRACES)]
+    bands = (first[name] for name in TRACES)
+    ranges = ["oracles", *(f"{_rounded(t.low)}..{_rounded(t.high)}" for t in bands)]
     rows = [
-        [kind, *(f"{t[name].value:.0f}{'' if t[name].within else ' *'}" for name in TRACES)]
+        [kind, *(f"{_rounded(t[name].value)}{'' if t[name].within else ' *'}" for name in TRACES)]
         for kind, t in traces.items()
     ]
     return Numbers(
@@ -149,8 +150,13 @@ def _verdict(audit: NetworkAudit) -> str:
 
 def _text(statistic: Statistic) -> str:
     off = statistic.deviations
-    beside = f"{off:+.1f}" if math.isfinite(off) else "inf"
-    return f"{statistic.value:.2f} ({beside})"
+    beside = f"{round(off, 1) + 0.0:+.1f}" if math.isfinite(off) else "inf"
+    return f"{_rounded(statistic.value, 2)} ({beside})"
+
+
+def _rounded(value: float, digits: int = 0) -> str:
+    """A number that is rounded to zero has no sign, which would read as a difference."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def audit_table(audits: Sequence[NetworkAudit], title: str) -> Table:

@@ -60,11 +60,12 @@ def summarise(measurements: Sequence[Measurement], request_text: str) -> list[st
     """
     original, retrained = find(measurements, ORIGINAL), find(measurements, RETRAINED)
     methods = [m for m in measurements if m.method not in (ORIGINAL, RETRAINED)]
+    faults = [f for m in methods if retrained for f in _faults(m, original, retrained)]
     sentences = [
         _forgotten(original, retrained, methods, request_text),
         _kept(original, retrained, methods),
         _took(retrained, methods),
-        _warning(original, retrained, methods),
+        f"{WARNING}{'; '.join(faults)}." if faults else "",
         _unsolved(methods),
     ]
     return [sentence for sentence in sentences if sentence]
@@ -138,7 +139,7 @@ def _kept(
 
 def _took(retrained: Measurement | None, methods: list[Measurement]) -> str:
     base = retrained.online_s if retrained else None
-    if base is not None and not (math.isfinite(base) and base > 0):
+    if base is not None and not 0 < base < math.inf:
         base = None
     parts = []
     for m in methods:
@@ -162,15 +163,6 @@ def _took(retrained: Measurement | None, methods: list[Measurement]) -> str:
         return ""
     against = f", retraining {seconds_text(base)} s" if base is not None else ""
     return f"Time from the request to the new model{against}: {'; '.join(parts)}."
-
-
-def _warning(
-    original: Measurement | None, retrained: Measurement | None, methods: list[Measurement]
-) -> str:
-    if retrained is None:
-        return ""
-    faults = [fault for m in methods for fault in _faults(m, original, retrained)]
-    return f"{WARNING}{'; '.join(faults)}." if faults else ""
 
 
 def _faults(m: Measurement, original: Measurement | None, retrained: Measurement) -> list[str]:

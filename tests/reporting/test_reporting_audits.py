@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from dcmu_jax.audits.audit import SHOWN, STATISTICS, NetworkAudit, Statistic
 from dcmu_jax.audits.class_traces import TRACES, Trace
 from dcmu_jax.audits.null_band import NullBand
-from dcmu_jax.reporting.audits import audit_sentences, trace_numbers, trace_sentences
+from dcmu_jax.reporting.audits import audit_numbers, audit_sentences, trace_numbers, trace_sentences
 
 INSIDE = {name: Trace(50.0, 40.0, 60.0) for name in TRACES}
 
@@ -24,6 +24,13 @@ def test_the_oracles_range_is_first_and_what_lies_outside_has_a_star():
     assert rows[0] == ["oracles"] + ["40..60"] * len(TRACES)
     assert rows[1] == ["original", "60 *"] + ["50"] * (len(TRACES) - 1)
     assert rows[2] == ["retrain"] + ["50"] * len(TRACES)
+
+
+def test_what_is_rounded_to_zero_has_no_sign():
+    _, _, rows, *_ = trace_numbers({"one": INSIDE | {"knn_excess": Trace(-0.4, -0.3, 0.2)}})
+    assert [row[2] for row in rows] == ["0..0", "0 *"]
+    _, _, rows, *_ = audit_numbers([audit(loss_auc=-0.001)])
+    assert rows[1][2] == "0.00 (+0.0)"
 
 
 def test_more_of_the_class_is_what_counts():
