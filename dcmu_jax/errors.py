@@ -105,13 +105,20 @@ def as_names(names: str | Iterable[str]) -> tuple[str, ...]:
     """A tuple of names; a single name may be given without one.
 
     Raises:
-        InputError: anything that holds no names.
+        InputError: anything that holds no names, or has no order: a set.
 
     >>> as_names("scrub"), as_names(["scrub", "saliency"])
     (('scrub',), ('scrub', 'saliency'))
     """
     if not isinstance(names, str | Iterable):
         raise InputError(f"Names given as {names!r}", "one name, or a tuple of them", "Give ()")
+    if isinstance(names, set | frozenset):
+        ordered = tuple(sorted(map(str, names)))
+        raise InputError(
+            "Names given as a set, which has no order",
+            "a tuple, or one name",
+            f"Give {ordered!r}, in the order that you mean",
+        )
     return (names,) if isinstance(names, str) else tuple(names)
 
 

@@ -2,8 +2,11 @@
 
 import pickle
 
+import jaxtyping
+import numpy as np
 import pytest
 
+from dcmu_jax.data import splits_from_arrays
 from dcmu_jax.errors import (
     InputError,
     check_at_least,
@@ -13,6 +16,10 @@ from dcmu_jax.errors import (
     check_seed,
     unknown_name,
 )
+from dcmu_jax.metrics.own import own_metrics
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.options import DataOptions
+from dcmu_jax.unlearning.schedule import Step
 
 
 def test_message_has_three_parts_and_survives_pickling():
@@ -61,3 +68,26 @@ def test_numbers_that_python_refuses_to_write_out():
         for value in (10**5000, -(10**5000)):
             with pytest.raises(InputError, match="a number of 16610 bits"):
                 check(value)
+
+
+@pytest.fixture
+def unchecked():
+    """Annotations are not checked, as for users."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.mark.parametrize("kind", [set, frozenset])
+def test_names_in_no_order_are_refused_wherever_they_are_taken(unchecked, kind):
+    names = kind(["one.py:b", "two.py:a"])
+    for take in (
+        lambda: RunConfig(metrics=names),
+        lambda: RunConfig(baselines=names),
+        lambda: own_metrics(names),
+        lambda: Step(parts=kind(["final", "beginning"])),
+        lambda: splits_from_arrays(np.zeros((4, 8, 8, 1)), [0, 1] * 2, class_names=kind("ab")),
+        lambda: RunConfig(data=DataOptions(mean=kind([0.5, 0.4]), std=(1.0, 1.0))),
+    ):
+        with pytest.raises(InputError, match=r"no order|given as a (frozen)?set|Give a tuple"):
+            take()

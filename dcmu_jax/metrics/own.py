@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from dcmu_jax.data.dataset import Dataset, lent
-from dcmu_jax.errors import InputError
+from dcmu_jax.errors import InputError, as_names
 from dcmu_jax.extensions import calling, check_takes, named_object
 from dcmu_jax.training.classifier import Classifier
 
@@ -44,8 +44,8 @@ def own_metrics(given: Any) -> dict[str, Any]:
     """
     if given is None:
         return {}
-    if isinstance(given, str):
-        given = (given,)
+    if isinstance(given, str | set | frozenset):
+        given = as_names(given)
     if not isinstance(given, Mapping):
         given = list(given) if isinstance(given, Iterable) else given
         if not isinstance(given, list) or not all(isinstance(name, str) for name in given):

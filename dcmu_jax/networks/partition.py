@@ -33,7 +33,7 @@ Variables = Mapping[str, Any]
 
 def check_parts(parts: Collection[str]) -> frozenset[str]:
     """The parts as a set, a single name for one; raises ``InputError`` for an unknown name."""
-    parts = as_names(parts)
+    parts = parts if isinstance(parts, set | frozenset) else as_names(parts)
     for part in parts:
         if part not in PARTS:
             raise unknown_name("part of a model", part, PARTS)

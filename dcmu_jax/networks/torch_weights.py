@@ -80,9 +80,10 @@ def bring(
 
     Guarantee: in evaluation mode its logits are those of the network in PyTorch, up to rounding,
     if that computes what the catalogue's does: ResNet18 with a 3x3 stem of stride 1 and no pooling
-    after it, BatchNorm of epsilon 1e-5, ReLU, VGG16 on square images. Weights do not say so.
+    after it, BatchNorm of epsilon 1e-5, ReLU. Weights do not say so.
     What PyTorch does before the first dense layer of VGG16, an average to 7x7 or 2x2 fields, goes
-    into the kernel of that layer, and a convolution without bias gets one of zeros.
+    into the kernel of that layer (refused where weights do not tell which pixels it is of, as for
+    4 fields on images that are not square), and a convolution without bias gets one of zeros.
 
     Args:
         name: of the catalogue.
@@ -335,12 +336,36 @@ def _after_flattening(
     (rows, out), wide = shape, array.shape[1]
     channels = rows // (height * width)
     fields = math.isqrt(wide // channels)
-    if name.startswith("vgg") and wide != rows and wide == channels * fields**2:
+    averaged = name.startswith("vgg") and wide == channels * fields**2
+    if averaged and (height, width) != (fields, fields):
+        _check_average(key, fields, (height, width), image_shape, name)
         pools = _averages(fields, height), _averages(fields, width)
         kernel = array.reshape(-1, channels, fields, fields).astype(np.float64)
         array = np.einsum("ocij,iy,jx->ocyx", kernel, *pools).reshape(len(array), -1)
     array = _of_shape(key, array.astype(np.float32), (out, rows), name)
     return array.reshape(out, channels, height * width).transpose(2, 1, 0).reshape(rows, out)
+
+
+def _check_average(
+    key: str, fields: int, pixels: tuple[int, int], image_shape: tuple[int, int, int], name: str
+) -> None:
+    """Raise where the weights do not tell which pixels were averaged before the first dense layer.
+
+    They do where nothing but ``AdaptiveAvgPool2d`` to a square gives so many fields: torchvision's
+    7 by 7, one field, more fields than a square has pixels, or fields of as many pixels each.
+    """
+    height, width = pixels
+    square = height == width and (fields > height or height % fields == 0)
+    if square or (fields in (1, 7) and height * width != fields**2):
+        return
+    raise InputError(
+        f"{key} for {fields**2} fields of {name!r}, which has {height} by {width} pixels there on "
+        f"images of {image_shape[0]} by {image_shape[1]}: the weights do not tell which pixels "
+        "make a field",
+        "weights for 1 or 49 fields, or for as many as the network has pixels there; on square "
+        "images also for fields of as many pixels each",
+        "Write the network in Flax with its average, and give it to dcmu.adopt with the weights",
+    )
 
 
 def _flattened(name: str, image_shape: tuple[int, int, int]) -> tuple[int, int]:

@@ -189,7 +189,8 @@ intermediate and final. Give final=...: which part ends where is yours to choose
             )
     found: dict[str, str] = {}
     for part, patterns in parts.items():
-        for pattern in as_names(patterns):
+        unordered = isinstance(patterns, set | frozenset)
+        for pattern in as_names(sorted(patterns) if unordered else patterns):
             matched = [path for path in paths if _matches(path, pattern)]
             if not matched:
                 tops = {"/".join(path.split("/")[:-1]) or path for path in paths}

@@ -22,7 +22,7 @@ from dcmu_jax.errors import (
     unknown_name,
 )
 from dcmu_jax.runs.meant import check_meant
-from dcmu_jax.runs.options import DataOptions, MethodOptions, NetworkOptions
+from dcmu_jax.runs.options import CondensationOptions, DataOptions, MethodOptions, NetworkOptions
 from dcmu_jax.runs.presets import PRESETS, preset, recommended_preset
 from dcmu_jax.runs.renamed import accept_old_names
 from dcmu_jax.runs.typed import changed_fields
@@ -119,13 +119,7 @@ class RunConfig:
         check_at_least("devices", self.devices, 1)
         condensation = self.method.condensation
         check_fraction("method.condensation.expected_fraction", condensation.expected_fraction)
-        check_condenser_name("method.condensation.condenser", condensation.condenser)
-        if condensation.lineage == "clean" and condensation.condenser != "matching":
-            raise InputError(
-                f"A clean bank by {condensation.condenser}, which may use the trained network",
-                "condenser matching where lineage is clean",
-                "Change one of the two",
-            )
+        _check_condenser("method.condensation.condenser", condensation)
         if condensation.clusters_per_class is not None:
             check_at_least(
                 "method.condensation.clusters_per_class", condensation.clusters_per_class, 1
@@ -161,7 +155,7 @@ class RunConfig:
             check_method_name("baseline method", name)
             if name in PRESETS:
                 options = self.options_of(name)
-                check_condenser_name(f"condenser of {name}", options.condensation.condenser)
+                _check_condenser(f"condenser of {name}", options.condensation)
                 options.online.check()
                 options.online_classes.check()
         for name in dict.fromkeys((*self.baselines, *self.settings)):
@@ -237,6 +231,16 @@ class RunConfig:
 
 
 accept_old_names(RunConfig)
+
+
+def _check_condenser(kind: str, options: CondensationOptions) -> None:
+    check_condenser_name(kind, options.condenser)
+    if options.lineage == "clean" and options.condenser != "matching":
+        raise InputError(
+            f"A clean bank by {options.condenser} ({kind}), which may use the trained network",
+            "condenser matching where lineage is clean",
+            "Change one of the two",
+        )
 
 
 def check_method_name(kind: str, name: str) -> None:

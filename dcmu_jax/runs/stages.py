@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import flax.linen as nn
 import numpy as np
@@ -16,7 +16,7 @@ from dcmu_jax.condensation.building import CLEAN, build_bank, build_clean_bank
 from dcmu_jax.condensation.own import OURS, own_condenser
 from dcmu_jax.data.copies import same_images
 from dcmu_jax.data.dataset import Dataset, Splits
-from dcmu_jax.data.remembrance import remembrance_samples
+from dcmu_jax.data.remembrance import allowed_remembrance, remembrance_samples
 from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.errors import InputError
@@ -34,7 +34,7 @@ from dcmu_jax.training.divergence import check_outputs, during
 from dcmu_jax.training.keys import named_seed
 from dcmu_jax.training.loop import Fitted
 from dcmu_jax.training.timing import Stopwatch
-from dcmu_jax.unlearning.modular import train_offline
+from dcmu_jax.unlearning.modular import ModularUnlearning, train_offline
 from dcmu_jax.unlearning.task import (
     Hooks,
     Method,
@@ -289,7 +289,7 @@ def unlearn(
             place="" if name == "retrain" else " (RunConfig.settings), or leave this baseline out",
         )
     if prepared is not None:
-        prepared = _without_copies(prepared, splits.train.only(request.ids))
+        prepared = _without_copies(name, cast(ModularUnlearning, method), prepared, splits, request)
     task = UnlearningTask(
         original=original,
         train=splits.train,
@@ -308,23 +308,29 @@ def unlearn(
     return unlearned
 
 
-def _without_copies(prepared: Prepared, forget: Dataset) -> Prepared:
+def _without_copies(
+    name: str, schedule: ModularUnlearning, prepared: Prepared, splits: Splits, asked: ForgetRequest
+) -> Prepared:
     """Without the remembrance samples that are images of the request under another id.
 
     Raises:
-        InputError: none would be left.
+        InputError: none is left for a schedule that trains on them.
     """
-    copies = same_images(prepared.remembrance.images, forget.images)
-    if not copies.any():
-        return prepared
-    if copies.all():
+    found = prepared.remembrance
+    left = found.take(~same_images(found.images, splits.train.only(asked.ids).images))
+    drops = schedule.collecting.drop_forgotten_classes
+    taught = allowed_remembrance(left, asked) if drops else left
+    if schedule.remembers and len(left) < len(found) and not len(taught):
+        other = next(one for one in PRESETS if one != name)
         raise InputError(
-            "A request whose images are all of the remembrance samples, under other ids",
-            "remembrance samples of which one or more are other images",
-            "Take more remembrance samples per class (--method.remembrance.per-class), in a new "
-            "run, or take the copies out of the test split",
+            f"A request after which every remembrance sample of {name} is of a forgotten image, "
+            "under another id, or of a forgotten class",
+            "remembrance samples of which one or more are of others",
+            f"Take the preset {other}, which trains on none of them, or more remembrance samples "
+            f"per class (--method.remembrance.per-class), in a new run; or leave {name} out of the "
+            "baselines",
         )
-    return dataclasses.replace(prepared, remembrance=prepared.remembrance.take(~copies))
+    return prepared if len(left) == len(found) else dataclasses.replace(prepared, remembrance=left)
 
 
 def settings_of(config: RunConfig, name: str) -> str:

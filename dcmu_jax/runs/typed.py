@@ -195,7 +195,8 @@ def _remedy(wanted: Any, value: Any, name: str) -> str:
         return f"Give {str(value).lower() in ('1', 'true')}"
     if wanted is str and isinstance(value, os.PathLike):
         return f"Give {os.fspath(value)!r}"
-    if get_origin(wanted) is tuple and not isinstance(value, str | Mapping | None):
+    unordered = isinstance(value, set | frozenset)
+    if get_origin(wanted) is tuple and not (unordered or isinstance(value, str | Mapping | None)):
         given = tuple(value) if isinstance(value, Iterable) else (value,)
         with contextlib.suppress(InputError):
             if all(not isinstance(x, float) or math.isfinite(x) for x in _as(wanted, given, name)):

@@ -13,7 +13,7 @@ from toys import same_bits, toy_splits
 import dcmu_jax as dcmu
 from dcmu_jax.data import channel_statistics
 from dcmu_jax.errors import InputError
-from dcmu_jax.networks import torch_files
+from dcmu_jax.networks import torch_files, torch_weights
 from dcmu_jax.networks.torch_weights import bring
 
 DATA = toy_splits(classes=3)
@@ -120,6 +120,38 @@ def test_convolutions_without_bias_have_one_of_zeros():
     params = bring("vgg16_bn", bare, shape).variables["params"]
     assert not params["intermediate"]["Conv_3"]["bias"].any()
     assert params["intermediate"]["BatchNorm_3"]["bias"].any()
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "fields", "told"),
+    [
+        (64, 64, 1, True),
+        (64, 64, 3, True),
+        (96, 96, 7, True),
+        (96, 96, 3, True),
+        (96, 96, 2, False),  # windows of two pixels or of one and a half
+        (96, 32, 7, True),
+        (96, 32, 1, True),
+        (96, 32, 3, False),
+        (128, 32, 2, False),  # as many fields as pixels, if they are 2 by 2 at all
+    ],
+)
+def test_what_was_averaged_before_the_first_dense_layer(height, width, fields, told):
+    out, channels, pixels = 5, 3, (height // 32, width // 32)
+    rows = channels * pixels[0] * pixels[1]
+    drawn = given.numbers("dense", out, channels * fields**2)
+
+    def brought():
+        shape = (height, width, 2)
+        return torch_weights._after_flattening("dense", drawn, (rows, out), shape, "vgg16")
+
+    if not told:
+        with pytest.raises(InputError, match=r"do not tell which pixels .*dcmu\.adopt"):
+            brought()
+        return
+    summed = brought().reshape(*pixels, channels, out).sum((0, 1))
+    wanted = drawn.reshape(out, channels, fields**2).sum(-1).T
+    np.testing.assert_allclose(summed, wanted, atol=1e-5)
 
 
 def without(weights, key):

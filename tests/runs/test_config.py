@@ -288,3 +288,14 @@ def test_every_batch_that_trains_is_held_against_the_devices():
     check(method=offline, baselines=baseline, serving=True)
     with pytest.raises(InputError, match=r"multiples of devices\. Set --devices to 1$"):
         check(training=Training(batch_size=257), saved=True)
+
+
+def test_a_clean_bank_of_a_baseline_is_condensed_by_matching_or_refused():
+    clean = {"condensation": {"lineage": "clean", "condenser": "mine.py:medoid"}}
+    config = RunConfig(baselines=("condensed",), settings={"condensed": clean})
+    with pytest.raises(
+        InputError, match=r"A clean bank by mine\.py:medoid \(condenser of condensed"
+    ):
+        config.check()
+    clean = {"condensation": {"lineage": "clean"}}
+    RunConfig(baselines=("condensed",), settings={"condensed": clean}).check()

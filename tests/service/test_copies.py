@@ -224,6 +224,29 @@ def test_no_remembrance_sample_is_a_forgotten_image(made, monkeypatch):
     assert remembered not in given[0] and remembered in given[1]
 
 
+def test_a_request_whose_images_are_all_remembrance_samples(made, monkeypatch):
+    """It is served unless the schedule trains on them."""
+    _, run, *_ = made
+    given = []
+
+    def method(self, task, hooks):
+        given.append(len(task.prepared.remembrance))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stages, "same_images", lambda images, others: np.ones(len(images), bool))
+    monkeypatch.setattr("dcmu_jax.unlearning.modular.ModularUnlearning.__call__", method)
+    with pytest.raises(KeyboardInterrupt):
+        run.unlearn("ids:5")
+    assert given == [0]
+    monkeypatch.setattr("dcmu_jax.unlearning.modular.ModularUnlearning.remembers", True)
+    with pytest.raises(InputError, match=r"every remembrance sample .* Take the preset condensed"):
+        run.unlearn("ids:5")
+    monkeypatch.setattr(stages, "same_images", lambda images, others: np.arange(len(images)) > 0)
+    with pytest.raises(KeyboardInterrupt):
+        run.unlearn("ids:5")
+    assert given == [0, 1]
+
+
 def test_a_run_says_it_too(made):
     _, run, (first, second), tests, remembered = made
     found = run.copies(run.request(ids_text([first]))).plain()
