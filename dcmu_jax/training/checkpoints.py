@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import hashlib
 import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +41,8 @@ from dcmu_jax.training.divergence import all_finite
 if TYPE_CHECKING:  # the loop imports this module
     from dcmu_jax.training.classifier import Classifier
     from dcmu_jax.training.epoch import TrainState
+
+_PATIENCE_S = 5.0
 
 
 def _write(path: Path, items: dict[str, Any], about: dict[str, Any]) -> None:
@@ -71,7 +77,8 @@ def _plain(tree: Any) -> Any:
 def _checkpointer() -> Iterator[ocp.Checkpointer]:
     """Orbax as process 0 uses it: the others neither write nor read, and are not waited for.
 
-    What fails is raised; what Orbax's threads log of it meanwhile, with their stacks, is not shown.
+    What fails is raised. What Orbax's threads say of it meanwhile, with their stacks, is not shown,
+    and they have ended before the error goes on, so that they write nothing after it.
     """
     alone = ocp.options.MultiprocessingOptions(
         primary_host=0, active_processes={0}, barrier_sync_key_prefix="writer"
@@ -80,13 +87,33 @@ def _checkpointer() -> Iterator[ocp.Checkpointer]:
         composite_options=ocp.CompositeOptions(multiprocessing_options=alone)
     )
     log = logging.getLogger("absl")
-    level = log.level
+    level, hook = log.level, sys.unraisablehook
+    quiet = functools.partial(_unraisable, hook)
     log.setLevel(logging.CRITICAL + 1)
+    sys.unraisablehook = quiet if getattr(hook, "func", None) is not _unraisable else hook
     try:
         with ocp.Checkpointer(handler, multiprocessing_options=alone) as checkpointer:
             yield checkpointer
+        sys.unraisablehook = hook
+    except BaseException:
+        _wait_for_orbax()
+        raise  # the hook stays: TensorStore's threads cannot be waited for
     finally:
         log.setLevel(level)
+
+
+def _unraisable(otherwise: Callable[[Any], object], unraisable: Any) -> None:
+    """As ``otherwise``, but for TensorStore that finds Orbax gone: that has been raised already."""
+    if unraisable.object is not None or "Event loop is closed" not in str(unraisable.exc_value):
+        otherwise(unraisable)
+
+
+def _wait_for_orbax() -> None:
+    """Until the threads of a failed operation have ended, for a few seconds at most."""
+    end = time.monotonic() + _PATIENCE_S
+    for thread in threading.enumerate():
+        if type(thread).__module__.startswith("orbax."):
+            thread.join(max(0.0, end - time.monotonic()))
 
 
 def _read_about(path: Path) -> dict[str, Any]:

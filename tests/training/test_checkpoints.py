@@ -4,6 +4,7 @@ import errno
 import gc
 import json
 import os
+import time
 
 import jax
 import numpy as np
@@ -261,3 +262,19 @@ def test_exchanged_parts_are_noticed(tmp_path, networks):
     (tmp_path / "twin" / "final").rename(part)
     with pytest.raises(InputError, match="do not match its fingerprint"):
         load_classifier(tmp_path / "network", Noisy(), networks["noisy"])
+
+
+def test_what_orbax_says_of_a_full_disk_is_not_shown(tmp_path, capfd):
+    """Its threads say it late, with their stacks: the error that is raised says it all."""
+    resource = pytest.importorskip("resource")  # of Unix
+    items = {"a": {"x": np.linspace(0, 1, 90_000, dtype=np.float32)}, "b": {"y": np.ones(9)}}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for number, limit in enumerate((600, 4000, 4000, 4000, 4000)):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+        try:
+            with pytest.raises(OSError, match="too large"):
+                checkpoints._write(tmp_path / str(number), items, {"t": "x" * 5000})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        time.sleep(0.1)
+    assert capfd.readouterr().err == ""
