@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import types
+from typing import Any
 
 import jax
 import numpy as np
@@ -287,8 +288,8 @@ def test_what_threads_say_of_a_full_disk_is_not_shown(monkeypatch, caplog):
         late.start()
         raise OSError("no room")
     assert not late.is_alive() and not caplog.records
-    told = types.SimpleNamespace(object=None, exc_value=RuntimeError("Event loop is closed"))
-    other = types.SimpleNamespace(object=None, exc_value=RuntimeError("something else"))
+    told: Any = types.SimpleNamespace(object=None, exc_value=RuntimeError("Event loop is closed"))
+    other: Any = types.SimpleNamespace(object=None, exc_value=RuntimeError("something else"))
     sys.unraisablehook(told)
     sys.unraisablehook(other)
     assert said == [other]
