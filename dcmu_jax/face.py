@@ -15,11 +15,11 @@ from dcmu_jax.condensation.building import condense as condense_clusters
 from dcmu_jax.condensation.clustering import Clusters, cluster_classes
 from dcmu_jax.condensation.features import extract
 from dcmu_jax.condensation.inversion import InversionConfig
-from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.condensation.own import check_condenser_name, own_condenser
 from dcmu_jax.data.dataset import Dataset, Splits
 from dcmu_jax.data.requests import ForgetRequest, RequestLike, as_request
 from dcmu_jax.errors import InputError, check_seed
+from dcmu_jax.fast.matching import MatchingConfig
 from dcmu_jax.metrics import gradients, overfitting
 from dcmu_jax.metrics.frames import frame_of
 from dcmu_jax.metrics.membership import Control

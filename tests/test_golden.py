@@ -13,9 +13,9 @@ from dcmu_jax.audits.margins import logit_margins
 from dcmu_jax.audits.rmia import rmia_scores
 from dcmu_jax.audits.u_lira import u_lira_scores
 from dcmu_jax.condensation.features import FeatureMap
-from dcmu_jax.condensation.matching import MatchingConfig, match_clusters
 from dcmu_jax.condensation.statistics import cluster_means
 from dcmu_jax.data.dataset import Dataset
+from dcmu_jax.fast.matching import MatchingConfig, match_clusters
 from dcmu_jax.metrics.overfitting import overfitting_metric
 
 

@@ -72,6 +72,7 @@ LAYERS = (
     ),
     ("data", "networks"),
     ("training", "theory"),
+    ("fast",),
     ("condensation", "metrics"),
     ("unlearning",),
     ("baselines", "audits"),
@@ -125,6 +126,14 @@ def test_arrows_point_one_way():
 def test_theory_stands_on_data_and_networks_alone():
     below = {other for own, other, _ in _arrows() if own == "theory"}
     assert below <= {"errors", "data", "networks"}
+
+
+def test_quick_forms_name_their_plain_twin_and_the_test_of_both():
+    for file in sorted((PACKAGE / "fast").glob("[!_]*.py")):
+        text = ast.get_docstring(ast.parse(file.read_text()))
+        twin, test = re.search(r"``core\.(\w+)", text), re.search(r"tests/[\w/]+\.py", text)
+        assert twin and (PACKAGE / "core" / f"{twin[1]}.py").exists(), file
+        assert test and (ROOT / test[0]).exists(), file
 
 
 def test_files_say_their_job_and_leave_nothing_open():

@@ -6,9 +6,9 @@ import dataclasses
 import math
 
 from dcmu_jax.condensation.clustering import ClusterMethod
-from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.data.augmentation import Augmentation
 from dcmu_jax.errors import check_at_least, unknown_name
+from dcmu_jax.fast.matching import MatchingConfig
 from dcmu_jax.networks.autoencoder import Architecture
 from dcmu_jax.training.optimizers import Optimizer, OptimizerField, as_optimizer
 from dcmu_jax.unlearning.modular import Collecting, ModularUnlearning, Offline

@@ -5,12 +5,12 @@ from dcmu_jax.condensation.building import build_bank, build_clean_bank, condens
 from dcmu_jax.condensation.clustering import ClusterMethod, Clusters, cluster_classes
 from dcmu_jax.condensation.deletion import recondense
 from dcmu_jax.condensation.features import FeatureMap, extract, layer_names
-from dcmu_jax.condensation.matching import (
+from dcmu_jax.condensation.statistics import cluster_means
+from dcmu_jax.fast.matching import (
     Matched,
     MatchingConfig,
     match_clusters,
 )
-from dcmu_jax.condensation.statistics import cluster_means
 
 __all__ = [
     "ClusterMethod",

@@ -15,12 +15,12 @@ from dcmu_jax.condensation.clustering import Clusters, cluster_classes
 from dcmu_jax.condensation.features import FeatureMap, extract, features_for
 from dcmu_jax.condensation.inversion import InversionConfig, invert_clusters
 from dcmu_jax.condensation.lineage import clean_network, clusters_by_id, clusters_by_reference
-from dcmu_jax.condensation.matching import MatchingConfig, match_clusters
 from dcmu_jax.condensation.own import condensed_by
 from dcmu_jax.condensation.statistics import feature_sums, means
 from dcmu_jax.data.copies import same_images
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_seed
+from dcmu_jax.fast.matching import MatchingConfig, match_clusters
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.keys import named_seed
 

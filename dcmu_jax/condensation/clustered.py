@@ -14,8 +14,8 @@ from dcmu_jax.condensation.condenser import (
     network_or_convnet,
 )
 from dcmu_jax.condensation.inversion import InversionConfig
-from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.errors import InputError
+from dcmu_jax.fast.matching import MatchingConfig
 from dcmu_jax.training.classifier import Classifier
 
 

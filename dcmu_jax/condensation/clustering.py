@@ -15,10 +15,10 @@ from jaxtyping import Float, Int
 from sklearn.cluster import KMeans
 
 from dcmu_jax.condensation.balanced import balanced_kmeans
-from dcmu_jax.condensation.lloyd import compiled_kmeans
 from dcmu_jax.condensation.minibatch import minibatch_kmeans, read
 from dcmu_jax.data.chunks import chunks
 from dcmu_jax.errors import InputError, check_at_least, check_seed, unknown_name
+from dcmu_jax.fast.lloyd import compiled_kmeans
 from dcmu_jax.threads import one_thread
 from dcmu_jax.training.devices import local_mesh, merged, turn
 from dcmu_jax.training.keys import sklearn_state

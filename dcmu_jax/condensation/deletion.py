@@ -9,10 +9,10 @@ from jax.sharding import Mesh
 
 from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.condensation.features import FeatureMap, extract
-from dcmu_jax.condensation.matching import MatchingConfig, match_clusters
 from dcmu_jax.condensation.statistics import feature_sums, means
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError
+from dcmu_jax.fast.matching import MatchingConfig, match_clusters
 from dcmu_jax.training.classifier import Classifier
 
 

@@ -9,7 +9,7 @@ For a cluster of ``n`` samples :math:`X_i` the condensed image is a weighted sum
 by Adam from :math:`w_i = 1/n`, where ``g`` gives a network's features. The paper writes the norm
 without the square, its authors' code with it; with it the gradient vanishes at the minimum.
 
-The library runs ``condensation.matching.match_clusters``: all clusters at once.
+The library runs ``fast.matching.match_clusters``: all clusters at once.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float
 
-from dcmu_jax.condensation.matching import FeatureFn, MatchingConfig
-from dcmu_jax.condensation.weights import constrain
+from dcmu_jax.fast.matching import FeatureFn, MatchingConfig
+from dcmu_jax.fast.weights import constrain
 from dcmu_jax.training.minimise import minimise
 
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_at_least, unknown_name
-from dcmu_jax.metrics.sample_gradients import Kind, formed_parameters, gradient_sums
+from dcmu_jax.fast.sample_gradients import Kind, formed_parameters, gradient_sums
 from dcmu_jax.platforms import on_cpu
 from dcmu_jax.training.classifier import Classifier, in_batches
 

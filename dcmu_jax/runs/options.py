@@ -7,7 +7,7 @@ import math
 from typing import Literal
 
 from dcmu_jax.condensation.inversion import InversionConfig
-from dcmu_jax.condensation.matching import MatchingConfig
+from dcmu_jax.fast.matching import MatchingConfig
 from dcmu_jax.theory import best_clusters_per_class
 from dcmu_jax.unlearning.modular import ModularUnlearning, Offline
 

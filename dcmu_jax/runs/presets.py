@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.errors import unknown_name
+from dcmu_jax.fast.matching import MatchingConfig
 from dcmu_jax.networks.partition import PARTS
 from dcmu_jax.runs.options import CondensationOptions, MethodOptions, RemembranceOptions
 from dcmu_jax.training.optimizers import Optimizer

@@ -12,9 +12,9 @@ from jax.sharding import Mesh
 
 from dcmu_jax.condensation.building import feature_network
 from dcmu_jax.condensation.deletion import recondense
-from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_at_least, check_seed
+from dcmu_jax.fast.matching import MatchingConfig
 from dcmu_jax.prng import Key, key_of
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.divergence import during

@@ -34,9 +34,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dcmu_jax.condensation import MatchingConfig, lloyd, matching
+from dcmu_jax.condensation import MatchingConfig
 from dcmu_jax.condensation.building import build_bank
 from dcmu_jax.data.sources import load
+from dcmu_jax.fast import lloyd, matching
 from dcmu_jax.networks.catalogue import create
 from dcmu_jax.prng import key_of
 from dcmu_jax.training import loop, population

@@ -44,8 +44,8 @@ from dcmu_jax.condensation.building import condense
 from dcmu_jax.condensation.clustering import cluster_classes
 from dcmu_jax.condensation.deletion import recondense
 from dcmu_jax.condensation.features import extract
-from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.data.sources import load
+from dcmu_jax.fast.matching import MatchingConfig
 from dcmu_jax.networks import create
 from dcmu_jax.reporting import style
 from dcmu_jax.theory import expected_reduction_equal

@@ -36,12 +36,12 @@ from dcmu_jax.applications.condensed_model_settings import (
 from dcmu_jax.baselines.losses import Distillation
 from dcmu_jax.condensation.condenser import CondensedImages
 from dcmu_jax.condensation.distribution_matching import DistributionMatching
-from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.data.augmentation import Augmentation
 from dcmu_jax.data.dataset import channel_statistics
 from dcmu_jax.data.remembrance import remembrance_samples, retained_samples
 from dcmu_jax.data.requests import parse_request
 from dcmu_jax.errors import InputError
+from dcmu_jax.fast.matching import MatchingConfig
 from dcmu_jax.networks.autoencoder import Architecture, SmallClassifier, condensed_network
 from dcmu_jax.networks.catalogue import create
 from dcmu_jax.networks.convnet import ConvNet

@@ -21,9 +21,9 @@ from dcmu_jax.baselines.retraining import FastRetraining, Retraining
 from dcmu_jax.baselines.selective_synaptic_dampening import SelectiveSynapticDampening
 from dcmu_jax.baselines.teachers import BadTeaching, DistillationUnlearning, Scrub
 from dcmu_jax.condensation.building import build_bank
-from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.data.remembrance import remembrance_samples
 from dcmu_jax.data.requests import parse_request
+from dcmu_jax.fast.matching import MatchingConfig
 from dcmu_jax.runs.presets import preset
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.modular import ModularUnlearning

@@ -6,8 +6,9 @@ import jax
 import numpy as np
 import pytest
 
-from dcmu_jax.condensation import balanced, cluster_classes, clustering, lloyd, minibatch
+from dcmu_jax.condensation import balanced, cluster_classes, clustering, minibatch
 from dcmu_jax.errors import InputError
+from dcmu_jax.fast import lloyd
 
 METHODS = ("kmeans", "compiled", "minibatch", "balanced")
 

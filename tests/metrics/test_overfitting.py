@@ -9,9 +9,9 @@ import pytest
 from toys import TRACES, Noisy, Plain, fresh, same_bits, toy_splits
 
 from dcmu_jax.errors import InputError
+from dcmu_jax.fast.sample_gradients import formed_parameters
 from dcmu_jax.metrics import overfitting
 from dcmu_jax.metrics.overfitting import overfitting_metric
-from dcmu_jax.metrics.sample_gradients import formed_parameters
 from dcmu_jax.networks.partition import apply_parts
 from dcmu_jax.training.examples import cross_entropy
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import dcmu_jax
-from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.errors import InputError
+from dcmu_jax.fast.matching import MatchingConfig
 from dcmu_jax.networks import MODELS
 from dcmu_jax.networks.partition import PARTS
 from dcmu_jax.runs.config import RunConfig

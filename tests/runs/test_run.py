@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from toys import Plain, fresh, same_bits, toy_splits
 
-from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.errors import InputError
+from dcmu_jax.fast.matching import MatchingConfig
 from dcmu_jax.metrics import accuracy
 from dcmu_jax.networks.partition import check_parts
 from dcmu_jax.reporting.comparison import compare

@@ -15,9 +15,9 @@ from test_run import CONFIG
 from toys import Plain, fresh, same_bits, toy_splits
 
 from dcmu_jax.cli import main
-from dcmu_jax.condensation.matching import MatchingConfig
 from dcmu_jax.data.requests import request_for_ids
 from dcmu_jax.errors import InputError
+from dcmu_jax.fast.matching import MatchingConfig
 from dcmu_jax.reporting.comparison import compare
 from dcmu_jax.reporting.defending import DefenceOptions, defend_run
 from dcmu_jax.runs.auditing import audit_run

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dcmu_jax.condensation.matching import MatchingConfig
+from dcmu_jax.fast.matching import MatchingConfig
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.options import (
     CondensationOptions,

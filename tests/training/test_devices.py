@@ -17,10 +17,11 @@ import pytest
 from toys import Noisy, Plain, examples_of, fresh, same_bits, toy_splits
 
 from dcmu_jax.cli import main
-from dcmu_jax.condensation import MatchingConfig, lloyd, matching
+from dcmu_jax.condensation import MatchingConfig
 from dcmu_jax.condensation.building import build_bank
-from dcmu_jax.condensation.chunks import deal_clusters
 from dcmu_jax.errors import InputError
+from dcmu_jax.fast import lloyd, matching
+from dcmu_jax.fast.chunks import deal_clusters
 from dcmu_jax.networks import convolution
 from dcmu_jax.networks.convnet import ConvNet
 from dcmu_jax.runs.config import RunConfig

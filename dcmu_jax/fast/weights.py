@@ -1,4 +1,8 @@
-r"""What the weights of a cluster's samples may be, and the image that they make."""
+r"""What the weights of a cluster's samples may be, and the image that they make.
+
+Of all clusters in one array. The plain form, ``core.distribution_matching``, has one cluster and
+the same ``constrain``; tests/fast/test_weights.py holds it to the formulas, cluster by cluster.
+"""
 
 from __future__ import annotations
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from dcmu_jax.condensation import MatchingConfig, cluster_means
-from dcmu_jax.condensation.chunks import default_chunk
-from dcmu_jax.condensation.matching import match_clusters
 from dcmu_jax.core.distribution_matching import match_one_cluster
 from dcmu_jax.data.dataset import Normalisation
 from dcmu_jax.errors import InputError
+from dcmu_jax.fast.chunks import default_chunk
+from dcmu_jax.fast.matching import match_clusters
 
 SIZES = (1, 9, 3, 1, 6, 2, 14, 1, 4, 5)
 NORMALISATION = Normalisation(np.array([0.4, 0.5, 0.6], np.float32), np.float32([0.2, 0.3, 0.25]))

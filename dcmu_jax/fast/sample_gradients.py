@@ -6,6 +6,9 @@ and of the loss's gradient b by its output, so that the sum of its absolute valu
 kernel it is the matrix product of patches of a with b: formed for one sample, summed, dropped.
 All a and b come from one pass over the batch, the way back going to the layers' outputs alone.
 The gradients by all other parameters, few in most networks, are formed by ``vmap(grad)``.
+
+The plain form is in ``core.overfitting_metric``; tests/core/test_core.py holds the two equal, and
+tests/metrics/test_overfitting.py each kind to a loop over samples.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dcmu_jax.condensation.gauss_newton import newton_step
+from dcmu_jax.fast.gauss_newton import newton_step
 
 PROBLEM = np.repeat(np.arange(4), [3, 1, 5, 2])
 OWN = jnp.asarray(PROBLEM[None] == np.arange(4)[:, None])

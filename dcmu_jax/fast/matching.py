@@ -7,8 +7,8 @@ features. They are free: nothing keeps them positive or summing to one (``weight
 
 Flat form: one weight and one cluster number per sample *are* the condensed set. The losses of all
 clusters are summed; the gradient of a weight then comes from its own cluster alone and Adam works
-element by element, so this equals one cluster after another, which is the plain form of it:
-``core.distribution_matching.match_one_cluster``.
+element by element, so this equals one cluster after another. That is the plain form,
+``core.distribution_matching.match_one_cluster``; tests/fast/test_matching.py holds the two equal.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int
 
-from dcmu_jax.condensation.chunks import Chunk, ChunkArrays, deal_clusters, one_cluster
-from dcmu_jax.condensation.gauss_newton import newton_step
-from dcmu_jax.condensation.weights import WeightKind, combine, constrain, membership
 from dcmu_jax.data.dataset import Normalisation
 from dcmu_jax.errors import InputError, check_at_least, check_positive, unknown_name
+from dcmu_jax.fast.chunks import Chunk, ChunkArrays, deal_clusters, one_cluster
+from dcmu_jax.fast.gauss_newton import newton_step
+from dcmu_jax.fast.weights import WeightKind, combine, constrain, membership
 from dcmu_jax.training.devices import local_mesh, merged, placed, turn
 from dcmu_jax.training.divergence import Diverged, all_finite
 from dcmu_jax.training.flops import spend_on

@@ -5,6 +5,9 @@ Problem ``j`` has residuals :math:`r_j(\theta_j)` of some of the parameters. A s
 :math:`J_j` and its transpose (Levenberg and Marquardt's damping, truncated as by Steihaug): one
 pass through the network forwards and one backwards for all problems together, however many
 parameters each has.
+
+A solver in place of the Adam of ``core.distribution_matching``, for the same loss:
+tests/fast/test_gauss_newton.py holds its step to dense linear algebra, problem by problem.
 """
 
 from __future__ import annotations

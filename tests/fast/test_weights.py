@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from dcmu_jax.condensation.weights import combine, constrain, membership
+from dcmu_jax.fast.weights import combine, constrain, membership
 
 CLUSTER = np.array([1, 0, 1, 1, 2, 3, 3], np.int32)  # 3 is padding
 OWN = membership(jnp.asarray(CLUSTER), 3)

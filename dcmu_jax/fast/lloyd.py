@@ -5,6 +5,10 @@ Only inner products with the samples are needed. Those of a centroid are means o
 its squared norm. Where a class is small enough to hold all products of its samples, they are
 computed once, in one large matrix product: a candidate start is then a row of that table, and an
 iteration adds rows, whatever the dimension. Larger classes add samples and multiply.
+
+The plain form of Algorithm 1, ``core.clustering.cluster_by_class``, calls scikit-learn for each
+class. tests/condensation/test_clustering.py holds this one to Lloyd's iterations by the book, and
+to clusters as good as scikit-learn's.
 """
 
 from __future__ import annotations

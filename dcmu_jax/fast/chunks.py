@@ -1,4 +1,8 @@
-"""Clusters packed into chunks of one shape, for a program that is compiled once."""
+"""Clusters packed into chunks of one shape, for a program that is compiled once.
+
+The plain form takes one cluster after another: ``core.distribution_matching``. That chunks change
+nothing is held by tests/fast/test_matching.py.
+"""
 
 from __future__ import annotations
 
