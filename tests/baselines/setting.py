@@ -6,19 +6,17 @@ import numpy as np
 from toys import Plain, toy_splits
 
 from dcmu_jax.baselines.ascent import GradientAscent, NegativeGradient
+from dcmu_jax.baselines.by_importance import FisherForgetting, SelectiveSynapticDampening
 from dcmu_jax.baselines.fine_tuning import (
     CatastrophicForgetting,
     CatastrophicForgettingLast,
     ExactUnlearningLast,
     SparsityUnlearning,
 )
-from dcmu_jax.baselines.fisher_forgetting import FisherForgetting
-from dcmu_jax.baselines.influence import InfluenceUnlearning
-from dcmu_jax.baselines.ntk_scrubbing import NtkScrubbing
-from dcmu_jax.baselines.prune_and_unlearn import PruneAndUnlearn
+from dcmu_jax.baselines.newton import InfluenceUnlearning, NtkScrubbing
+from dcmu_jax.baselines.pruning import PruneAndUnlearn
 from dcmu_jax.baselines.relabelling import BoundaryShrink, RandomLabels, SaliencyUnlearning
 from dcmu_jax.baselines.retraining import FastRetraining, Retraining
-from dcmu_jax.baselines.selective_synaptic_dampening import SelectiveSynapticDampening
 from dcmu_jax.baselines.teachers import BadTeaching, DistillationUnlearning, Scrub
 from dcmu_jax.condensation.building import build_bank
 from dcmu_jax.data.remembrance import remembrance_samples

@@ -7,7 +7,7 @@ import pytest
 from baselines.convex import TRAIN, flat, request
 from toys import Noisy, assert_close, fresh, same_bits
 
-from dcmu_jax.baselines.fisher_forgetting import FisherForgetting, scrubbed
+from dcmu_jax.baselines.by_importance import FisherForgetting, scrubbed
 from dcmu_jax.errors import InputError
 from dcmu_jax.unlearning.task import Hooks
 

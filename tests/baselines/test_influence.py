@@ -5,7 +5,7 @@ import pytest
 from baselines.convex import TRAIN, columns, linear_task, matrix_of, one_hot, request
 from toys import Noisy, fresh, same_bits
 
-from dcmu_jax.baselines.influence import InfluenceUnlearning
+from dcmu_jax.baselines.newton import InfluenceUnlearning
 from dcmu_jax.errors import InputError
 from dcmu_jax.unlearning.task import Hooks
 

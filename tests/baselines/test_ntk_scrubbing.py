@@ -5,7 +5,7 @@ import pytest
 from baselines.convex import TRAIN, columns, dense, flat, linear_task, matrix_of, one_hot, request
 from toys import Noisy, Plain, fresh, same_bits
 
-from dcmu_jax.baselines.ntk_scrubbing import NtkScrubbing
+from dcmu_jax.baselines.newton import NtkScrubbing
 from dcmu_jax.errors import InputError
 from dcmu_jax.unlearning.task import Hooks
 

@@ -7,7 +7,7 @@ import pytest
 from baselines.convex import TRAIN, request
 from toys import Noisy, assert_close, fresh, same_bits
 
-from dcmu_jax.baselines.selective_synaptic_dampening import (
+from dcmu_jax.baselines.by_importance import (
     SelectiveSynapticDampening,
     dampened,
 )

@@ -8,8 +8,7 @@ import pytest
 from baselines.setting import FAST, make_task
 from toys import TRACES, Noisy, assert_close
 
-from dcmu_jax.baselines.prune_and_unlearn import PruneAndUnlearn
-from dcmu_jax.baselines.synflow import synflow_mask, synflow_scores
+from dcmu_jax.baselines.pruning import PruneAndUnlearn, synflow_mask, synflow_scores
 from dcmu_jax.errors import InputError
 from dcmu_jax.networks.catalogue import create
 from dcmu_jax.networks.partition import PARTS, initialise
