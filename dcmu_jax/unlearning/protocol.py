@@ -13,8 +13,10 @@ from dcmu_jax.data.selections import Ids, Mask, as_ids, as_mask
 from dcmu_jax.errors import InputError, check_at_least, check_seed, unknown_name
 
 Touched = Literal["members", "recondense"]
-StandIn = Literal["condensed", "member"]
 """What stands for a cluster that lost members: those that remain, or one new condensed image."""
+
+StandIn = Literal["condensed", "member"]
+"""What stands for any other cluster: its condensed image, or one of its members."""
 
 
 @runtime_checkable
