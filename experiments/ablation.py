@@ -26,25 +26,22 @@ the paper's ten. Writes experiments/results/ablation_MODEL.{csv,json,png}.
 from __future__ import annotations
 
 import dataclasses
-import sys
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import tyro
-from matplotlib.figure import Figure
 
-from dcmu_jax.files import write_rows
 from dcmu_jax.networks.partition import PARTS
-from dcmu_jax.reporting import style
 from dcmu_jax.runs.options import MethodOptions
-from dcmu_jax.runs.presets import PRESETS, preset
+from dcmu_jax.runs.presets import preset
+from dcmu_jax.sweeps import AGAIN, Bench, Group, Sweep, Variant, means
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.modular import ModularUnlearning
 from dcmu_jax.unlearning.schedule import Reset, Step
-from experiments.benchmarks.record import RESULTS, write_result
-from experiments.grid import AGAIN, Bench, Group, scored_cells
-from experiments.tables import mean_and_interval, without_folders
+from experiments import plots
+from experiments.writing import write
 
 REQUESTS = {"online": "random:0.1", "online_classes": "class:7"}
 """Field of the schedule -> request; the tables forget another class."""
@@ -171,78 +168,34 @@ class Options:
     out: Path = Path("runs/ablation")
 
 
-def draw(stem: str, rows: list[dict]) -> None:
-    """Gap of every row as bars, operations beside it, a panel for each request."""
-    requests = list(dict.fromkeys(r["request"] for r in rows))
-    count = max(len({r["method"] for r in rows if r["request"] == q}) for q in requests)
-    figure = Figure(figsize=(7.5 * len(requests), 1.2 + 0.3 * count), layout=style.layout())
-    for axes, request in zip(figure.subplots(1, len(requests)), requests, strict=True):
-        style.plain(axes)
-        cell = [r for r in rows if r["request"] == request and r["method"] != "retrain"]
-        names = list(dict.fromkeys(r["method"] for r in cell))
-        for at, name in enumerate(names):
-            alike = [r for r in cell if r["method"] == name]
-            gap = mean_and_interval([r["gap"] for r in alike])["mean"]
-            cost = mean_and_interval([r["flops_over_retraining"] for r in alike])["mean"]
-            ours = name in PRESETS
-            axes.barh(at, gap, color=style.method_colors([name])[name] if ours else "#999999")
-            for r in alike:
-                axes.plot(r["gap"], at, ".", color=style.INK, markersize=4)
-            axes.annotate(
-                f"  {gap:.1f}   ({cost:.2g}x)", (max(r["gap"] for r in alike), at), va="center"
-            )
-        axes.set_yticks(range(len(names)), names)
-        axes.invert_yaxis()
-        axes.set_xlim(0, 1.45 * max(r["gap"] for r in cell))
-        axes.set_xlabel("gap to the retrained network (operations over retraining's)")
-        axes.set_title(request, color=style.INK)
-    style.save_figure(figure, RESULTS / f"{stem}.png")
+def measured_variants(bench: Bench, request: str) -> Iterator[Variant]:
+    """The rows of a cell; what the preset takes says what the controls may."""
+    model = bench.group.model
+    yield from (Variant(name="retrain"), Variant(name=AGAIN))
+    retrained = bench.cell(request, "retrain")
+    ours = bench.cell(request, "recommended", options=preset("recommended", model))
+    share = ours["online_flops"] / retrained["online_flops"]
+    (online,) = (name for name, asked in REQUESTS.items() if asked == request)
+    epochs = max(1, round(share * bench.group.epochs))
+    for name, options in variants(model, online, epochs):
+        yield Variant(name=name, options=options)
 
 
 def main() -> None:
     """Measure what is missing, then write table and figure."""
     options = tyro.cli(Options, description=__doc__)
-    rows = []
-    for seed in options.seeds:
-        group = Group(dataset=options.dataset, model=options.model, width=options.width, seed=seed)
-        bench = Bench(group, options.out)
-        for online, request in REQUESTS.items():
-            rows += [bench.cell(request, name) for name in ("retrain", AGAIN)]
-            retrained = rows[-2]
-            # What the preset takes says what the controls may.
-            ours = preset("recommended", options.model)
-            first = bench.cell(request, "recommended", options=ours)
-            share = first["online_flops"] / retrained["online_flops"]
-            for name, variant in variants(
-                options.model, online, max(1, round(share * group.epochs))
-            ):
-                row = bench.cell(request, name, options=variant)
-                rows.append(row)
-                print(seed, request, name, f"FA {row['forget_accuracy']:.1f}", flush=True)
-    found = scored_cells(rows)
-    title = f"ablation_{options.model}"
-    write_rows(RESULTS / f"{title}.csv", found)
+    groups = [
+        Group(dataset=options.dataset, model=options.model, width=options.width, seed=seed)
+        for seed in options.seeds
+    ]
+    cells = tuple(itertools.product(groups, REQUESTS.values()))
+    rows = Sweep(cells=cells, variants=measured_variants, out=options.out).rows()
     fields = ("retain_accuracy", "forget_accuracy", "test_accuracy", "mia", "gap", "tug_of_war")
     fields += ("time_over_retraining", "flops_over_retraining", "reduction")
-    summary = {
-        request: {
-            method: {
-                field: mean_and_interval(values)
-                for field in fields
-                if None
-                not in (
-                    values := [
-                        r[field] for r in found if (r["request"], r["method"]) == (request, method)
-                    ]
-                )
-            }
-            for method in dict.fromkeys(r["method"] for r in found if r["request"] == request)
-        }
-        for request in REQUESTS.values()
-    }
-    command = f"python -m experiments.ablation {' '.join(map(without_folders, sys.argv[1:]))}"
-    write_result(title, {"seeds": list(options.seeds), "requests": summary}, command)
-    draw(title, found)
+    found = means(rows, ["request", "method"], fields)
+    name = f"ablation_{options.model}"
+    figures = {"seeds": list(options.seeds), "requests": found}
+    write(name, figures, rows, {name: plots.ablation(rows)})
 
 
 if __name__ == "__main__":

@@ -27,22 +27,25 @@ import functools
 import itertools
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
 from dcmu_jax.condensation.condenser import CondensedImages
 from dcmu_jax.condensation.evaluation import evaluate_condensed
 from dcmu_jax.condensation.registry import CONDENSERS, condenser
 from dcmu_jax.condensation.siamese import SiameseAugmentation
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.sources import load
-from dcmu_jax.files import write_rows
 from dcmu_jax.networks.catalogue import create
+from dcmu_jax.sweeps import means
+from dcmu_jax.sweeps.cells import stem_of
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import fit
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.training.timing import Stopwatch
-from experiments.benchmarks.record import RESULTS, write_result
-from experiments.tables import mean_and_interval, read_rows, without_folders
+from experiments import plots
+from experiments.writing import read_rows, save, write
 
 PUBLISHED = {
     "dm": {1: 26.0, 10: 48.9, 50: 63.0},
@@ -174,38 +177,47 @@ class Study:
 KEYS = ("method", "images_per_class", "model", "seed")
 
 
+SHOWN = 6
+"""Images of each class in the picture."""
+
+
 def images_path(out: Path, method: str, count: int, model: str, seed: int) -> Path:
     """Where the images of one cell are kept."""
     return out / f"{method}-{count}-{model}-{seed}.npz"
 
 
-def load_images(out: Path, method: str, count: int, model: str, seed: int) -> CondensedImages:
-    """The images of one cell."""
-    return CondensedImages.load(images_path(out, method, count, model, seed))
-
-
-def measured_rows(table: Path) -> dict[tuple, dict]:
+def measured_rows(name: str) -> dict[tuple, dict]:
     """The rows measured so far, by cell; none where there is no table."""
     rows = {}
-    for row in read_rows(table, words=("method", "model")):
+    for row in read_rows(name, words=("method", "model")):
         row |= {k: int(row[k]) for k in ("images_per_class", "seed", "networks")}
         rows[tuple(row[k] for k in KEYS)] = row
     return rows
 
 
-def summarise(rows: list[dict]) -> dict:
-    """Mean and half-width of the 95 % interval (Student's t) over seeds, by cell."""
-    summary: dict = {}
-    for row in rows:
-        method, count, model, _ = (row[k] for k in KEYS)
-        entry = summary.setdefault(model, {}).setdefault(method, {})
-        if str(count) in entry:
+def images_figure(rows: list[dict], out: Path) -> Figure:
+    """Some condensed images of every class, of the last model."""
+    model, seed = rows[-1]["model"], min(row["seed"] for row in rows)
+    counts = sorted({row["images_per_class"] for row in rows})
+    count = max((c for c in counts if c <= 10), default=counts[0])
+    pictures = {}
+    for method in plots.distinct(rows, "method"):
+        try:
+            found = CondensedImages.load(images_path(out, method, count, model, seed))
+        except ValueError:  # measured elsewhere, or not at this number of images
             continue
-        alike = [r for r in rows if all(r[k] == row[k] for k in KEYS[:3])]
-        entry[str(count)] = {"seeds": len(alike)}
-        for name in ("test_accuracy", "condense_s"):
-            entry[str(count)][name] = mean_and_interval([r[name] for r in alike])
-    return summary
+        pictures[method] = plots.tiled(found.images, found.images_per_class, SHOWN, gap=1)
+    return plots.condensed_images(pictures, f"{model}, {count} per class")
+
+
+def figures(name: str, out: Path) -> dict[str, Figure]:
+    """The three figures of the table ``name``."""
+    rows = list(measured_rows(name).values())
+    return {
+        f"{name}_accuracy": plots.condensers(rows, PUBLISHED),
+        f"{name}_seconds": plots.condensers(rows, PUBLISHED, seconds=True),
+        f"{name}_images": images_figure(rows, out),
+    }
 
 
 def main() -> None:
@@ -228,12 +240,11 @@ def main() -> None:
         if getattr(options, name)
     }
     scale = dataclasses.replace(scale, **chosen)
-    name = f"condensation_{options.scale}_{Path(options.dataset.split(':')[-1]).stem}"
+    name = f"condensation_{options.scale}_{stem_of(options.dataset)}"
     out = options.out / name
     out.mkdir(parents=True, exist_ok=True)
     study = Study(load(options.dataset), scale, out)
-    table = RESULTS / f"{name}.csv"
-    rows = measured_rows(table)
+    rows = measured_rows(name)
     cells = itertools.product(scale.seeds, scale.models, scale.images_per_class, options.methods)
     for seed, model, count, method in cells:
         costly = method in scale.costly and count > scale.costly_up_to
@@ -242,16 +253,10 @@ def main() -> None:
         row = study.cell(method, count, model, seed)
         rows[method, count, model, seed] = row
         print(", ".join(f"{k} {v}" for k, v in row.items()), flush=True)
-        write_rows(table, rows.values())
-        write_result(
-            name,
-            {"summary": summarise(list(rows.values())), "published_convnet": PUBLISHED},
-            f"python -m experiments.condensation --scale {options.scale} "
-            f"--dataset {without_folders(options.dataset)}",
-        )
-    from experiments.condensation_figures import draw_all
-
-    draw_all(name, out)
+        by = ("model", "method", "images_per_class")
+        found = means(list(rows.values()), by, ("test_accuracy", "condense_s"), count="seeds")
+        write(name, {"summary": found, "published_convnet": PUBLISHED}, rows.values())
+    save(figures(name, out))
 
 
 if __name__ == "__main__":

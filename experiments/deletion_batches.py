@@ -24,18 +24,15 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tyro
-from matplotlib.figure import Figure
 
 from dcmu_jax.data.requests import request_for_ids
-from dcmu_jax.files import json_text, write_rows
+from dcmu_jax.files import json_text
 from dcmu_jax.reading import read_json
-from dcmu_jax.reporting import style
 from dcmu_jax.runs import stages
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.config_json import to_json
@@ -45,12 +42,24 @@ from dcmu_jax.runs.run import Run
 from dcmu_jax.runs.store import hash_of, plain
 from dcmu_jax.service import Workspace
 from dcmu_jax.service.work import accuracies
+from dcmu_jax.sweeps import mean_and_interval, means
+from dcmu_jax.sweeps.cells import stem_of
 from dcmu_jax.training.keys import named_seed
-from experiments.benchmarks.record import RESULTS, write_result
-from experiments.tables import mean_and_interval, without_folders
+from experiments import plots
+from experiments.writing import write
 
 SERVICE, RETRAINED, AGAIN = "service", "retrain", "retrain_again"
 MEASURED = ("retained", "test")
+LABELS = {
+    RETRAINED: "retrained on what is left",
+    AGAIN: "retrained by another seed",
+    SERVICE: "the service",
+}
+SHOWN = {
+    "retained": "accuracy on what is left (%)",
+    "test": "test accuracy (%)",
+    "cumulative_s": "time so far, without compilation (s)",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,7 +104,7 @@ def _config(options: Options, seed: int) -> RunConfig:
 
 def measure_seed(options: Options, seed: int) -> dict[str, Any]:
     """The rows of one seed, and its audit."""
-    name = Path(options.dataset.split(":")[-1]).stem
+    name = stem_of(options.dataset)
     # More seeds, or another place, change nothing that is in a folder.
     shared = dataclasses.replace(options, seeds=(), out=Path())
     settings = json.loads(to_json(_config(options, seed)))
@@ -145,66 +154,38 @@ def measure_seed(options: Options, seed: int) -> dict[str, Any]:
     return {"rows": rows, "audit": audit}
 
 
-def differences(
-    rows: list[dict],
-    method: str,
-    what: str,
-    batch: int,
-    references: tuple[str, ...] = (RETRAINED,),
-) -> list[float]:
-    """By how many points a method is above retraining after a batch; one number for each seed.
+def differences(rows: list[dict], method: str, *references: str) -> dict[str, list[dict]]:
+    """By how many points a method is above retraining after each batch, over seeds.
 
     The mean of two retrainings says with less noise what retraining gives.
     """
-    at = {(r["seed"], r["method"]): r[what] for r in rows if r["batch"] == batch}
-    return [
-        at[seed, method] - float(np.mean([at[seed, each] for each in references]))
-        for seed in sorted({s for s, _ in at})
-    ]
-
-
-def draw(path: Path, rows: list[dict]) -> None:
-    """Accuracies after every batch, and the time so far."""
-    figure = Figure(figsize=(11.5, 3.8), layout=style.layout())
-    places = figure.subplots(1, 3)
-    methods = (RETRAINED, AGAIN, SERVICE)
-    colors = style.method_colors(methods)
-    labels = {
-        RETRAINED: "retrained on what is left",
-        AGAIN: "retrained by another seed",
-        SERVICE: "the service",
-    }
-    shown = (
-        ("retained", "accuracy on what is left (%)"),
-        ("test", "test accuracy (%)"),
-        ("cumulative_s", "time so far, without compilation (s)"),
-    )
-    batches = sorted({row["batch"] for row in rows})
-    for axes, (field, label) in zip(places, shown, strict=True):
-        style.plain(axes)
-        for number, method in enumerate(methods):
-            found = [
-                mean_and_interval(
-                    [r[field] for r in rows if (r["method"], r["batch"]) == (method, batch)]
-                )
-                for batch in batches
+    found: dict[str, list[dict]] = {what: [] for what in MEASURED}
+    for batch in plots.distinct(rows, "batch"):
+        alike = [row for row in rows if row["batch"] == batch]
+        for what in MEASURED:
+            at = {(r["seed"], r["method"]): r[what] for r in alike}
+            above = [
+                at[seed, method] - float(np.mean([at[seed, each] for each in references]))
+                for seed in sorted({seed for seed, _ in at})
             ]
-            axes.errorbar(
-                np.asarray(batches) + 0.12 * (number - 1),
-                [f["mean"] for f in found],
-                [f.get("ci95", 0.0) for f in found],
-                color=colors[method],
-                marker=style.MARKERS[number],
-                capsize=2,
-                label=labels[method],
-            )
-        axes.set(xlabel="batch", ylabel=label, xticks=batches)
-        if field == "cumulative_s":
-            axes.set_ylim(bottom=0)
-    figure.legend(
-        *places[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False
+            found[what].append(mean_and_interval(above))
+    return found
+
+
+def draw(rows: list[dict]) -> plots.Figure:
+    """Accuracies after every batch, and the time so far."""
+    order = list(LABELS)
+    return plots.over_time(
+        sorted(rows, key=lambda row: order.index(row["method"])),
+        "batch",
+        SHOWN,
+        width=11.5,
+        height=3.8,
+        from_zero=["cumulative_s"],
+        labels=LABELS.__getitem__,
+        apart=0.12,
+        columns=3,
     )
-    style.save_figure(figure, path)
 
 
 def main() -> None:
@@ -212,44 +193,20 @@ def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     found = [measure_seed(options, seed) for seed in options.seeds]
     rows = [row for each in found for row in each["rows"]]
-    name = f"deletion_batches_{Path(options.dataset.split(':')[-1]).stem}"
-    write_rows(RESULTS / f"{name}.csv", rows)
-    batches = range(1, options.batches + 1)
+    name = f"deletion_batches_{stem_of(options.dataset)}"
     last = [row for row in rows if row["batch"] == options.batches]
     figures = {
         "model": options.model,
         "method": options.method,
         "share_of_what_is_left": options.share,
         "points_above_retraining": {
-            method: {
-                what: [
-                    mean_and_interval(differences(rows, method, what, batch)) for batch in batches
-                ]
-                for what in MEASURED
-            }
-            for method in (SERVICE, AGAIN)
+            method: differences(rows, method, RETRAINED) for method in (SERVICE, AGAIN)
         },
-        "points_above_the_mean_of_both_retrainings": {
-            what: [
-                mean_and_interval(
-                    differences(rows, SERVICE, what, batch, references=(RETRAINED, AGAIN))
-                )
-                for batch in batches
-            ]
-            for what in MEASURED
-        },
-        "after_the_last": {
-            method: {
-                field: mean_and_interval([r[field] for r in last if r["method"] == method])
-                for field in (*MEASURED, "cumulative_s")
-            }
-            for method in (SERVICE, RETRAINED, AGAIN)
-        },
+        "points_above_the_mean_of_both_retrainings": differences(rows, SERVICE, RETRAINED, AGAIN),
+        "after_the_last": means(last, ["method"], (*MEASURED, "cumulative_s")),
         "audits": [each["audit"] for each in found],
     }
-    arguments = " ".join(map(without_folders, sys.argv[1:]))
-    write_result(name, figures, f"python -m experiments.deletion_batches {arguments}")
-    draw(RESULTS / f"{name}.png", rows)
+    write(name, figures, rows, {name: draw(rows)})
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ import dataclasses
 import os
 import random
 import select
-import shlex
 import shutil
 import subprocess
 import sys
@@ -58,7 +57,7 @@ from dcmu_jax.service.verification import verify
 from dcmu_jax.unlearning.modular import ModularUnlearning
 from dcmu_jax.unlearning.schedule import Reset, Step
 from dcmu_jax.unlearning.task import Hooks
-from experiments.benchmarks.record import write_result
+from experiments.writing import write
 
 SCRIPT = (
     ("request", "ids:0,1,2,3,4,6,7,8,10,11", "one"),
@@ -445,8 +444,7 @@ def main() -> None:
         print(figures, flush=True)
         for name, section in SECTIONS.items():
             figures[name] = section(bench, options, rng)
-            command = shlex.join(["python", "-m", "experiments.fault_injection", *sys.argv[1:]])
-            write_result(options.name, figures, command)
+            write(options.name, figures)
     lost = [
         name
         for name, group in figures.items()

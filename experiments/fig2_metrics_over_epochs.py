@@ -18,24 +18,19 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import sys
 from pathlib import Path
 
 import numpy as np
 import tyro
-from matplotlib.figure import Figure
 
-from dcmu_jax.files import write_rows
 from dcmu_jax.metrics.overfitting import overfitting_metric
-from dcmu_jax.reporting import style
-from dcmu_jax.reporting.pareto import title
 from dcmu_jax.runs import stages
 from dcmu_jax.runs.presets import PRESETS
 from dcmu_jax.runs.store import digest
+from dcmu_jax.sweeps import Bench, Group, mean_and_interval
 from dcmu_jax.unlearning.task import Hooks
-from experiments.benchmarks.record import RESULTS, write_result
-from experiments.grid import Bench, Group
-from experiments.tables import mean_and_interval, without_folders
+from experiments import plots
+from experiments.writing import write
 
 METRICS = {
     "unlearning_metric": "UM",
@@ -55,7 +50,7 @@ class Options:
         request: what to forget.
         methods: presets and registered methods.
         epochs: of each that are looked at.
-        seeds: see ``experiments.grid.Group``.
+        seeds: see ``sweeps.Group``.
         out: where networks are kept.
     """
 
@@ -155,31 +150,6 @@ def correlations(rows: list[dict]) -> dict[str, dict[str, float]]:
     return found
 
 
-def draw(rows: list[dict]) -> Figure:
-    """The three metrics over epochs, mean and range over seeds, and the attack beside each."""
-    methods = list(dict.fromkeys(row["method"] for row in rows))
-    colors = style.method_colors(methods)
-    figure = Figure(figsize=(11, 6.4), layout=style.layout())
-    panels = figure.subplots(2, 3)
-    for (above, below), (metric, name) in zip(panels.T, METRICS.items(), strict=True):
-        style.plain(above)
-        style.plain(below)
-        for number, method in enumerate(methods):
-            own = [row for row in rows if row["method"] == method]
-            epochs = sorted({row["epoch"] for row in own})
-            found = [[r[metric] for r in own if r["epoch"] == e] for e in epochs]
-            marker = style.MARKERS[number % len(style.MARKERS)]
-            look = {"color": colors[method], "marker": marker}
-            above.plot(epochs, [np.mean(x) for x in found], label=title(method), **look)
-            ends = [min(x) for x in found], [max(x) for x in found]
-            above.fill_between(epochs, *ends, color=colors[method], alpha=0.15, linewidth=0)
-            below.plot([r[metric] for r in own], [r["mia"] for r in own], linestyle="", **look)
-        above.set(xlabel="epoch", ylabel=name)
-        below.set(xlabel=name, ylabel="MIA (%)")
-    panels[0, 0].legend(fontsize=style.TEXT_SIZE, frameon=False)
-    return figure
-
-
 def main() -> None:
     """Measure, correlate, draw."""
     options = tyro.cli(Options, description=__doc__)
@@ -188,11 +158,8 @@ def main() -> None:
         group = Group(dataset=options.dataset, model=options.model, seed=seed, width=options.width)
         rows += look(Bench(group, options.out), options.request, method, options.epochs)
     name = "fig2_metrics_over_epochs"
-    write_rows(RESULTS / f"{name}.csv", rows)
-    command = f"python -m experiments.{name} {' '.join(map(without_folders, sys.argv[1:]))}"
     figures = {"seeds": len(options.seeds), "correlation_with_mia": over_seeds(rows)}
-    write_result(name, figures, command)
-    style.save_figure(draw(rows), RESULTS / f"{name}.png")
+    write(name, figures, rows, {name: plots.metrics_over_epochs(rows, METRICS)})
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from dcmu_jax.runs import stages
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.options import NetworkOptions, RemembranceOptions
 from dcmu_jax.runs.presets import preset
+from dcmu_jax.sweeps import Step
 from dcmu_jax.training.checkpoints import load_classifier, save_classifier
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 from dcmu_jax.training.keys import named_seed
@@ -41,8 +42,7 @@ from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.training.population import member as one_of
 from dcmu_jax.training.population import population_logits, stack
 from dcmu_jax.unlearning.task import Training
-from experiments.tables import without_folders
-from experiments.worker_pool import Step
+from experiments.writing import without_folders
 
 UNLEARNED = {
     "unlearned_otsu": ("otsu", "paper"),
@@ -89,7 +89,7 @@ class Options:
         matched: the defence whose accuracy the baselines are tuned to.
         inversion_epochs: of the InverterNet.
         chunk: networks that train side by side.
-        workers: processes of the worker pool; see ``experiments.worker_pool``.
+        workers: processes of the worker pool; see ``sweeps.run_in_pool``.
         out: where the cells lie.
     """
 

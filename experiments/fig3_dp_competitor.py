@@ -24,8 +24,6 @@ numbers, pictures, and a page of the pictures with what each shows and what it d
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import tyro
 
@@ -34,7 +32,6 @@ from dcmu_jax.applications.overfitted import overfitted_subset
 from dcmu_jax.audits.epsilon_bound import epsilon_of_one_run
 from dcmu_jax.audits.population import Population
 from dcmu_jax.audits.roc import separation
-from dcmu_jax.reporting import style
 from dcmu_jax.reporting.defence import (
     attack_figure,
     radar_figure,
@@ -42,11 +39,9 @@ from dcmu_jax.reporting.defence import (
     utility_figure,
 )
 from dcmu_jax.reporting.sections import Conclusion
-from experiments.benchmarks.record import RESULTS, write_result
-from experiments.captions import write_captions
+from dcmu_jax.sweeps import mean_and_interval, run_in_pool
 from experiments.fig3_cells import DEFENCES, Cells, Options, draw_inversions, steps
-from experiments.tables import mean_and_interval, without_folders
-from experiments.worker_pool import run_in_pool
+from experiments.writing import write, write_captions
 
 LABELS = {
     "original": "original",
@@ -191,35 +186,28 @@ def main() -> None:
         "captions": {name: str(caption) for name, caption in CAPTIONS.items()},
     }
     stem = f"fig3_dp_competitor_{cells.splits.name}"
-    command = (
-        f"python -m experiments.fig3_dp_competitor {' '.join(map(without_folders, sys.argv[1:]))}"
-    )
-    write_result(stem, figures, command)
-
-    def save(figure, name: str) -> None:
-        style.save_figure(figure, RESULTS / f"{stem}_{name}.png")
-
     labelled = {LABELS[name]: row for name, row in rows.items()}
     columns = {
         "lira_tpr_at_1_percent": "LiRA: true positives at 1 % false ones",
         "lira_auc": "LiRA: AUC",
         "shadow_auc": "shadow models: AUC",
     }
-    save(utility_figure(labelled, columns), "utility")
     classes = cells.splits.num_classes
     best = max(float(np.mean(row["test_accuracy"])) for row in rows.values())
     fastest = min(float(np.mean(row["seconds"])) for row in rows.values())
     shown = ("original", options.matched, "unlearned_lira", "dp_adam", "early_stopping", "output")
     polygons = {LABELS[n]: radar_row(rows[n], best, fastest, classes) for n in dict.fromkeys(shown)}
-    save(radar_figure(polygons, RADAR), "radar")
-    member = cells.members(0)
-    save(attack_figure(first, member), "roc")
-    values, labels = cells.first_values()
-    save(threshold_figure(overfitted_subset(values, labels)), "histogram")
-    save(draw_inversions(cells), "inversion")
+    pictures = {
+        "utility": utility_figure(labelled, columns),
+        "radar": radar_figure(polygons, RADAR),
+        "roc": attack_figure(first, cells.members(0)),
+        "histogram": threshold_figure(overfitted_subset(*cells.first_values())),
+        "inversion": draw_inversions(cells),
+    }
+    write(stem, figures, pictures={f"{stem}_{name}": drawn for name, drawn in pictures.items()})
     captions = {f"{stem}_{name}": caption for name, caption in CAPTIONS.items()}
     title = f"Unlearning against membership inference, and its rivals: {cells.splits.name}"
-    print(write_captions(stem, title, captions, command).read_text())
+    print(write_captions(stem, title, captions).read_text())
 
 
 if __name__ == "__main__":

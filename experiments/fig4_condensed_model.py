@@ -30,7 +30,6 @@ fig11_condensed_model.png into experiments/results.
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 from typing import Literal
 
@@ -55,9 +54,7 @@ from dcmu_jax.applications.condensed_model_settings import (
 from dcmu_jax.condensation.distribution_matching import DistributionMatching
 from dcmu_jax.data.requests import parse_request
 from dcmu_jax.data.sources import load
-from dcmu_jax.files import write_rows
 from dcmu_jax.networks.autoencoder import Architecture
-from dcmu_jax.reporting import style
 from dcmu_jax.reporting.condensed_diagram import diagram
 from dcmu_jax.reporting.condensed_model import (
     DIAGRAM,
@@ -66,11 +63,10 @@ from dcmu_jax.reporting.condensed_model import (
     curve_conclusion,
     curve_figure,
 )
+from dcmu_jax.sweeps import Step, means, run_in_pool
+from dcmu_jax.sweeps.cells import stem_of
 from dcmu_jax.unlearning.task import Training
-from experiments.benchmarks.record import RESULTS, write_result
-from experiments.captions import write_captions
-from experiments.tables import mean_and_interval, without_folders
-from experiments.worker_pool import Step, run_in_pool
+from experiments.writing import write, write_captions
 
 RECOMMENDED, PUBLISHED = "recommended", "published"
 """The condensed models; the latter of the paper's architecture, and its row with the target."""
@@ -194,7 +190,7 @@ class Options:
         scale: see SCALES.
         request: what to forget.
         seeds: of the constructions; each draws its own forget set.
-        workers: processes of the worker pool; see ``experiments.worker_pool``.
+        workers: processes of the worker pool; see ``sweeps.run_in_pool``.
         out: where the rows lie.
     """
 
@@ -230,7 +226,7 @@ def ways(scale: Scale) -> dict[str, Recipe]:
 def _bench(options: Options, name: str, seed: int) -> CondensedModelBench:
     """The ``recommended`` or the ``published`` condensed model of a seed."""
     scale, splits = SCALES[options.scale], load(options.dataset)
-    data = Path(options.dataset.split(":")[-1]).stem
+    data = stem_of(options.dataset)
     return CondensedModelBench(
         scale.published if name == PUBLISHED else scale.construction,
         scale.budget,
@@ -330,18 +326,8 @@ FIELDS = (
 
 def summary(rows: list[dict]) -> dict[str, dict]:
     """Mean and interval of every number, by target, row and number of samples."""
-    cells: dict[str, list[dict]] = {}
-    for row in rows:
-        key = f"{row['target']}: {row['row']}, {row['per_class']} per class"
-        cells.setdefault(key, []).append(row)
-    return {
-        key: {
-            field: mean_and_interval(values)
-            for field in FIELDS
-            if (values := [r[field] for r in found if r.get(field) is not None])
-        }
-        for key, found in cells.items()
-    }
+    named = [r | {"cell": f"{r['target']}: {r['row']}, {r['per_class']} per class"} for r in rows]
+    return means(named, ["cell"], FIELDS)
 
 
 def main() -> None:
@@ -357,10 +343,7 @@ def main() -> None:
         rows, curve = rows + compared, curve + points
     name = f"fig4_condensed_model_{options.scale}"
     shown = [{k: v for k, v in row.items() if k != "recipe"} for row in rows + curve]
-    write_rows(RESULTS / f"{name}.csv", [{"gap": None} | row for row in shown])
-    command = (
-        f"python -m experiments.fig4_condensed_model {' '.join(map(without_folders, sys.argv[1:]))}"
-    )
+    shown = [{"gap": None} | row for row in shown]
     first = next(iter(scale.targets))
     levels = {
         "retrained": [
@@ -374,16 +357,16 @@ def main() -> None:
         "figure 11": DIAGRAM,
     }
     conclusions = {each: str(text) for each, text in texts.items()}
-    write_result(
-        name, {"rows": summary(rows), "curve": summary(curve), "conclusions": conclusions}, command
-    )
-    style.save_figure(comparison_figure(rows), RESULTS / f"{name}.png")
-    style.save_figure(curve_figure(curve, levels), RESULTS / f"{name}_curve.png")
-    style.save_figure(diagram(scale.construction), RESULTS / "fig11_condensed_model.png")
-    pictures = (name, f"{name}_curve", "fig11_condensed_model")
+    figures = {"rows": summary(rows), "curve": summary(curve), "conclusions": conclusions}
+    pictures = {
+        name: comparison_figure(rows),
+        f"{name}_curve": curve_figure(curve, levels),
+        "fig11_condensed_model": diagram(scale.construction),
+    }
+    write(name, figures, shown, pictures)
     captions = dict(zip(pictures, texts.values(), strict=True))
     title = f"Unlearning in a condensed model, scale {options.scale}"
-    print(write_captions(name, title, captions, command).read_text())
+    print(write_captions(name, title, captions).read_text())
 
 
 if __name__ == "__main__":

@@ -16,23 +16,21 @@ fig6_intermediate_gradients.png and fig5_fig6_gradient_norms.json into experimen
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import numpy as np
 import tyro
-from matplotlib.figure import Figure
 
 from dcmu_jax.metrics.gradient_norms import (
     batch_gradient_norms,
     layer_gradient_norms,
     norms_of_part,
 )
-from dcmu_jax.reporting import style
-from dcmu_jax.reporting.pareto import title
-from experiments.benchmarks.record import RESULTS, write_result
-from experiments.grid import Bench, Group
-from experiments.tables import without_folders
+from dcmu_jax.sweeps import Bench, Group
+from experiments import plots
+from experiments.writing import write
+
+PERCENTILES = (5, 50, 95)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,7 +44,7 @@ class Options:
         request: what to forget.
         methods: presets and registered methods.
         batch_size: of figure 6.
-        seed: see ``experiments.grid.Group``.
+        seed: see ``sweeps.Group``.
         out: where networks are kept.
     """
 
@@ -58,45 +56,6 @@ class Options:
     batch_size: int = 64
     seed: int = 1
     out: Path = Path("runs/fig2")
-
-
-def draw_layers(norms: dict[str, dict[str, dict[str, float]]]) -> Figure:
-    """Norm by layer, a line for each network; retain set left, forget set right."""
-    figure = Figure(figsize=(11, 4.6), layout=style.layout())
-    colors = style.method_colors(norms)
-    for axes, which in zip(figure.subplots(1, 2, sharey=True), ("retain", "forget"), strict=True):
-        style.plain(axes)
-        for number, (name, by_set) in enumerate(norms.items()):
-            marker = style.MARKERS[number % len(style.MARKERS)]
-            values = by_set[which]
-            axes.plot(
-                list(values),
-                list(values.values()),
-                color=colors[name],
-                marker=marker,
-                label=title(name),
-            )
-        axes.set(yscale="log", title=f"gradient of the loss on the {which} set")
-        axes.tick_params("x", rotation=90)
-    handles = axes.get_legend_handles_labels()
-    figure.legend(*handles, loc="outside right upper", fontsize=style.TEXT_SIZE, frameon=False)
-    return figure
-
-
-def draw_batches(norms: dict[str, np.ndarray]) -> Figure:
-    """Histograms on one logarithmic axis, a row for each network."""
-    figure = Figure(figsize=(6.5, 1.5 * len(norms) + 0.8), layout=style.layout())
-    colors = style.method_colors(norms)
-    everything = np.concatenate(list(norms.values()))
-    low, high = max(everything.min(), 1e-8), everything.max()
-    bins = np.geomspace(low, high, 40)
-    panels = figure.subplots(len(norms), 1, sharex=True, squeeze=False)[:, 0]
-    for axes, (name, values) in zip(panels, norms.items(), strict=True):
-        style.plain(axes)
-        axes.hist(values, bins=bins.tolist(), color=colors[name])
-        axes.set(xscale="log", ylabel=title(name))
-    panels[-1].set_xlabel("norm of the intermediate part's gradient, one value for each batch")
-    return figure
 
 
 def main() -> None:
@@ -123,27 +82,16 @@ def main() -> None:
         }
         by_layer = batch_gradient_norms(network, sets["retain"].take(mixed), options.batch_size)
         batches[name] = np.asarray(norms_of_part(by_layer, "intermediate"))
-    style.save_figure(draw_layers(layers), RESULTS / "fig5_layer_gradients.png")
-    style.save_figure(draw_batches(batches), RESULTS / "fig6_intermediate_gradients.png")
-    quantiles = (5, 50, 95)
-    write_result(
-        "fig5_fig6_gradient_norms",
-        {
-            "by_layer": layers,
-            "intermediate_by_batch": {
-                name: dict(
-                    zip(
-                        [f"percentile_{q}" for q in quantiles],
-                        np.percentile(values, quantiles).tolist(),
-                        strict=True,
-                    )
-                )
-                for name, values in batches.items()
-            },
-        },
-        "python -m experiments.fig5_fig6_gradient_norms "
-        + " ".join(map(without_folders, sys.argv[1:])),
-    )
+    percentiles = {
+        name: {f"percentile_{q}": float(np.percentile(values, q)) for q in PERCENTILES}
+        for name, values in batches.items()
+    }
+    pictures = {
+        "fig5_layer_gradients": plots.gradients_of_layers(layers),
+        "fig6_intermediate_gradients": plots.gradients_of_batches(batches),
+    }
+    figures = {"by_layer": layers, "intermediate_by_batch": percentiles}
+    write("fig5_fig6_gradient_norms", figures, pictures=pictures)
 
 
 if __name__ == "__main__":

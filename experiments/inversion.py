@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import matplotlib.pyplot as plt
 import numpy as np
 import tyro
 
@@ -28,11 +27,11 @@ from dcmu_jax.condensation.inversion import (
     mean_pairwise_distance,
 )
 from dcmu_jax.data import load
-from dcmu_jax.reporting.style import save_figure
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.stages import build_model, train_original
 from dcmu_jax.training.timing import Stopwatch
-from experiments.benchmarks.record import RESULTS, write_result
+from experiments import plots
+from experiments.writing import write
 
 WAYS = {
     "conv, lambda 1": InversionConfig(epochs=100),
@@ -58,21 +57,6 @@ class Settings:
     model: str = "cnn"
     clusters_per_class: int = 50
     seed: int = 0
-
-
-def draw(pictures: dict[str, np.ndarray], per_class: int) -> None:
-    """The figure: a row of each panel is a class."""
-    figure, panels = plt.subplots(1, len(pictures), figsize=(3.2 * len(pictures), 8))
-    for axes, (name, images) in zip(panels, pictures.items(), strict=True):
-        shown = np.clip(np.rint(images), 0, 255).astype(np.uint8)
-        shown = shown.reshape(-1, per_class, *shown.shape[1:])[:, :SHOWN]
-        rows, columns, height, width, channels = shown.shape
-        tiled = shown.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
-        axes.imshow(tiled.squeeze(), cmap="gray")
-        axes.set_title(name, fontsize="medium")
-        axes.set_axis_off()
-    figure.tight_layout()
-    save_figure(figure, RESULTS / "inversion.png")
 
 
 def main() -> None:
@@ -119,11 +103,9 @@ def main() -> None:
         }
         pictures[name] = inverted.images
         print(name, found[name], flush=True)
-    draw(pictures, settings.clusters_per_class)
-    arguments = f"--dataset npz:{settings.dataset.split('/')[-1].removeprefix('npz:')}"
-    command = f"python -m experiments.inversion {arguments} --model {settings.model}"
     results = {"clusters": len(clusters.sizes), "clusters_per_class": settings.clusters_per_class}
-    write_result("inversion", results | {"images": found}, command)
+    figure = plots.inverted(pictures, settings.clusters_per_class, SHOWN)
+    write("inversion", results | {"images": found}, pictures={"inversion": figure})
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from matplotlib.figure import Figure
 
 from dcmu_jax.audits.inversion import (
     InversionAttack,
@@ -36,11 +35,10 @@ from dcmu_jax.audits.inversion import (
 from dcmu_jax.condensation.inversion import InversionConfig
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError
-from dcmu_jax.reporting import style
+from dcmu_jax.sweeps import Bench, Group
 from dcmu_jax.training.classifier import Classifier
-from experiments.benchmarks.record import RESULTS, write_result
-from experiments.grid import Bench, Group
-from experiments.tables import without_folders
+from experiments import plots
+from experiments.writing import without_folders, write
 
 WAYS = ("known images", "no images")
 NAMES = {"original": "original", "recommended": "unlearned", "retrain": "retrained"}
@@ -100,21 +98,10 @@ def of_known(known: KnownImages, network: Classifier) -> InversionAttack:
     return InversionAttack(known.images, known.labels, hits)
 
 
-def draw(attacks: dict[str, InversionAttack], train: Dataset) -> None:
-    """Each attack's images of the forgotten class, the nearest training images beneath them."""
-    figure = Figure(figsize=(9, 1.9 * len(attacks)), layout=style.layout())
-    for axes, (name, attack) in zip(figure.subplots(len(attacks)), attacks.items(), strict=True):
-        nearest = nearest_training_image(attack.images, attack.labels, train)
-        pair = np.stack([np.rint(attack.images).astype(np.uint8), train.images[nearest.positions]])
-        rows, columns, height, width, channels = pair.shape
-        tiled = pair.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, channels)
-        axes.imshow(tiled.squeeze(), cmap="gray")
-        axes.set_title(name, fontsize=style.TEXT_SIZE)
-        axes.set_yticks([height // 2, height + height // 2], ["drawn", "nearest"])
-        axes.set_xticks([])
-        axes.spines[:].set_visible(False)
-        axes.tick_params(length=0, labelsize=style.TEXT_SIZE)
-    style.save_figure(figure, RESULTS / "inversion_attack.png")
+def beside_nearest(attack: InversionAttack, train: Dataset) -> np.ndarray:
+    """An attack's images and the nearest training images, ``(2, images, H, W, C)``."""
+    nearest = nearest_training_image(attack.images, attack.labels, train)
+    return np.stack([attack.images, train.images[nearest.positions]])
 
 
 def main() -> None:
@@ -164,15 +151,13 @@ def main() -> None:
     }
     drawn = dataclasses.asdict(settings) | {"dataset": without_folders(settings.dataset)}
     del drawn["out"]
-    usual = dataclasses.asdict(Settings(dataset=""))
-    given = {name: value for name, value in drawn.items() if value != usual[name]}
-    command = "python -m experiments.inversion_attack " + " ".join(
-        f"--{name.replace('_', '-')} {value}" for name, value in given.items()
-    )
     unit = "root of the mean squared difference of a pixel's channels, 0..255"
     figures = {"settings": drawn, "distance_unit": unit, "attacks": results}
-    write_result("inversion_attack", figures, command)
-    draw({name: attack.of_classes(forgotten) for name, attack in shown.items()}, train)
+    pairs = {
+        name: beside_nearest(attack.of_classes(forgotten), train) for name, attack in shown.items()
+    }
+    name = "inversion_attack"
+    write(name, figures, pictures={name: plots.drawn_and_nearest(pairs)})
 
 
 if __name__ == "__main__":

@@ -18,13 +18,11 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from dcmu_jax.files import write_rows
 from dcmu_jax.reporting.comparison import compare
 from dcmu_jax.reporting.progress import training_progress
 from dcmu_jax.runs.config import RunConfig
@@ -32,8 +30,9 @@ from dcmu_jax.runs.config_json import to_json
 from dcmu_jax.runs.renamed import old_names
 from dcmu_jax.runs.run import Run
 from dcmu_jax.runs.store import hash_of
-from experiments.benchmarks.record import RESULTS, write_result
-from experiments.tables import mean_and_interval, read_rows, without_folders
+from dcmu_jax.sweeps import means
+from dcmu_jax.sweeps.cells import stem_of
+from experiments.writing import read_rows, write
 
 _AVERAGED = (
     "retain_accuracy",
@@ -100,50 +99,34 @@ def run_cell(settings: Settings, seed: int, text: str) -> list[dict]:
     of_all = hash_of(old_names(json.loads(to_json(config))))[:8]
     directory = settings.out / f"{settings.model}-seed{seed}-{of_all}"
     run = Run.create_or_open(directory, config, progress=training_progress)
-    rows = []
     measurements = compare(run, run.request(text)).measurements
     reference = next(m for m in measurements if m.method == "retrain")
-    for m in measurements:
-        row = {"request": text, "seed": seed, **m.row()}
-        row["online_over_retraining"] = _ratio(m.online_s, reference.online_s)
-        row["flops_over_retraining"] = _ratio(m.online_flops, reference.online_flops)
-        rows.append(row)
-    return rows
+    return [
+        {
+            "request": text,
+            "seed": seed,
+            **m.row(),
+            "online_over_retraining": _ratio(m.online_s, reference.online_s),
+            "flops_over_retraining": _ratio(m.online_flops, reference.online_flops),
+        }
+        for m in measurements
+    ]
 
 
 def _ratio(value: float | None, reference: float | None) -> float | None:
     return None if value is None or not reference else value / reference
 
 
-def summarise(rows: list[dict]) -> dict:
-    """Mean and half-width of the 95 % interval (Student's t) over seeds, by request and method."""
-    summary: dict = {}
-    for request, method in dict.fromkeys((row["request"], row["method"]) for row in rows):
-        chosen = [r for r in rows if (r["request"], r["method"]) == (request, method)]
-        entry: dict = {"seeds": len(chosen)}
-        for name in _AVERAGED:
-            values = [r[name] for r in chosen if r[name] is not None]
-            if values:
-                entry[name] = mean_and_interval(values)
-        summary.setdefault(request, {})[method] = entry
-    return summary
-
-
 def main() -> None:
     """Run all seeds; what has run is written after each."""
     settings = tyro.cli(Settings, description=__doc__)
-    name = f"main_job_{Path(settings.dataset.split(':')[-1]).stem}_{settings.model}"
-    table = RESULTS / f"{name}.csv"
+    name = f"main_job_{stem_of(settings.dataset)}_{settings.model}"
     # What another command measured stays, unless it is measured again.
-    rows = {_key(row): row for row in read_rows(table, words=("request", "method"))}
+    rows = {_key(row): row for row in read_rows(name, words=("request", "method"))}
     for seed, text in itertools.product(settings.seeds, settings.requests):
         rows |= {_key(row): row for row in run_cell(settings, seed, text)}
-        write_rows(table, rows.values())
-        write_result(
-            name,
-            {"summary": summarise(list(rows.values()))},
-            "python -m experiments.main_job " + " ".join(map(without_folders, sys.argv[1:])),
-        )
+        found = means(list(rows.values()), ["request", "method"], _AVERAGED, count="seeds")
+        write(name, {"summary": found}, rows.values())
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ from __future__ import annotations
 import dataclasses
 import time
 
-import matplotlib.pyplot as plt
 import numpy as np
 import tyro
 
@@ -30,10 +29,10 @@ from dcmu_jax.condensation import (
     match_clusters,
 )
 from dcmu_jax.data import load
-from dcmu_jax.reporting.style import save_figure
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.stages import build_model, train_original
-from experiments.benchmarks.record import RESULTS, write_result
+from experiments import plots
+from experiments.writing import write
 
 WAYS = {
     "Adam, as published": MatchingConfig(),
@@ -60,26 +59,6 @@ class Settings:
     model: str = "cnn"
     clusters_per_class: int = 50
     seed: int = 0
-
-
-def draw(curves: dict[str, list[dict]]) -> None:
-    """The figure."""
-    figure, axes = plt.subplots(figsize=(6.4, 4), layout="constrained")
-    for name, points in curves.items():
-        seconds = [p["cpu_s"] for p in points]
-        (line,) = axes.plot(seconds, [p["left"] for p in points], "o-", label=name)
-        for p in points[:: max(1, len(points) - 1)]:
-            axes.annotate(
-                str(p["steps"]), (p["cpu_s"], p["left"]), xytext=(3, 4),
-                textcoords="offset points", color=line.get_color(), fontsize="small",
-            )  # fmt: skip
-    axes.set_xscale("log")
-    axes.set_xticks([2, 5, 10, 20, 50], ["2", "5", "10", "20", "50"])
-    axes.minorticks_off()
-    axes.set(xlabel="processor seconds, all clusters (steps at the points)")
-    axes.set(ylabel="objective left, plain mean = 1", ylim=(0, 1.02))
-    axes.legend()
-    save_figure(figure, RESULTS / "matching_curve.png")
 
 
 def main() -> None:
@@ -116,11 +95,8 @@ def main() -> None:
             point |= {"left": left, "largest_weight": float(weights.max())}
             curves.setdefault(name, []).append(point)
             print(name, point, flush=True)
-    draw(curves)
-    arguments = f"--dataset npz:{settings.dataset.split('/')[-1].removeprefix('npz:')}"
-    command = f"python -m experiments.matching_curve {arguments} --model {settings.model}"
     figures = {"clusters": len(clusters.sizes), "curves": curves}
-    write_result("matching_curve", figures, command)
+    write("matching_curve", figures, pictures={"matching_curve": plots.matching_curves(curves)})
 
 
 if __name__ == "__main__":

@@ -14,27 +14,24 @@ experiments/results/membership_DATASET.{json,png}.
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import numpy as np
 import tyro
-from matplotlib.figure import Figure
 
 from dcmu_jax.audits.building import Rearing, shadow_population
 from dcmu_jax.audits.lira import leave_one_out_lira
 from dcmu_jax.audits.margins import losses_of
 from dcmu_jax.audits.population import Population
 from dcmu_jax.audits.rmia import rmia_scores
-from dcmu_jax.audits.roc import roc_curve, separation
+from dcmu_jax.audits.roc import separation
 from dcmu_jax.audits.shadow import shadow_attack
 from dcmu_jax.data.sources import load
-from dcmu_jax.reporting import style
 from dcmu_jax.runs.options import NetworkOptions
 from dcmu_jax.runs.stages import build_model
 from dcmu_jax.unlearning.task import Training
-from experiments.benchmarks.record import RESULTS, write_result
-from experiments.tables import without_folders
+from experiments import plots
+from experiments.writing import write
 
 LABELS = {
     "threshold": "loss threshold",
@@ -91,22 +88,6 @@ def attack_scores(population: Population) -> dict[str, np.ndarray]:
     return scores | {"rmia": np.stack(rmia), "shadow": np.stack(shadow)}
 
 
-def draw(scores: dict[str, np.ndarray], member: np.ndarray) -> Figure:
-    """ROC curves on logarithmic axes."""
-    figure = Figure(figsize=(6.2, 5.0), layout=style.layout())
-    axes = figure.add_subplot()
-    style.plain(axes)
-    colors = style.method_colors(LABELS)
-    for name, label in LABELS.items():
-        axes.plot(*roc_curve(scores[name], member), label=label, color=colors[name])
-    axes.plot([1e-4, 1], [1e-4, 1], color=style.INK, linewidth=0.8, linestyle=":", label="chance")
-    axes.set(xscale="log", yscale="log", xlim=(1e-4, 1), ylim=(1e-4, 1.05))
-    axes.set_xlabel("false-positive rate")
-    axes.set_ylabel("true-positive rate")
-    axes.legend(fontsize=style.TEXT_SIZE, frameon=False, loc="lower right")
-    return figure
-
-
 def main() -> None:
     """Train what is not there yet, attack, write."""
     options = tyro.cli(Options, description=__doc__)
@@ -130,9 +111,7 @@ def main() -> None:
         "attacks": {name: dataclasses.asdict(separation(scores[name], member)) for name in LABELS},
     }
     name = f"membership_{splits.name}"
-    command = f"python -m experiments.membership {' '.join(map(without_folders, sys.argv[1:]))}"
-    write_result(name, figures, command)
-    style.save_figure(draw(scores, member), RESULTS / f"{name}.png")
+    write(name, figures, pictures={name: plots.attack_curves(scores, member, LABELS)})
     for attack, numbers in figures["attacks"].items():
         print(attack, {k: tuple(round(x, 4) for x in v) for k, v in numbers.items()})
 

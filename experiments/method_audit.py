@@ -20,16 +20,11 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
-from matplotlib.figure import Figure
 
 from dcmu_jax.audits.audit import audit_networks
 from dcmu_jax.audits.building import (
@@ -39,13 +34,10 @@ from dcmu_jax.audits.building import (
     oracle_population,
     unlearned_population,
 )
-from dcmu_jax.audits.method_audit import MethodAudit, audit_method
+from dcmu_jax.audits.method_audit import audit_method
 from dcmu_jax.audits.together import PLAIN, together
 from dcmu_jax.data.requests import ForgetRequest, parse_request
 from dcmu_jax.data.sources import load
-from dcmu_jax.networks.partition import apply_parts
-from dcmu_jax.reporting import style
-from dcmu_jax.reporting.pareto import title
 from dcmu_jax.runs import stages
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.config_json import to_json
@@ -54,10 +46,9 @@ from dcmu_jax.runs.presets import PRESETS
 from dcmu_jax.runs.renamed import old_names
 from dcmu_jax.runs.store import hash_of, plain
 from dcmu_jax.training.classifier import fresh_classifier
-from dcmu_jax.training.flops import program_flops
 from dcmu_jax.unlearning.task import Training
-from experiments.benchmarks.record import RESULTS, write_result
-from experiments.tables import without_folders
+from experiments import plots
+from experiments.writing import forward_flops, write
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -128,48 +119,15 @@ def serving(options: Options, name: str, splits: Any, request: ForgetRequest) ->
 
 def print_plan(options: Options, rearing: Rearing) -> None:
     """Operations and minutes of all networks: three forward passes for each example and epoch."""
-    splits, size = rearing.splits, rearing.training.batch_size
-    network = fresh_classifier(rearing.model, splits.train, 0)
-    x = jax.ShapeDtypeStruct((size, *network.image_shape), jnp.float32)
-
-    def logits(model, variables, x):
-        return apply_parts(model, variables, x)[0]
-
-    forward = program_flops(logits, network.model, network.variables, x) or math.nan
-    one = 3 * forward * options.epochs * math.ceil(len(splits.train) / size)
+    train, size = rearing.splits.train, rearing.training.batch_size
+    forward = forward_flops(fresh_classifier(rearing.model, train, 0), size)
+    one = 3 * forward * options.epochs * math.ceil(len(train) / size)
     count = options.oracles + options.originals * (1 + len(options.methods))
     print(
         f"{count} networks at most of {one / 1e12:.2f} TFLOP each (methods counted as retraining, "
         f"which is the dearest): {count * one / options.tflops / 1e12 / 60:.1f} minutes at "
         f"{options.tflops:g} TFLOP/s, compilation and measurement apart"
     )
-
-
-def draw(audits: list[MethodAudit]) -> Figure:
-    """U-LiRA, KLoM on the forgotten and the forgetting quality, each beside its null band."""
-    figure = Figure(figsize=(11, 0.9 + 0.45 * len(audits)), layout=style.layout())
-    panels = figure.subplots(1, 3, sharey=True)
-    columns: list[tuple[str, Callable, Callable]] = [
-        ("U-LiRA, AUC", lambda a: a.u_lira.auc[0], lambda a: a.u_lira_null),
-        (
-            "KLoM, forgotten, 95th percentile",
-            lambda a: a.klom["forget"],
-            lambda a: a.klom_null["forget"],
-        ),
-        ("forgetting quality F", lambda a: a.quality, lambda a: a.quality_null),
-    ]
-    heights = np.arange(len(audits))[::-1]
-    for axes, (name, value, null) in zip(panels, columns, strict=True):
-        style.plain(axes)
-        band = null(audits[0])
-        axes.axvspan(band.low, band.high, color="#dddddd")
-        for height, audit in zip(heights, audits, strict=True):
-            color = style.method_colors([audit.kind])[audit.kind]
-            axes.plot([value(audit)], [height], marker="o", color=color)
-        axes.set_title(f"{name}; grey: oracles", fontsize=style.TEXT_SIZE)
-        axes.set_yticks(heights, [title(audit.kind) for audit in audits])
-        axes.set_ylim(-0.6, len(audits) - 0.4)
-    return figure
 
 
 def main() -> None:
@@ -204,23 +162,21 @@ def main() -> None:
     }
     told = {method: hash_of(plain({method: made})) for method, made in made_of.items()}
     population = unlearned_population(rearing, request.ids, options.originals, methods, told)
-    audits, figures = [], {}
+    figures = {}
     for kind in ("original", *options.methods):
         networks = population.of(kind)
-        audits.append(audit_method(networks, oracles, request.ids))
         alone = audit_networks(networks, oracles, request.ids)
         figures[kind] = {
             "networks": len(networks),
             "passed": sum(audit.passed for audit in alone),
             "remember": sum(audit.remembers for audit in alone),
             "median_distance": float(np.median([audit.distance for audit in alone])),
-            **dataclasses.asdict(audits[-1]),
+            **dataclasses.asdict(audit_method(networks, oracles, request.ids)),
         }
         print(kind, figures[kind], flush=True)
     stem = f"method_audit_{splits.name}_{options.model}"
-    command = f"python -m experiments.method_audit {' '.join(map(without_folders, sys.argv[1:]))}"
-    write_result(stem, {"oracles": len(oracles), "methods": figures}, command.strip())
-    style.save_figure(draw(audits), RESULTS / f"{stem}.png")
+    found = {"oracles": len(oracles), "methods": figures}
+    write(stem, found, pictures={stem: plots.audits(figures)})
 
 
 if __name__ == "__main__":

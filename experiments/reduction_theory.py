@@ -34,7 +34,7 @@ from dcmu_jax.theory import (
     simulate_reduced_size,
     unequal_sizes,
 )
-from experiments.benchmarks.record import RESULTS, write_result
+from experiments.writing import write
 
 RECORDED = (0.8063, 0.8476, 0.7306, 0.8316, 0.8408, 0.8711, 0.7133, 0.7380)
 """Recorded by the paper's authors: 450 clusters a class, 10 % forgotten; five of 45,000 images."""
@@ -268,7 +268,6 @@ def main() -> None:
     """Compute, draw, write."""
     s = tyro.cli(Settings, description=__doc__)
     figure, rows = draw(s)
-    style.save_figure(figure, RESULTS / "reduction_theory.png")
     off = [
         abs(r["simulated_mean"] - r["exact_mean"]) / (r["exact_sd"] / s.draws**0.5) for r in rows
     ]
@@ -304,8 +303,8 @@ def main() -> None:
         "against_simulation": rows,
         "equations": table(s),
     }
-    path = write_result("reduction_theory", figures, "python -m experiments.reduction_theory")
-    print(f"{len(rows)} comparisons, {max(off):.1f} standard errors apart at most; {path.name}")
+    write("reduction_theory", figures, pictures={"reduction_theory": figure})
+    print(f"{len(rows)} comparisons, {max(off):.1f} standard errors apart at most")
 
 
 if __name__ == "__main__":

@@ -14,16 +14,14 @@ the largest leaves. Writes experiments/results/remembrance_size.{csv,json}.
 from __future__ import annotations
 
 import dataclasses
-import sys
+import itertools
 from pathlib import Path
 
 import tyro
 
-from dcmu_jax.files import write_rows
 from dcmu_jax.runs.presets import paper_preset
-from experiments.benchmarks.record import RESULTS, write_result
-from experiments.grid import Bench, Group, scored_cells
-from experiments.tables import mean_and_interval, without_folders
+from dcmu_jax.sweeps import Bench, Group, Sweep, Variant, means
+from experiments.writing import write
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,37 +42,36 @@ class Options:
     seeds: tuple[int, ...] = (1, 2, 3)
     out: Path = Path("runs/remembrance_size")
 
+    def variants(self, bench: Bench, request: str) -> list[Variant]:
+        """Retraining, then the published preset by each number of samples."""
+        preset = paper_preset(self.model)
+        offline = dataclasses.replace(preset.offline, rounds=1)
+        tried = {
+            f"{count} per class": dataclasses.replace(
+                preset,
+                remembrance=dataclasses.replace(preset.remembrance, per_class=count),
+                offline=offline,
+            )
+            for count in self.per_class
+        }
+        return [
+            Variant(name="retrain"),
+            *(Variant(name=name, options=options) for name, options in tried.items()),
+        ]
+
 
 def main() -> None:
     """Measure what is missing, then write the table."""
     options = tyro.cli(Options, description=__doc__)
-    rows = []
-    preset = paper_preset(options.model)
-    for seed in options.seeds:
-        bench = Bench(Group(dataset=options.dataset, model=options.model, seed=seed), options.out)
-        bench.leave_out(max(options.per_class))
-        rows.append(bench.cell("random:0.1", "retrain"))
-        for count in options.per_class:
-            variant = dataclasses.replace(
-                preset,
-                remembrance=dataclasses.replace(preset.remembrance, per_class=count),
-                offline=dataclasses.replace(preset.offline, rounds=1),
-            )
-            rows.append(bench.cell("random:0.1", f"{count} per class", options=variant))
-    found = scored_cells(rows)
-    write_rows(RESULTS / "remembrance_size.csv", found)
+    groups = [Group(dataset=options.dataset, model=options.model, seed=s) for s in options.seeds]
+    rows = Sweep(
+        cells=tuple(itertools.product(groups, ["random:0.1"])),
+        variants=options.variants,
+        out=options.out,
+        left_out=max(options.per_class),
+    ).rows()
     fields = ("retain_accuracy", "forget_accuracy", "test_accuracy", "mia", "gap", "online_s")
-    summary = {
-        method: {
-            field: mean_and_interval([r[field] for r in found if r["method"] == method])
-            for field in fields
-        }
-        for method in dict.fromkeys(r["method"] for r in found)
-    }
-    command = (
-        f"python -m experiments.remembrance_size {' '.join(map(without_folders, sys.argv[1:]))}"
-    )
-    write_result("remembrance_size", summary, command)
+    write("remembrance_size", means(rows, ["method"], fields), rows)
 
 
 if __name__ == "__main__":

@@ -18,28 +18,20 @@ packed from them. Nothing is run.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import math
 from pathlib import Path
 from typing import Literal
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
-import numpy as np
 import tyro
-from jaxtyping import Array
 
 from dcmu_jax.data.sources import load
-from dcmu_jax.networks.partition import Variables, apply_parts
 from dcmu_jax.runs.stages import build_model
+from dcmu_jax.sweeps import Group, means
+from dcmu_jax.sweeps.cells import kind_of, train_originals_together
 from dcmu_jax.training.classifier import fresh_classifier
-from dcmu_jax.training.flops import program_flops
-from experiments.benchmarks.record import RESULTS
-from experiments.grid import Group, train_originals_together
-from experiments.table1 import SCALES, groups, measure_group, prepare_group
-from experiments.worker_pool import Step, run_in_pool
+from experiments.table1 import SCALES, groups, sweep
+from experiments.writing import forward_flops, read_rows
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,38 +64,23 @@ class Options:
     out: Path = Path("runs/table1")
 
 
-def _logits(model: nn.Module, variables: Variables, x: Array) -> Array:
-    return apply_parts(model, variables, x)[0]
-
-
 def retraining_flops(group: Group) -> float:
     """Operations of retraining on nine tenths of the data: three times its forward passes."""
-    splits = load(group.dataset)
-    config = group.config()
-    network = fresh_classifier(
-        build_model(group.model, splits, config.network), splits.train, seed=0
-    )
+    splits, config = load(group.dataset), group.config()
+    model = build_model(group.model, splits, config.network)
     size = config.training.batch_size
-    x = jax.ShapeDtypeStruct((size, *network.image_shape), jnp.float32)
-    forward = program_flops(_logits, network.model, network.variables, x)
     steps = config.training.epochs * math.ceil(0.9 * len(splits.train) / size)
-    return float("nan") if forward is None else 3 * forward * steps
+    return 3 * forward_flops(fresh_classifier(model, splits.train, seed=0), size) * steps
 
 
 def method_shares() -> dict[str, dict[str, float]]:
     """Kind of request -> method -> operations over retraining's, from the small table."""
-    path = RESULTS / "table1_small.csv"
-    shares: dict[str, dict[str, list[float]]] = {}
-    if path.exists():
-        with path.open(newline="") as file:
-            for row in csv.DictReader(file):
-                if row["flops_over_retraining"]:
-                    kind = row["request"].split(":")[0]
-                    found = shares.setdefault(kind, {}).setdefault(row["method"], [])
-                    found.append(float(row["flops_over_retraining"]))
+    words = ("dataset", "model", "request", "method", "settings")
+    rows = [row | {"kind": kind_of(row["request"])} for row in read_rows("table1_small", words)]
+    field = "flops_over_retraining"
     return {
-        kind: {method: float(np.mean(values)) for method, values in methods.items()}
-        for kind, methods in shares.items()
+        kind: {name: entry[field]["mean"] for name, entry in found.items() if field in entry}
+        for kind, found in means(rows, ["kind", "method"], [field]).items()
     }
 
 
@@ -135,33 +112,6 @@ def print_plan(options: Options, chosen: list[Group], methods: tuple[str, ...]) 
     )
 
 
-def steps(options: Options, chosen: list[Group], methods: tuple[str, ...]) -> list[Step]:
-    """A group's original and offline phases, then its requests, which share nothing else."""
-    found = []
-    # The dearest networks first, or one worker would end long after the others.
-    for group in chosen[::-1]:
-        kind = dataclasses.replace(group, seed=0)
-        found.append(
-            Step(
-                group.name,
-                prepare_group,
-                (group, methods, options.out),
-                programs=(kind, "prepared"),
-            )
-        )
-        for request in SCALES[options.scale].requests:
-            found.append(
-                Step(
-                    (group.name, request),
-                    measure_group,
-                    (options.scale, group, methods, options.out, (request,)),
-                    after=(group.name,),
-                    programs=(kind, "measured"),  # a forget set of a class is as large as another
-                )
-            )
-    return found
-
-
 def main() -> None:
     """Run, submit or plan."""
     options = tyro.cli(Options, description=__doc__)
@@ -172,7 +122,7 @@ def main() -> None:
         return
     if options.together:
         train_originals_together(chosen, options.out, options.together)
-    arguments = [(options.scale, group, methods, options.out) for group in chosen]
+    table = sweep(options.scale, chosen, methods, options.out)
     if options.slurm:
         import submitit
 
@@ -180,14 +130,13 @@ def main() -> None:
         executor.update_parameters(
             slurm_partition=options.slurm, timeout_min=options.minutes, gpus_per_node=1
         )
-        for job in executor.map_array(measure_group, *zip(*arguments, strict=True)):
+        for job in executor.map_array(table.measure, chosen):
             print("submitted", job.job_id)
-        return
-    if options.workers == 1:
-        for group_arguments in arguments:
-            measure_group(*group_arguments)
-        return
-    run_in_pool(steps(options, chosen, methods), options.workers, options.out / "compiled")
+    elif options.workers == 1:
+        for group in chosen:
+            table.measure(group)
+    else:
+        table.run(options.workers)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,6 @@ trained without half of them. Writes experiments/results/self_audit.{csv,json}.
 from __future__ import annotations
 
 import dataclasses
-import sys
 
 import numpy as np
 import tyro
@@ -24,12 +23,11 @@ from dcmu_jax.audits.audit import STATISTICS, audit_networks
 from dcmu_jax.audits.building import Rearing, oracle_population, unlearned_population
 from dcmu_jax.data.requests import parse_request
 from dcmu_jax.data.sources import load
-from dcmu_jax.files import write_rows
 from dcmu_jax.runs.options import NetworkOptions
 from dcmu_jax.runs.stages import build_model
+from dcmu_jax.sweeps import means
 from dcmu_jax.unlearning.task import Training
-from experiments.benchmarks.record import RESULTS, write_result
-from experiments.tables import mean_and_interval, without_folders
+from experiments.writing import write
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,14 +89,10 @@ def repetition(options: Options, splits, model, seed: int) -> list[dict]:
 def summarise(rows: list[dict]) -> dict:
     """How often each network passed and remembered, and how far away it was."""
     summary = {}
-    for name in dict.fromkeys(row["network"] for row in rows):
+    for name, found in means(rows, ["network"], ["distance"], count="repetitions").items():
         alike = [row for row in rows if row["network"] == name]
-        summary[name] = {
-            "repetitions": len(alike),
-            "passed": sum(row["passed"] for row in alike),
-            "remembers": sum(row["remembers"] for row in alike),
-            "distance": mean_and_interval([row["distance"] for row in alike]),
-        }
+        counts = {field: sum(r[field] for r in alike) for field in ("passed", "remembers")}
+        summary[name] = {"repetitions": found["repetitions"], **counts} | found
     distances = [
         [row["distance"] for row in rows if row["network"] == name]
         for name in ("retrain", "half-way", "no-op")
@@ -118,9 +112,7 @@ def main() -> None:
         rows += repetition(options, splits, model, seed)
         summary = summarise(rows)
         print(seed, summary, flush=True)
-        write_rows(RESULTS / f"{name}.csv", rows)
-        command = f"python -m experiments.self_audit {' '.join(map(without_folders, sys.argv[1:]))}"
-        write_result(name, summary, command.strip())
+        write(name, summary, rows)
 
 
 if __name__ == "__main__":

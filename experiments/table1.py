@@ -22,27 +22,27 @@ RBE is shown beside the gap, never alone: see dcmu_jax.metrics.rbe.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import math
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import numpy as np
 import tyro
 
 from dcmu_jax.baselines.registry import METHODS
-from dcmu_jax.files import write_rows
 from dcmu_jax.metrics.ranks import rank_methods
 from dcmu_jax.metrics.rbe import rbe
 from dcmu_jax.runs.presets import PRESETS
-from dcmu_jax.training.divergence import Diverged
-from experiments.benchmarks.record import RESULTS, write_result
-from experiments.grid import AGAIN, Bench, Group, Settings, kind_of, scored_cells
-from experiments.table1_figures import draw
-from experiments.tables import mean_and_interval, without_folders
+from dcmu_jax.sweeps import AGAIN, Bench, Group, Sweep, Variant, means, scored_cells
+from dcmu_jax.sweeps.cells import Settings, kind_of
+from dcmu_jax.sweeps.summaries import Row
+from experiments import plots
+from experiments.benchmarks import record
+from experiments.writing import write
 
 ROWS = (
     "original",
@@ -125,7 +125,7 @@ def request_of(text: str, dataset: str) -> str:
 
 def tuned(scale: str, group: Group) -> Settings:
     """The settings that tuning found for networks of the kind, if it has run."""
-    path = RESULTS / f"tuning_{SCALES[scale].tuning}.json"
+    path = record.RESULTS / f"tuning_{SCALES[scale].tuning}.json"
     if not path.exists():
         return {}
     found = json.loads(path.read_text())["figures"]["networks"].get(group.model, {})
@@ -135,109 +135,71 @@ def tuned(scale: str, group: Group) -> Settings:
     }
 
 
-def prepare_group(group: Group, methods: tuple[str, ...], out: Path) -> None:
-    """The original of a group and the offline phases of its presets, where they are not there."""
-    run = Bench(group, out).run
-    run.train()
-    for name in methods:
-        if name in PRESETS:
-            run.prepare(name)
+def _variants(scale: str, methods: tuple[str, ...], bench: Bench, request: str) -> list[Variant]:
+    settings = tuned(scale, bench.group).get(kind_of(request), {})
+    return [Variant(name=name, settings=settings.get(name)) for name in methods]
 
 
-def measure_group(
-    scale: str,
-    group: Group,
-    methods: tuple[str, ...],
-    out: Path,
-    requests: tuple[str, ...] | None = None,
-) -> list[dict]:
-    """The rows of a group, measured where they are not there yet; of some of its requests."""
-    bench = Bench(group, out)
-    settings = tuned(scale, group)
-    rows = []
-    for text in requests or SCALES[scale].requests:
-        request = request_of(text, group.dataset)
-        for name in methods:
-            try:
-                row = bench.cell(request, name, settings.get(kind_of(request), {}).get(name))
-            except Diverged as error:  # it has no row, and so no place among the ranks
-                print(f"{group.name} {request} {name}: {error.given}", flush=True)
-                continue
-            rows.append(row)
-            print(
-                f"{group.name} {request} {name}: RA {row['retain_accuracy']:.2f} "
-                f"FA {row['forget_accuracy']:.2f} TeA {row['test_accuracy']:.2f} "
-                f"MIA {row['mia']:.2f} UT {row['online_s'] or 0:.2f} s",
-                flush=True,
-            )
-    # Linux allows a process 65,530 memory maps, and the programs of a group take up to 50,000.
-    jax.clear_caches()
-    return rows
+def sweep(
+    scale: str, chosen: Sequence[Group], methods: tuple[str, ...], out: Path = Path("runs/table1")
+) -> Sweep:
+    """The table as a value: groups of a scale, its requests, and rows."""
+    requests = SCALES[scale].requests
+    return Sweep(
+        cells=tuple((g, request_of(text, g.dataset)) for g in chosen for text in requests),
+        variants=functools.partial(_variants, scale, methods),
+        out=out,
+        presets=tuple(name for name in methods if name in PRESETS),
+    )
 
 
-def finished_rows(folder: Path) -> list[dict]:
+def finished_rows(folder: Path) -> list[Row]:
     """The cells of a group that have been measured, of requests that have their reference."""
     rows = [json.loads(path.read_text()) for path in sorted((folder / "cells").glob("*.json"))]
     whole = {row["request"] for row in rows if row["method"] == "retrain"}
-    order = {name: number for number, name in enumerate(ROWS)}
-    rows = [row for row in rows if row["request"] in whole and row["method"] in order]
-    return sorted(rows, key=lambda row: (row["request"], order[row["method"]]))
+    rows = [row for row in rows if row["request"] in whole and row["method"] in ROWS]
+    return sorted(rows, key=lambda row: (row["request"], ROWS.index(row["method"])))
 
 
-def _columns(rows: list[dict], methods: list[str]) -> list[np.ndarray] | None:
-    """RA, FA, MIA and UT ``(networks, methods)``, means over seeds; None unless all are there."""
-    networks = list(dict.fromkeys((r["model"], r["width"]) for r in rows))
-    columns = []
-    for name in ("retain_accuracy", "forget_accuracy", "mia", "online_s"):
-        table = np.full((len(networks), len(methods)), np.nan)
-        for (i, network), (j, method) in itertools.product(enumerate(networks), enumerate(methods)):
-            values = [
-                r[name] for r in rows if (r["model"], r["width"], r["method"]) == (*network, method)
-            ]
-            if values:
-                table[i, j] = np.mean(values)
-        columns.append(table)
-    return columns if all(np.isfinite(c).all() for c in columns) else None
+def _rbe(rows: list[Row]) -> dict[str, Any] | None:
+    """RBE of the methods that every network has, of means over seeds; None if some diverged."""
+    columns = ("retain_accuracy", "forget_accuracy", "mia", "online_s")
+    found = [*means(rows, ("model", "width", "method"), columns).values()]
+    cells = [by_method for by_width in found for by_method in by_width.values()]
+    methods = [
+        name
+        for name in dict.fromkeys(row["method"] for row in rows)
+        if name not in ("original", AGAIN) and all(name in cell for cell in cells)
+    ]
+    table = [
+        np.array([[cell[m].get(c, {"mean": np.nan})["mean"] for m in methods] for cell in cells])
+        for c in columns
+    ]
+    if not all(np.isfinite(column).all() for column in table):
+        return None
+    scores = dict(zip(methods, map(float, rbe(*table)), strict=True))
+    order = sorted(scores, key=scores.__getitem__)
+    return {"scores": scores, "rank_of_retraining": 1 + order.index("retrain")}
 
 
-def summarise(rows: list[dict]) -> dict[str, Any]:
+def summarise(rows: list[Row]) -> dict[str, Any]:
     """Means and intervals over seeds; RBE by data set and request; ranks over all cells."""
-    summary: dict[str, Any] = {"networks": {}, "rbe": {}, "ranks": {}}
-    for row in rows:
-        network = f"{row['dataset']} {row['model']} {row['width']:g}"
-        entry = summary["networks"].setdefault(network, {}).setdefault(row["request"], {})
-        if row["method"] in entry:
-            continue
-        keys = ("dataset", "model", "width", "request", "method")
-        alike = [r for r in rows if all(r[k] == row[k] for k in keys)]
-        entry[row["method"]] = {"seeds": len(alike)}
-        for name in _AVERAGED:
-            values = [r[name] for r in alike if r.get(name) is not None]
-            if values and all(map(math.isfinite, values)):
-                entry[row["method"]][name] = mean_and_interval(values)
-    methods = [m for m in dict.fromkeys(r["method"] for r in rows) if m not in ("original", AGAIN)]
+    named = [row | {"network": f"{row['dataset']} {row['model']} {row['width']:g}"} for row in rows]
+    networks = means(named, ("network", "request", "method"), _AVERAGED, count="seeds")
+    for entry in (e for r in networks.values() for m in r.values() for e in m.values()):
+        for field in [f for f in entry if f != "seeds" and not math.isfinite(entry[f]["mean"])]:
+            del entry[field]  # of a network that diverged
+    scores: dict[str, dict] = {}
     for dataset, request in dict.fromkeys((r["dataset"], r["request"]) for r in rows):
         chosen = [r for r in rows if (r["dataset"], r["request"]) == (dataset, request)]
-        networks = {(r["model"], r["width"]) for r in chosen}
-        everywhere = [
-            m
-            for m in methods
-            if {(r["model"], r["width"]) for r in chosen if r["method"] == m} == networks
-        ]
-        columns = _columns(chosen, everywhere)
-        if columns is not None:
-            scores = {m: float(s) for m, s in zip(everywhere, rbe(*columns), strict=True)}
-            order = sorted(scores, key=scores.__getitem__)
-            summary["rbe"].setdefault(dataset, {})[request] = {
-                "scores": scores,
-                "rank_of_retraining": 1 + order.index("retrain"),
-            }
-    for kind in dict.fromkeys(kind_of(r["request"]) for r in rows):
-        summary["ranks"][kind] = ranks_by_gap(rows, kind)
-    return summary
+        if (found := _rbe(chosen)) is not None:
+            scores.setdefault(dataset, {})[request] = found
+    kinds = dict.fromkeys(kind_of(row["request"]) for row in rows)
+    ranks = {kind: ranks_by_gap(rows, kind) for kind in kinds}
+    return {"networks": networks, "rbe": scores, "ranks": ranks}
 
 
-def ranks_by_gap(rows: list[dict], kind: str) -> dict[str, Any] | None:
+def ranks_by_gap(rows: list[Row], kind: str) -> dict[str, Any] | None:
     """Mean ranks by gap over all cells of a kind of request, of the methods that are in each.
 
     Retraining is the reference, and the untouched original no method: neither has a rank.
@@ -251,9 +213,8 @@ def ranks_by_gap(rows: list[dict], kind: str) -> dict[str, Any] | None:
     table = np.array([[cell.get(m, np.nan) for m in methods] for cell in cells.values()])
     if min(table.shape, default=0) < 2:
         return None
-    table = np.where(np.isfinite(table), table, np.inf)  # a network that diverged is the last
-    if np.isinf(table).any():
-        table[np.isinf(table)] = np.finfo(np.float64).max
+    # A network that diverged is the last.
+    table = np.where(np.isfinite(table), table, np.finfo(np.float64).max)
     ranking = rank_methods(table)
     return {
         "mean_ranks": dict(zip(methods, ranking.mean_ranks.tolist(), strict=True)),
@@ -291,29 +252,25 @@ def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     scale = SCALES[options.scale]
     methods = tuple(dict.fromkeys(("retrain", *(options.methods or scale.methods))))
-    rows: list[dict] = []
-    for group in groups(scale, options.dataset):
-        if options.networks and group.model not in options.networks:
-            continue
-        if options.seeds and group.seed not in options.seeds:
-            continue
-        if options.collect:
-            rows += finished_rows(options.out / group.name)
-            continue
-        rows += measure_group(options.scale, group, methods, options.out)
-        write(f"table1_{options.scale}", rows, sys.argv[1:])
+    chosen = [
+        group
+        for group in groups(scale, options.dataset)
+        if group.model in (options.networks or (group.model,))
+        and group.seed in (options.seeds or (group.seed,))
+    ]
     if options.collect:
-        write(f"table1_{options.scale}", rows, sys.argv[1:])
-
-
-def write(name: str, rows: list[dict], arguments: list[str]) -> None:
-    """Table, summary and figures of ``rows``."""
-    found = scored_cells(rows)
-    write_rows(RESULTS / f"{name}.csv", found)
-    summary = summarise(found)
-    command = f"python -m experiments.table1 {' '.join(map(without_folders, arguments))}"
-    write_result(name, summary, command.strip())
-    draw(name, found, summary)
+        folders = [options.out / group.name for group in chosen]
+        tables = [scored_cells(row for folder in folders for row in finished_rows(folder))]
+    else:
+        tables = sweep(options.scale, chosen, methods, options.out).so_far()
+    name = f"table1_{options.scale}"
+    for rows in tables:
+        summary = summarise(rows)
+        figures = {
+            f"{name}_pareto": plots.pareto(rows),
+            f"{name}_ranks": plots.ranks(summary["ranks"]),
+        }
+        write(name, summary, rows, figures)
 
 
 if __name__ == "__main__":

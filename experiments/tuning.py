@@ -25,7 +25,6 @@ import dataclasses
 import itertools
 import json
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -34,12 +33,13 @@ import jax
 import tyro
 
 from dcmu_jax.baselines.registry import METHODS
+from dcmu_jax.sweeps import Bench, Group, Step, run_in_pool
+from dcmu_jax.sweeps.cells import kind_of
+from dcmu_jax.sweeps.summaries import scored
 from dcmu_jax.training.divergence import Diverged
-from experiments.benchmarks.record import RESULTS, write_result
-from experiments.grid import Bench, Group, kind_of, scored
-from experiments.table1 import SCALES, prepare_group
-from experiments.tables import without_folders
-from experiments.worker_pool import Step, run_in_pool
+from experiments.benchmarks import record
+from experiments.table1 import SCALES
+from experiments.writing import write
 
 SEED = 1000
 """Of the original network; forget set and unlearning follow from it, see ``Group``."""
@@ -142,22 +142,17 @@ def try_method(group: Group, request: str, name: str, out: Path) -> dict[str, An
 def steps(
     chosen: Sequence[Group], texts: Sequence[str], methods: Sequence[str], out: Path
 ) -> list[Step]:
-    """An original, the references of its requests, then each method by itself."""
-    found = []
+    """The references of the requests, the first with the original, then each method by itself."""
+    found, first = [], texts[:1]
     # The dearest networks first, or one worker would end long after the others.
-    for group in reversed(chosen):
-        found.append(Step(group.name, prepare_group, (group, (), out), programs=group.name))
-        for text in texts:
-            reference = (group.name, text)
-            arguments = (group, text, out)
-            found.append(
-                Step(reference, try_reference, arguments, (group.name,), (group.name, "retrain"))
-            )
-            for name in methods:
-                step = (group, text, name, out)
-                # A request for a class has a forget set as large as one for a tenth.
-                programs = (group.name, name)
-                found.append(Step((*reference, name), try_method, step, (reference,), programs))
+    for group, text in itertools.product(reversed(chosen), texts):
+        reference, alike = (group.name, text), (group.name, "retrain")
+        after = () if text in first else ((group.name, *first),)
+        found.append(Step(reference, try_reference, (group, text, out), after, alike))
+        for name in methods:
+            # A request for a class has a forget set as large as one for a tenth.
+            programs, arguments = (group.name, name), (group, text, name, out)
+            found.append(Step((*reference, name), try_method, arguments, (reference,), programs))
     return found
 
 
@@ -214,21 +209,17 @@ def main() -> None:
     if options.workers > 1:
         taken = steps(chosen, texts, options.methods, options.out)
         run_in_pool(taken, options.workers, options.out / "compiled")
-    path = RESULTS / f"tuning_{options.scale}.json"
-    networks: dict[str, dict] = (
-        json.loads(path.read_text())["figures"]["networks"] if path.exists() else {}
-    )
-    for group, text, name in itertools.product(chosen, texts, options.methods):
+    name = f"tuning_{options.scale}"
+    path = record.RESULTS / f"{name}.json"
+    known = json.loads(path.read_text())["figures"] if path.exists() else {"networks": {}}
+    networks: dict[str, dict] = known["networks"]
+    for group, text, method in itertools.product(chosen, texts, options.methods):
         found = networks.setdefault(group.model, {}).setdefault(kind_of(text), {})
-        tried = try_method(group, text, name, options.out)
-        found[name] = {"seed": group.seed, "request": text, **tried}
+        tried = try_method(group, text, method, options.out)
+        found[method] = {"seed": group.seed, "request": text, **tried}
         if options.workers == 1:
             jax.clear_caches()  # the programs of one method serve no other, and code fills memory
-    write_result(
-        f"tuning_{options.scale}",
-        {"trials_each": TRIALS, "networks": networks},
-        f"python -m experiments.tuning {' '.join(map(without_folders, sys.argv[1:]))}",
-    )
+    write(name, {"trials_each": TRIALS, "networks": networks})
 
 
 if __name__ == "__main__":

@@ -17,29 +17,30 @@ against a network retrained on what is left. Writes experiments/results/unlearni
 from __future__ import annotations
 
 import dataclasses
-import sys
 from pathlib import Path
 
 import numpy as np
 import tyro
-from matplotlib.figure import Figure
 
 from dcmu_jax.baselines.registry import build_method
 from dcmu_jax.data.requests import ForgetRequest
-from dcmu_jax.files import write_rows
-from dcmu_jax.metrics.measurement import Measurement
-from dcmu_jax.metrics.scores import with_scores
-from dcmu_jax.reporting import style
-from dcmu_jax.reporting.pareto import title
 from dcmu_jax.runs import stages
 from dcmu_jax.runs.presets import PRESETS
+from dcmu_jax.sweeps import Bench, Group, means
+from dcmu_jax.sweeps.summaries import Row, scored_cells
 from dcmu_jax.training.keys import named_seed
 from dcmu_jax.unlearning.task import Hooks, Method, UnlearningTask
-from experiments.benchmarks.record import RESULTS, write_result
-from experiments.grid import Bench, Group
-from experiments.tables import mean_and_interval, without_folders
+from experiments import plots
+from experiments.writing import write
 
 METHODS = ("catastrophic_forgetting", "paper", "condensed", "recommended")
+SHOWN = {
+    "retain_accuracy": "retain accuracy (%)",
+    "forget_accuracy": "accuracy on all forgotten (%)",
+    "test_accuracy": "test accuracy (%)",
+    "gap": "gap (points)",
+    "flops_over_retraining": "operations over retraining's",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,67 +142,28 @@ def _chain(options: Options, bench: Bench, name: str, method: Method) -> list[di
     return rows
 
 
-def measure_seed(options: Options, seed: int) -> list[dict]:
+def measure_seed(options: Options, seed: int) -> list[Row]:
     """The rows of one seed: every cycle and method, scored against retraining in that cycle."""
     group = Group(dataset=options.dataset, model=options.model, seed=seed, width=options.width)
     bench = Bench(group, options.out)
-    rows = [row for name in ("retrain", *METHODS) for row in chain(options, bench, name)]
+    chains = {name: chain(options, bench, name) for name in ("retrain", *METHODS)}
+    spent = {
+        name: np.cumsum([row["online_flops"] for row in rows]).tolist()
+        for name, rows in chains.items()
+    }
     found = []
-    spent = dict.fromkeys(("retrain", *METHODS), 0.0)
-    for cycle in range(1, options.cycles + 1):
-        alike = [row for row in rows if row["cycle"] == cycle]
-        for row in alike:
-            spent[row["method"]] += row["online_flops"]
-        names = [field.name for field in dataclasses.fields(Measurement)]
-        scores = with_scores(
-            [Measurement(**{k: row[k] for k in names if k in row}) for row in alike]
-        )
-        found += [
-            {"seed": seed, **row, "gap": m.gap, "tug_of_war": m.tug_of_war}
-            | {"flops_over_retraining": spent[m.method] / spent["retrain"]}
-            for row, m in zip(alike, scores, strict=True)
-        ]
+    for at, alike in enumerate(zip(*chains.values(), strict=True)):
+        for row in scored_cells(alike, ["cycle"]):
+            row["flops_over_retraining"] = spent[row["method"]][at] / spent["retrain"][at]
+            del row["time_over_retraining"]
+            found.append({"seed": seed, **row})
     return found
 
 
-def draw(name: str, rows: list[dict]) -> None:
-    """Accuracies, gap and cumulative time over the cycles."""
-    shown = (
-        ("retain_accuracy", "retain accuracy (%)"),
-        ("forget_accuracy", "accuracy on all forgotten (%)"),
-        ("test_accuracy", "test accuracy (%)"),
-        ("gap", "gap (points)"),
-        ("flops_over_retraining", "operations over retraining's"),
-    )
-    figure = Figure(figsize=(3.6 * len(shown), 3.6), layout=style.layout())
-    places = figure.subplots(1, len(shown))
-    methods = list(dict.fromkeys(r["method"] for r in rows))
-    colors = style.method_colors(methods)
-    for axes, (field, label) in zip(places, shown, strict=True):
-        style.plain(axes)
-        for number, method in enumerate(methods):
-            cycles = sorted({r["cycle"] for r in rows})
-            found = [
-                mean_and_interval(
-                    [r[field] for r in rows if (r["method"], r["cycle"]) == (method, cycle)]
-                )
-                for cycle in cycles
-            ]
-            axes.errorbar(
-                cycles,
-                [f["mean"] for f in found],
-                [f.get("ci95", 0.0) for f in found],
-                color=colors[method],
-                marker=style.MARKERS[number],
-                capsize=2,
-                label=title(method),
-            )
-        axes.set(xlabel="cycle", ylabel=label)
-        axes.set_ylim(bottom=0 if field in ("gap", "flops_over_retraining") else None)
-    figure.legend(
-        *places[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False
-    )
-    style.save_figure(figure, RESULTS / f"{name}.png")
+def draw(rows: list[Row]) -> plots.Figure:
+    """Accuracies, gap and operations over the cycles."""
+    size = {"width": 3.6 * len(SHOWN), "height": 3.6}
+    return plots.over_time(rows, "cycle", SHOWN, **size, from_zero=list(SHOWN)[-2:])
 
 
 def main() -> None:
@@ -209,28 +171,11 @@ def main() -> None:
     options = tyro.cli(Options, description=__doc__)
     rows = [row for seed in options.seeds for row in measure_seed(options, seed)]
     name = "unlearning_cycles" + ("_restarted" if options.restart else "")
-    write_rows(RESULTS / f"{name}.csv", rows)
     last = [r for r in rows if r["cycle"] == options.cycles]
-    summary = {
-        method: {
-            field: mean_and_interval([r[field] for r in last if r["method"] == method])
-            for field in (
-                "retain_accuracy",
-                "forget_accuracy",
-                "test_accuracy",
-                "gap",
-                "tug_of_war",
-                "cumulative_s",
-                "flops_over_retraining",
-            )
-        }
-        for method in dict.fromkeys(r["method"] for r in last)
-    }
-    command = (
-        f"python -m experiments.unlearning_cycles {' '.join(map(without_folders, sys.argv[1:]))}"
-    )
-    write_result(name, {"cycles": options.cycles, "after_the_last": summary}, command)
-    draw(name, rows)
+    fields = ("retain_accuracy", "forget_accuracy", "test_accuracy", "gap", "tug_of_war")
+    fields += ("cumulative_s", "flops_over_retraining")
+    found = {"cycles": options.cycles, "after_the_last": means(last, ["method"], fields)}
+    write(name, found, rows, {name: draw(rows)})
 
 
 if __name__ == "__main__":

@@ -78,7 +78,7 @@ LAYERS = (
     ("baselines", "audits"),
     ("core",),
     ("applications", "runs"),
-    ("service",),
+    ("service", "sweeps"),
     ("reporting",),
     ("face", "schedules"),
     ("cli",),

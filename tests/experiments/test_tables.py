@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from dcmu_jax.files import write_rows
+from dcmu_jax.sweeps import AGAIN, mean_and_interval
 from experiments import table1
+from experiments.benchmarks import record
 from experiments.benchmarks.record import RESULTS
 from experiments.fig2_metrics_over_epochs import METRICS, correlations, over_seeds
-from experiments.grid import AGAIN
-from experiments.tables import mean_and_interval, read_rows
+from experiments.writing import read_rows
 
 EXPERIMENTS = Path(table1.__file__).parent
 
@@ -55,10 +56,11 @@ def test_no_experiment_rounds_what_it_writes(tmp_path):
     assert not [line for file in files for line in _rounding(file)]
 
 
-def test_rows_come_back_as_they_were_and_may_differ_in_columns(tmp_path):
+def test_rows_come_back_as_they_were_and_may_differ_in_columns(tmp_path, monkeypatch):
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
     rows = [{"method": "a", "gap": 1 / 3}, {"method": "b", "gap": 2.0, "zrf": 0.1 + 0.2}]
     write_rows(tmp_path / "rows.csv", rows)
-    found = read_rows(tmp_path / "rows.csv", words=("method",))
+    found = read_rows("rows", words=("method",))
     assert found == [{"method": "a", "gap": 1 / 3, "zrf": None}, rows[1]]
 
 
@@ -110,7 +112,7 @@ def test_r_within_methods_is_that_of_what_is_left_of_each_mean():
 
 def test_figure_2_says_what_its_rows_say():
     name = "fig2_metrics_over_epochs"
-    rows = read_rows(RESULTS / f"{name}.csv", words=("method",))
+    rows = read_rows(name, words=("method",))
     figures = json.loads((RESULTS / f"{name}.json").read_text())["figures"]
     assert figures["seeds"] == len({row["seed"] for row in rows})
     expected = over_seeds(rows)

@@ -9,8 +9,8 @@ import pytest
 import tyro
 
 import experiments.tuning as tuning
+from dcmu_jax.sweeps import Bench, Group
 from experiments import ablation, main_job, table1
-from experiments.grid import Bench, Group
 
 DATASETS = ("npz:cifar10.npz", "npz:svhn.npz")
 ROOT = Path(__file__).parents[2]
@@ -82,13 +82,13 @@ def test_budgets_that_differ_are_told_wherever_fairness_is_described():
 
 
 def test_trials_go_on_where_they_were_stopped_and_by_several_workers(tmp_path, monkeypatch):
-    monkeypatch.setattr(tuning, "RESULTS", tmp_path)
+    monkeypatch.setattr(tuning.record, "RESULTS", tmp_path)
     monkeypatch.setattr(tuning, "CANDIDATES", {"cf_k": ({"epochs": 1}, {"epochs": 2})})
     monkeypatch.setattr(tuning, "check_candidates", lambda: None)
     small = table1.Scale(networks=(("mlp", 0.05),))
     monkeypatch.setitem(table1.SCALES, "small", small)
     written, measured = [], []
-    monkeypatch.setattr(tuning, "write_result", lambda *arguments: written.append(arguments))
+    monkeypatch.setattr(tuning, "write", lambda *arguments: written.append(arguments))
     measure = Bench._measure
 
     def counting(self, request, name, *rest):
@@ -109,7 +109,7 @@ def test_trials_go_on_where_they_were_stopped_and_by_several_workers(tmp_path, m
     )
     tuning.main()
     assert len(measured) == 6  # nothing again
-    (_, found, _), again = written
+    (_, found), again = written
     assert found == again[1] and found["networks"]["mlp"].keys() == {"random", "class"}
     trials = found["networks"]["mlp"]["class"]["cf_k"]
     assert (

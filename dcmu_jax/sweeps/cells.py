@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,7 @@ from dcmu_jax.baselines.registry import METHODS
 from dcmu_jax.data.remembrance import remembrance_samples
 from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.files import write_json
-from dcmu_jax.metrics.measurement import Measurement
-from dcmu_jax.metrics.scores import nomus, with_scores, zero_retrain_forgetting
+from dcmu_jax.metrics.scores import nomus, zero_retrain_forgetting
 from dcmu_jax.reading import read_json
 from dcmu_jax.runs import stages
 from dcmu_jax.runs.config import RunConfig
@@ -62,11 +61,15 @@ class Group:
     epochs: int = 30
 
     @property
+    def data(self) -> str:
+        """Name of the data set, without folders."""
+        return stem_of(self.dataset)
+
+    @property
     def name(self) -> str:
         """Name of the group's folder."""
-        data = Path(self.dataset.split(":")[-1]).stem
         of_all = hash_of(old_names(json.loads(to_json(self.config()))))[:8]
-        return f"{data}-{self.model}-{self.width:g}-{self.epochs}-seed{self.seed}-{of_all}"
+        return f"{self.data}-{self.model}-{self.width:g}-{self.epochs}-seed{self.seed}-{of_all}"
 
     def config(self) -> RunConfig:
         """The settings of the group's run."""
@@ -81,6 +84,15 @@ class Group:
             network=NetworkOptions(width=self.width),
             training=Training(epochs=self.epochs),
         )
+
+
+def stem_of(dataset: str) -> str:
+    """Name of a data set, as files are called by it: without source, folders and ending.
+
+    >>> stem_of("npz:of_mine/cifar10.npz"), stem_of("digits")
+    ('cifar10', 'digits')
+    """
+    return Path(dataset.split(":")[-1]).stem
 
 
 def kind_of(request: str) -> str:
@@ -189,7 +201,7 @@ class Bench:
         def measure() -> dict[str, Any]:
             row = self._measure(asked, method or name, given, options) | {"method": name}
             row = {**dataclasses.asdict(self.group), "request": request, **row}
-            return row | {"dataset": Path(self.group.dataset.split(":")[-1]).stem}
+            return row | {"dataset": self.group.data}
 
         made_of = {
             "row": name,
@@ -257,40 +269,3 @@ class Bench:
                 config, self.run.train(), self.run.splits, name="recommended"
             )
         return self._prepared[key]
-
-
-_MEASURED = {field.name for field in dataclasses.fields(Measurement)}
-
-
-def scored(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of one group and request with gap, tug of war and costs over retraining's."""
-    measurements = [Measurement(**{k: row[k] for k in _MEASURED if k in row}) for row in rows]
-    reference = next(row for row in rows if row["method"] == "retrain")
-    found = []
-    for row, m in zip(rows, with_scores(measurements), strict=True):
-        found.append(
-            row
-            | {"gap": m.gap, "tug_of_war": m.tug_of_war}
-            | {
-                f"{short}_over_retraining": (
-                    None
-                    if row[name] is None or not reference[name]
-                    else row[name] / reference[name]
-                )
-                for name, short in (("online_s", "time"), ("online_flops", "flops"))
-            }
-        )
-    return found
-
-
-def scored_cells(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows of any groups and requests, each scored against the retrained model of its own."""
-    cells: dict[tuple, list[dict]] = {}
-    for row in rows:
-        cells.setdefault(cell_of(row), []).append(row)
-    return [row for cell in cells.values() for row in scored(cell)]
-
-
-def cell_of(row: Mapping[str, Any]) -> tuple:
-    """What rows that are compared with each other have in common."""
-    return tuple(row[k] for k in ("dataset", "model", "width", "epochs", "request", "seed"))

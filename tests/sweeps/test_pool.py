@@ -1,10 +1,10 @@
-"""The order in which workers take the steps of an experiment, and that they take them."""
+"""The order in which workers take the steps of a sweep, and that they take them."""
 
 import os
 
 import pytest
 
-from experiments.worker_pool import Step, _shares, next_step, run_in_pool
+from dcmu_jax.sweeps.pool import Step, _shares, next_step, run_in_pool
 
 
 def _steps(*names: str) -> list[Step]:

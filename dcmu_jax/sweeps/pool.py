@@ -1,4 +1,4 @@
-"""Steps of an experiment in a pool of worker processes."""
+"""Steps of a sweep in a pool of worker processes."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-import experiments.grid as grid
-from experiments.grid import Bench, Group, scored_cells, train_originals_together
+from dcmu_jax.sweeps import Bench, Group, cells, scored_cells
+from dcmu_jax.sweeps.cells import train_originals_together
 
 GROUP = Group(dataset="digits", model="mlp", seed=3, width=0.05, epochs=1)
 
@@ -25,7 +25,7 @@ def test_originals_trained_together_are_those_trained_alone(tmp_path):
 def test_a_cell_is_measured_once(tmp_path, monkeypatch):
     bench = Bench(GROUP, tmp_path)
     row = bench.cell("class:3", "retrain")
-    monkeypatch.setattr(grid.stages, "unlearn", None)  # would be called by a second measurement
+    monkeypatch.setattr(cells.stages, "unlearn", None)  # would be called by a second measurement
     assert Bench(GROUP, tmp_path).cell("class:3", "retrain") == json.loads(json.dumps(row))
     with pytest.raises(TypeError):
         bench.cell("class:3", "cf_k")
