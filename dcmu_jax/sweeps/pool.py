@@ -58,7 +58,7 @@ def _begin(cache: str, shares: multiprocessing.queues.Queue) -> None:
     # Before JAX counts the cores: as many threads in all as there are cores, and none wanders.
     if cores := shares.get():
         os.sched_setaffinity(0, cores)
-    if not jax.config.jax_compilation_cache_dir:
+    if not getattr(jax.config, "jax_compilation_cache_dir"):  # noqa: B009, unknown to type checkers
         jax.config.update("jax_compilation_cache_dir", cache)
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 

@@ -88,7 +88,7 @@ class Sweep:
                 except Diverged as error:
                     print(f"{where}: {error.given}", flush=True)
                     continue
-                rows.append(row | variant.columns)
+                rows.append({**row, **variant.columns})
                 print(f"{where}: {_shown(row)}", flush=True)
         # Linux allows a process 65,530 memory maps, and the programs of a group take up to 50,000.
         jax.clear_caches()
