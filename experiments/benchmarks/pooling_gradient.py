@@ -102,15 +102,18 @@ def differences(cases: tuple[Case, ...] = CASES) -> Iterator[tuple[str, dict[str
 def main() -> None:
     """Compare, print and write ``experiments/results/pooling_gradient.json``."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--cases", type=int, default=len(CASES), help="the first of them only")
     parser.add_argument("--dry", action="store_true", help="print only, write no result")
     args = parser.parse_args()
     figures: dict[str, dict[str, float]] = {}
-    for case, found in differences():
+    for case, found in differences(CASES[: args.cases]):
         figures[case] = found
         print(case, found, flush=True)
     if args.dry:
         return
     command = "python -m experiments.benchmarks.pooling_gradient"
+    if args.cases < len(CASES):
+        command += f" --cases {args.cases}"
     print(f"written: {write_result('pooling_gradient', figures, command).name}")
 
 
