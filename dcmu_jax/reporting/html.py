@@ -110,7 +110,9 @@ def write_page(
 
 def about(settings: Mapping[str, Any], environment: Mapping[str, Any]) -> list[Section]:
     """The last sections of a page: settings, plain ones first, and what they were used in."""
-    nested = {name: value for name, value in settings.items() if isinstance(value, Mapping) and value}
+    nested = {
+        name: value for name, value in settings.items() if isinstance(value, Mapping) and value
+    }
     plain = {name: value for name, value in settings.items() if name not in nested}
     pairs = [("", flat_rows(plain))] if plain else []
     pairs += [(str(name), flat_rows(value)) for name, value in nested.items()]

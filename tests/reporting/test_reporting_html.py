@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.metrics.measurement import METRICS
-from dcmu_jax.reporting import save_figure, summarise, write_report
+from dcmu_jax.reporting import html, save_figure, summarise, write_report
 from dcmu_jax.reporting.sections import Drawn
 
 VOID = {"meta", "br", "img", "link", "hr", "input"}
@@ -139,3 +139,9 @@ def test_a_figure_that_is_no_png_is_refused_and_nothing_written(tmp_path):
                 figures=[Drawn("", "c", path)], environment={},
             )  # fmt: skip
     assert list(tmp_path.iterdir()) == [other]
+
+
+def test_settings_that_are_empty_have_no_heading_of_their_own():
+    settings, _ = html.about({"baselines": (), "settings": {}, "data": {"size": 1}}, {})
+    empty = ("", [("baselines", "(empty)"), ("settings", "(empty)")])
+    assert settings.pairs == [empty, ("data", [("size", "1")])]
