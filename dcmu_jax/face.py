@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,9 +28,10 @@ from dcmu_jax.metrics.own import own_metrics
 from dcmu_jax.metrics.scores import with_scores
 from dcmu_jax.networks.partition import PARTS
 from dcmu_jax.prng import Key
+from dcmu_jax.training.callbacks import Callback
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples, Loss, cross_entropy
-from dcmu_jax.training.loop import Observer, Progress, fit
+from dcmu_jax.training.loop import fit
 from dcmu_jax.training.optimizers import Optimizer, OptimizerLike
 from dcmu_jax.unlearning import protocol
 from dcmu_jax.unlearning.modular import ModularUnlearning
@@ -47,8 +48,7 @@ def train(
     batch_size: int | None = 256,
     parts: Collection[str] = PARTS,
     loss: Loss = cross_entropy,
-    progress: Progress | None = None,
-    observe: Observer | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Classifier:
     """Train a network, or some parts of it, on a data set; see ``training.loop.fit``.
 
@@ -62,12 +62,13 @@ def train(
     Other Args:
         epochs: passes over it.
         key: of shuffling and dropout.
-        optimizer: an optax transformation, or an ``Optimizer``; Adam at 1e-3 if not given.
+        optimizer: an optax transformation, a function of the learning rate that returns one, or
+            an ``Optimizer``; Adam at 1e-3 if not given.
         batch_size: examples per step; ``None`` for all at once.
         parts: those of beginning, intermediate and final that train.
         loss: per-example loss, a module-level function of outputs and labels.
-        progress: called after every epoch with its number from 1, mean loss and accuracy (%).
-        observe: called after every epoch with its number and the network then.
+        callbacks: functions called after every epoch; see ``training.callbacks.EpochEnd`` for what
+            they are given. One that returns ``True`` ends the training.
 
     Raises:
         InputError: see ``fit``.
@@ -81,9 +82,7 @@ def train(
         batch_size=batch_size,
         parts=parts,
         loss=loss,
-        progress=progress,
-        observe=observe,
-        count_flops=False,
+        callbacks=callbacks,
     )
     return fitted.classifier
 

@@ -141,7 +141,6 @@ class Study:
             epochs=self.scale.feature_epochs,
             key=named_key(seed, "network for features"),
             optimizer=Optimizer(schedule="cosine"),
-            count_flops=False,
         )
         return fitted.classifier
 

@@ -30,6 +30,8 @@ from dcmu_jax.networks.autoencoder import (
 )
 from dcmu_jax.networks.partition import initialise
 from dcmu_jax.theory import best_clusters_per_class
+from dcmu_jax.training.arguments import Objective, Placement, Trainable
+from dcmu_jax.training.callbacks import reporting
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 from dcmu_jax.training.examples import Examples, cross_entropy
 from dcmu_jax.training.keys import named_key, named_seed
@@ -96,11 +98,9 @@ def pretrain(
             key=named_key(seed, "pretraining"),
             optimizer=training.optimizer,
             batch_size=training.batch_size,
-            augmentation=training.augmentation(),
-            loss=AutoencoderLoss(settings.reconstruction),
-            mesh=mesh,
-            progress=progress,
-            count_flops=False,
+            loss=Objective(AutoencoderLoss(settings.reconstruction), training.augmentation()),
+            placement=Placement(mesh),
+            callbacks=reporting(progress),
         )
     kept = with_final(fitted.classifier, condensed_network(*given), seed)
     return dataclasses.replace(fitted, classifier=kept)
@@ -251,11 +251,8 @@ def train_few(
             key=named_key(seed, "few"),
             optimizer=settings.optimizer,
             batch_size=min(settings.batch_size, len(pixels)),
-            parts=parts,
-            start=start,
-            loss=loss,
-            augmentation=settings.augmentation(),
-            mesh=mesh,
-            progress=progress,
-            count_flops=False,
+            parts=Trainable(parts, start),
+            loss=Objective(loss, settings.augmentation()),
+            placement=Placement(mesh),
+            callbacks=reporting(progress),
         )

@@ -14,6 +14,7 @@ import numpy as np
 
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_at_least, check_seed
+from dcmu_jax.training.arguments import Trainable
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key, named_seed
@@ -115,8 +116,7 @@ def relearn(
             key=named_key(config.seed, f"relearning {len(accuracies)}"),
             optimizer=config.optimizer,
             batch_size=config.batch_size,
-            opt_state=opt_state,
-            count_flops=False,
+            parts=Trainable(opt_state=opt_state),
         )
         classifier, opt_state = fitted.classifier, fitted.opt_state
         accuracies.append(_accuracy(classifier, forgotten))

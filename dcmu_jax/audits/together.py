@@ -18,6 +18,7 @@ from jaxtyping import Array
 from dcmu_jax.audits.building import Rearing, Together, divides
 from dcmu_jax.baselines.fine_tuning import CatastrophicForgetting
 from dcmu_jax.errors import unknown_name
+from dcmu_jax.training.arguments import Placement
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key, named_seed
@@ -78,8 +79,7 @@ def together(
             keys=jnp.stack([_key(seed) for seed in seeds]),
             optimizer=method.optimizer,
             batch_size=method.batch_size,
-            chunk=rearing.chunk,
-            mesh=mesh,
+            placement=Placement(mesh, chunk=rearing.chunk),
         ).classifiers
 
     values = rearing.training if name == "retrain" else method

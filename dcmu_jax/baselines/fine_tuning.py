@@ -119,8 +119,7 @@ class _LastParts:
                     Examples.of(retain.images, retain.labels),
                     key=serving.key(title),
                     mesh=task.mesh,
-                    progress=progress,
-                    observe=serving.observe,
+                    callbacks=serving.callbacks(progress),
                 ).classifier
         return serving.unlearned(network, retain.ids)
 

@@ -16,6 +16,7 @@ from dcmu_jax.baselines.masks import largest
 from dcmu_jax.baselines.one_fit import Fit, OneFit, on
 from dcmu_jax.errors import check_at_least, check_fraction
 from dcmu_jax.networks.partition import PARTS, Variables, apply_parts
+from dcmu_jax.training.arguments import Trainable
 from dcmu_jax.training.flops import spend_on
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.serving import Serving
@@ -221,4 +222,4 @@ class PruneAndUnlearn(OneFit):
                 mask,
                 network.variables["params"],
             )
-        return on(serving.task.retain(), network.with_params(params), mask=mask)
+        return on(serving.task.retain(), network.with_params(params), parts=Trainable(mask=mask))

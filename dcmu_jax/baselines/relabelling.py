@@ -16,6 +16,7 @@ from dcmu_jax.baselines.one_fit import Fit, OneFit, on_both
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_positive
 from dcmu_jax.networks.partition import apply_parts
+from dcmu_jax.training.arguments import Trainable
 from dcmu_jax.training.classifier import Classifier, in_batches
 from dcmu_jax.training.examples import Examples, cross_entropy
 from dcmu_jax.training.flops import spend_on
@@ -136,7 +137,7 @@ class SaliencyUnlearning(OneFit):
     def _fit(self, serving: Serving) -> Fit:
         with serving.step("saliency"):
             mask = saliency_mask(serving.task.original, serving.task.forget(), self.share)
-        return random_labels(serving, mask=mask)
+        return random_labels(serving, parts=Trainable(mask=mask))
 
 
 def _pushed(model, variables, normalisation, epsilon, pixels, labels):

@@ -103,7 +103,6 @@ def retrain(
                 task.seed if method is None else serving.seed,
                 normalisation=task.original.normalisation if task.statistics == "given" else None,
                 mesh=task.mesh,
-                progress=progress,
-                observe=serving.observe,
+                callbacks=serving.callbacks(progress),
             )
     return serving.unlearned(fitted.classifier, retain.ids)

@@ -12,6 +12,7 @@ from dcmu_jax.baselines.losses import Distillation
 from dcmu_jax.baselines.one_fit import Fit, OneFit, on_both
 from dcmu_jax.errors import InputError, check_at_least, check_positive
 from dcmu_jax.networks.partition import initialise
+from dcmu_jax.training.arguments import Trainable
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.optimizers import Optimizer
@@ -207,7 +208,7 @@ class Scrub:
                     sets[on],
                     epochs=epochs,
                     optimizer=self.optimizer,
-                    opt_state=opt_state,
+                    parts=Trainable(opt_state=opt_state),
                     batch_size=(self.forget_batch_size, self.batch_size)[on],
                     loss=(turn, keep)[on],
                 )

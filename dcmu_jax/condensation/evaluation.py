@@ -12,6 +12,7 @@ from dcmu_jax.condensation.condenser import CondensedImages
 from dcmu_jax.condensation.siamese import SiameseAugmentation, SiameseTraining
 from dcmu_jax.data.dataset import Dataset, Normalisation
 from dcmu_jax.errors import InputError, check_seed
+from dcmu_jax.training.arguments import Objective
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key
@@ -102,8 +103,7 @@ def evaluate_condensed(
                 key=named_key(seed, "evaluation of condensed images"),
                 optimizer=optimizer,
                 batch_size=batch_size,
-                augmentation=training,
-                count_flops=False,
+                loss=Objective(augmentation=training),
             )
             correct = fitted.classifier.evaluate(test).correct
             accuracies.append(100 * float(np.mean(correct)))

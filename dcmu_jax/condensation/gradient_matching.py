@@ -25,6 +25,7 @@ from dcmu_jax.condensation.siamese import SiameseAugmentation, SiameseTraining
 from dcmu_jax.condensation.synthesis import RealImages, Start, Synthesis, as_condensed
 from dcmu_jax.errors import check_at_least, check_positive
 from dcmu_jax.networks.partition import Variables, apply_parts, initialise
+from dcmu_jax.training.arguments import Objective, Trainable
 from dcmu_jax.training.examples import Examples, cross_entropy
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import fit
@@ -128,9 +129,8 @@ class GradientMatching(Synthesis):
             key=key,
             optimizer=self.network_optimizer,
             batch_size=self.network_batch,
-            augmentation=augmentation,
-            opt_state=opt_state,
-            count_flops=False,
+            parts=Trainable(opt_state=opt_state),
+            loss=Objective(augmentation=augmentation),
         )
         return fitted.classifier, fitted.opt_state
 

@@ -27,6 +27,7 @@ from dcmu_jax.errors import check_at_least, check_positive, check_seed, unknown_
 from dcmu_jax.networks.inverters import INVERTERS
 from dcmu_jax.networks.partition import PARTS, run_parts
 from dcmu_jax.threads import one_thread
+from dcmu_jax.training.arguments import Trainable
 from dcmu_jax.training.classifier import Classifier, in_batches
 from dcmu_jax.training.divergence import during
 from dcmu_jax.training.examples import Examples, Loss, cross_entropy
@@ -190,11 +191,8 @@ def invert_clusters(
                 key=named_key(seed, name),
                 optimizer=Optimizer(learning_rate=config.learning_rate),
                 batch_size=config.batch_size,
-                parts=("intermediate",),
-                start="intermediate",
+                parts=Trainable(("intermediate",), "intermediate", opt_state=opt_state),
                 loss=loss,
-                opt_state=opt_state,
-                count_flops=False,
             )
         whole, opt_state, losses = fitted.classifier, fitted.opt_state, fitted.losses
     trained = {"params": whole.variables["params"]["intermediate"]}

@@ -14,8 +14,8 @@ from dcmu_jax.data.dataset import Dataset, Splits
 from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.data.selections import Mask, as_mask
 from dcmu_jax.metrics.measurement import Trajectory
+from dcmu_jax.training.callbacks import Progress
 from dcmu_jax.training.classifier import Classifier
-from dcmu_jax.training.loop import Progress
 from dcmu_jax.unlearning.task import Hooks
 
 _SAMPLES = 500

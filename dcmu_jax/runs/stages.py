@@ -27,6 +27,7 @@ from dcmu_jax.runs.brought import given_normalisation, own_module
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.options import CondensationOptions, NetworkOptions, clusters_per_class
 from dcmu_jax.runs.presets import PRESETS
+from dcmu_jax.training.callbacks import reporting
 from dcmu_jax.training.checkpoints import FitCheckpoint
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import device_mesh
@@ -119,8 +120,7 @@ def train_original(
             config.seed,
             normalisation=given_normalisation(config, splits),
             mesh=device_mesh(config.devices),
-            progress=progress,
-            checkpoint=checkpoint,
+            callbacks=(*reporting(progress), *((checkpoint,) if checkpoint else ())),
         )
         check_outputs(fitted.classifier, splits.test.images[:_LOOKED_AT])
     return fitted

@@ -201,7 +201,8 @@ def _remedy(wanted: Any, value: Any, name: str) -> str:
         with contextlib.suppress(InputError):
             if all(not isinstance(x, float) or math.isfinite(x) for x in _as(wanted, given, name)):
                 return f"Give {given!r}"
-    if isinstance(value, optax.GradientTransformation):
+    of_rate = callable(value) and "optimizer" in name
+    if of_rate or isinstance(value, optax.GradientTransformation):
         return (
             "Give an Optimizer of dcmu_jax.training.optimizers, which config.json can hold; or "
             "train by dcmu.train, whose network Run.adopt takes, and unlearn by dcmu.unlearn"
@@ -211,13 +212,19 @@ def _remedy(wanted: Any, value: Any, name: str) -> str:
     return "Leave it out for its default" if value is None else f"Give {_called(wanted)} as {name}"
 
 
+def _words(wanted: Any) -> tuple[str, ...]:
+    """The texts that a type allows."""
+    inner = get_args(wanted)
+    return inner if get_origin(wanted) is Literal else sum(map(_words, inner), ())
+
+
 def _written(wanted: type, value: Any) -> str:
     """How one writes a value of a dataclass, with what was meant by ``value`` where that shows."""
     fields = {field.name for field in dataclasses.fields(cast(Any, wanted))}
     given: dict[str, Any] = {}
     if isinstance(value, Mapping) and value and set(value) <= fields:
         given = dict(value)
-    elif isinstance(value, str) and value in get_args(_hints(wanted).get("name")):
+    elif isinstance(value, str) and value in _words(_hints(wanted).get("name")):
         given = {"name": value}
     inside = ", ".join(f"{field}={inner!r}" for field, inner in given.items())
     short = f"{wanted.__name__}({inside})"

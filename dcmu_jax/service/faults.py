@@ -10,7 +10,7 @@ from typing import IO, Literal, get_args
 
 from dcmu_jax.errors import unknown_name
 from dcmu_jax.service.disk import Disk
-from dcmu_jax.training.loop import Progress
+from dcmu_jax.training.callbacks import Progress
 from dcmu_jax.unlearning.task import Hooks
 
 Fault = Literal["kill", "error", "half", "full"]

@@ -39,6 +39,7 @@ from dcmu_jax.training.devices import arrays_from_writer, from_writer, is_writer
 from dcmu_jax.training.divergence import all_finite
 
 if TYPE_CHECKING:  # the loop imports this module
+    from dcmu_jax.training.callbacks import EpochEnd
     from dcmu_jax.training.classifier import Classifier
     from dcmu_jax.training.epoch import TrainState
 
@@ -308,7 +309,7 @@ def _refused_file(path: Path) -> Exception | None:
 
 @dataclasses.dataclass(frozen=True)
 class FitCheckpoint:
-    """Saves a call of ``fit`` as it goes, and resumes it.
+    """A callback of ``fit`` and ``fit_population`` that saves the call as it goes, and resumes it.
 
     Guarantee: a call stopped at any moment and made again with the same arguments ends with the
     same bits as one that ran through.
@@ -323,29 +324,27 @@ class FitCheckpoint:
     every: int
     identity: str
 
-    def save(
-        self, state: TrainState, history: list[tuple[float, float]], seconds: float, epochs: int
-    ) -> None:
+    def __call__(self, now: EpochEnd) -> None:
         """Save after an epoch, if one is due; the last epoch is left to the caller to save.
 
         Only process 0 does. A state that is not finite is not saved: the loss of the next epoch
         tells of it.
         """
-        done = len(history)
-        due = done % self.every == 0 and done < epochs
+        state = now.state  # for processes that share it, in each of them
+        due = now.number % self.every == 0 and now.number < now.epochs
         if is_writer() and due and all_finite((state.params, state.batch_stats)):
             items = {"state": jax.tree.map(np.asarray, state)._asdict()}
             items["state"]["opt_state"] = jax.tree.leaves(items["state"]["opt_state"])
             items["state"]["marker"] = np.zeros((), np.int32)
             about = {
                 "identity": self.identity,
-                "history": [list(row) for row in history],
-                "seconds": seconds,
+                "history": np.asarray(now.history, float).tolist(),
+                "seconds": now.seconds,
             }
             items = _drop_empty(items)
             _write(self.path, items, {**about, "fingerprint": _fingerprint(about, items)})
 
-    def restore(self, state: TrainState) -> tuple[TrainState, list[tuple[float, float]], float]:
+    def restore(self, state: TrainState) -> tuple[TrainState, list[tuple[Any, Any]], float]:
         """The saved state, history and seconds; or ``state``, none and 0 if nothing was saved."""
         about = json.loads(from_writer(lambda: json.dumps(self._begun()).encode()))
         if about is None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -71,10 +70,19 @@ def during(stage: str = "", within: str = "", place: str = "", option: str = "")
         ) from error
 
 
-def check_loss(loss: float, epoch: int, epochs: int, rate: float | None, who: str = "") -> None:
-    """Raise ``Diverged`` unless the mean loss of an epoch, which counts from 0, is finite."""
-    if not math.isfinite(loss):
-        raise _at_rate(f"the loss{who} is {loss} in epoch {epoch + 1} of {epochs}", rate)
+def check_losses(losses: Any, epoch: int, epochs: int, rate: float | None) -> None:
+    """Raise ``Diverged`` unless the mean loss of an epoch is finite.
+
+    Args:
+        losses: of one network, or of each network of a population.
+        epoch: which it is, from 1.
+        epochs: of how many.
+        rate: the learning rate, if it is known.
+    """
+    for number in np.flatnonzero(~np.isfinite(losses))[:1].tolist():
+        who = f" of network {number}" if np.ndim(losses) else ""
+        found = float(np.ravel(losses)[number])
+        raise _at_rate(f"the loss{who} is {found} in epoch {epoch} of {epochs}", rate)
 
 
 def check_parameters(tree: Any, rate: float | None) -> None:

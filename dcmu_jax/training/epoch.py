@@ -15,11 +15,11 @@ from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
-from dcmu_jax.data.augmentation import Augmentation, augment
+from dcmu_jax.data.augmentation import augment
 from dcmu_jax.networks.convolution import whole_batches
 from dcmu_jax.networks.partition import apply_parts
-from dcmu_jax.training.examples import Examples, Loss
-from dcmu_jax.training.private import PrivateGradient
+from dcmu_jax.training.arguments import Objective
+from dcmu_jax.training.examples import Examples
 
 
 class TrainState(NamedTuple):
@@ -38,21 +38,19 @@ class EpochSettings:
     model: nn.Module
     parts: frozenset[str]
     start: str
-    loss: Loss
+    objective: Objective
     optimizer: Any  # of ``as_optimizer``
     total_steps: int
-    augmentation: Augmentation | None
     batch_size: int
     mesh: Mesh | None
-    rule: PrivateGradient | None = None
 
 
 def _objective(settings: EpochSettings, frozen, normalisation, stats, epoch, params, batch, key):
     """Mean loss of a batch, and (new statistics, (sum of loss, of hits, of weight))."""
     inputs, labels, weights, targets = batch
     augment_key, dropout_key = jax.random.split(key)
-    if settings.augmentation is not None:
-        inputs = augment(inputs, augment_key, settings.augmentation, epoch)
+    if settings.objective.augmentation is not None:
+        inputs = augment(inputs, augment_key, settings.objective.augmentation, epoch)
     x = normalisation.apply(inputs) if settings.start == "beginning" else inputs
     variables = {
         "params": {**frozen["params"], **params},
@@ -66,7 +64,7 @@ def _objective(settings: EpochSettings, frozen, normalisation, stats, epoch, par
         train=settings.parts,
         dropout_key=dropout_key,
     )
-    losses = settings.loss(outputs, labels, *(() if targets is None else (targets,)))
+    losses = settings.objective.loss(outputs, labels, *(() if targets is None else (targets,)))
     # A batch can hold nothing but padding only if every weight is zero; then do not move.
     mean = jnp.vdot(weights, losses) / jnp.maximum(weights.sum(), 1e-12)
     logits = outputs[0] if isinstance(outputs, tuple) else outputs
@@ -139,7 +137,7 @@ def train_epoch(
     def take(index):
         return jax.tree.map(lambda array: array[index if rows is None else rows[index]], examples)
 
-    rule = settings.rule
+    rule = settings.objective.rule
     if rule is not None:
 
         def drawn_step(state, step):

@@ -74,9 +74,8 @@ class LabelSmoothing:
     ) -> Float[Array, " batch"]:
         """Loss of each example."""
         logits = logits.astype(jnp.float32)
-        classes = logits.shape[-1]
-        targets = (1 - self.share) * (labels[:, None] == jnp.arange(classes)[None])
-        return optax.softmax_cross_entropy(logits, targets + self.share / classes)
+        targets = jax.nn.one_hot(labels, logits.shape[-1])
+        return optax.softmax_cross_entropy(logits, optax.smooth_labels(targets, self.share))
 
 
 def check_examples(examples: Examples) -> None:

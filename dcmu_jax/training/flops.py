@@ -140,11 +140,15 @@ def off_the_tally() -> Iterator[None]:
         _open.reset(token)
 
 
-def spend(flops: float | None) -> None:
-    """Add to the ``tally`` that is open, if one is; ``None`` where it could not be counted."""
+def spend(flops: float | Callable[[], float | None] | None) -> None:
+    """Add to the ``tally`` that is open, if one is; ``None`` where it could not be counted.
+
+    Args:
+        flops: how many, or a function that counts them, called where a ``tally`` is open.
+    """
     found = _open.get()
     if found is not None:
-        found.append(flops)
+        found.append(flops() if callable(flops) else flops)
 
 
 def spend_on(function: Callable[..., Any], settings: Hashable, *args: Any, times: int = 1) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -41,8 +43,25 @@ def _triangle(peak: float, steps: int, step: Any) -> Array:
     return peak * jnp.clip(jnp.minimum((step + 1) / rise, (steps - step) / (steps - rise + 1)), 0)
 
 
-_NAMES = ("adam", "adamw", "sgd", "sgd_l2")
-_SCHEDULES = ("constant", "cosine", "step", "triangle")
+_Name = Literal["adam", "adamw", "sgd", "sgd_l2"]
+_Schedule = Literal["constant", "cosine", "step", "triangle"]
+
+OfRate: TypeAlias = Callable[..., Any]
+"""A function of a learning rate, or of a schedule of it, that returns an optax transformation."""
+
+NameField: TypeAlias = Annotated[
+    _Name | OfRate,
+    pydantic.GetPydanticSchema(lambda _, handler: handler(_Name)),
+    tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=f"{{{','.join(get_args(_Name))}}}",
+        instance_from_str=lambda given: given[0],
+        is_instance=lambda value: isinstance(value, str),
+        str_from_instance=lambda value: [value],
+        choices=get_args(_Name),
+    ),
+]
+"""In Python either; files and the command line know the names alone."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -66,9 +85,9 @@ class Optimizer:
         l1_until: over this share of the steps of the call, and stays there.
     """
 
-    name: Literal["adam", "adamw", "sgd", "sgd_l2"] = "adam"
+    name: NameField = "adam"
     learning_rate: float = 1e-3
-    schedule: Literal["constant", "cosine", "step", "triangle"] = "constant"
+    schedule: _Schedule = "constant"
     momentum: float = 0.9
     nesterov: bool = False
     weight_decay: float = 1e-4
@@ -82,10 +101,12 @@ class Optimizer:
 
     def check(self) -> None:
         """Raise ``InputError`` for a name or number that makes no sense."""
-        if self.name not in _NAMES:
-            raise unknown_name("optimizer", self.name, _NAMES)
-        if self.schedule not in _SCHEDULES:
-            raise unknown_name("schedule", self.schedule, _SCHEDULES)
+        if callable(self.name):
+            _check_function(self.name, self.learning_rate)
+        elif self.name not in get_args(_Name):
+            raise unknown_name("optimizer", self.name, get_args(_Name))
+        if self.schedule not in get_args(_Schedule):
+            raise unknown_name("schedule", self.schedule, get_args(_Schedule))
         check_positive("learning_rate", self.learning_rate)
         check_at_least("momentum", self.momentum, 0)
         check_at_least("weight_decay", self.weight_decay, 0)
@@ -113,6 +134,8 @@ class Optimizer:
             rate = optax.piecewise_constant_schedule(self.learning_rate, {(steps + 1) // 2: 0.1})
         if self.schedule == "triangle":
             rate = functools.partial(_triangle, self.learning_rate, steps)
+        if callable(self.name):
+            return self.name(rate)
         if self.name == "adam":
             return optax.adam(rate)
         if self.name == "adamw":
@@ -139,10 +162,12 @@ class _Given:
         return self.transformation
 
 
-OptimizerLike: TypeAlias = Optimizer | optax.GradientTransformation
-"""Wherever a function trains: an ``Optimizer``, or any optax transformation.
+OptimizerLike: TypeAlias = Optimizer | optax.GradientTransformation | OfRate
+"""Wherever a function trains: an ``Optimizer``, any optax transformation, or a function of the
+learning rate that returns one, such as ``optax.lion``: short for ``Optimizer(name=optax.lion)``,
+which has schedule and l1 as by name; decay and momentum are for the function to set.
 
-A transformation is a key of the compilation cache by identity: make it once, outside of loops.
+Programs are compiled for the object, so make it once, outside of loops.
 """
 
 OptimizerField: TypeAlias = Annotated[
@@ -150,30 +175,79 @@ OptimizerField: TypeAlias = Annotated[
     pydantic.GetPydanticSchema(lambda _, handler: handler(Optimizer)),
     tyro.conf.arg(constructor=Optimizer),
 ]
-"""A field of settings: in Python either; files and the command line know an ``Optimizer`` alone."""
+"""A field of settings: in Python any of them; files and the command line know an ``Optimizer`` by
+name alone."""
 
 
 def as_optimizer(given: Any) -> Any:
     """What ``fit`` works with, checked: it has ``build``, ``scheduled`` and ``learning_rate``.
 
     Raises:
-        InputError: neither an ``Optimizer`` nor an optax transformation, or settings that make no
-            sense.
+        InputError: none of ``OptimizerLike``, settings that make no sense, or a transformation
+            whose ``update`` needs more than gradients, state and parameters.
 
-    >>> as_optimizer(optax.sgd(0.1)).scheduled, as_optimizer(Optimizer()).learning_rate
+    >>> as_optimizer(optax.sgd(0.1)).scheduled, as_optimizer(optax.lion).learning_rate
     (False, 0.001)
     """
-    if isinstance(given, Optimizer | _Given):
-        given.check()
-        return given
     if isinstance(given, optax.GradientTransformation):
-        return _Given(given)
-    named = f"the text {given!r}" if isinstance(given, str) else f"a {type(given).__name__}"
-    raise InputError(
-        f"An optimizer given as {named}",
-        "an Optimizer of dcmu_jax.training.optimizers, or an optax transformation",
-        "Give one, such as optax.adam(1e-3)",
+        given = _Given(given)
+    elif callable(given):
+        given = Optimizer(name=given)
+    if not isinstance(given, Optimizer | _Given):
+        named = f"the text {given!r}" if isinstance(given, str) else f"a {type(given).__name__}"
+        raise _no_optimizer(named)
+    given.check()
+    check_update(given, {"any": jax.ShapeDtypeStruct((2,), jnp.float32)})
+    return given
+
+
+def _no_optimizer(shown: str) -> InputError:
+    return InputError(
+        f"An optimizer given as {shown}",
+        "an Optimizer of dcmu_jax.training.optimizers, an optax transformation, or a function of "
+        "the learning rate that returns one",
+        "Give one, such as optax.adam(1e-3) or optax.adam",
     )
+
+
+def _check_function(make: OfRate, rate: float) -> None:
+    """Raise unless a function of the learning rate returns an optax transformation."""
+    shown = f"the function {getattr(make, '__name__', type(make).__name__)}"
+    try:
+        found = make(rate)
+    except TypeError as error:
+        raise _no_optimizer(f"{shown}, which takes no learning rate ({error})") from error
+    if not isinstance(found, optax.GradientTransformation):
+        raise _no_optimizer(f"{shown}, which returns a {type(found).__name__}")
+
+
+def check_update(optimizer: Any, params: Any) -> None:
+    """Raise unless gradients, state and parameters are all that an optimizer's ``update`` needs.
+
+    Args:
+        optimizer: of ``as_optimizer``.
+        params: arrays or their shapes.
+    """
+    if isinstance(optimizer, _Given) or callable(optimizer.name):
+        leaves, structure = jax.tree.flatten(params)
+        _check_update(optimizer, structure, tuple((x.shape, x.dtype) for x in leaves))
+
+
+@functools.lru_cache(maxsize=64)
+def _check_update(optimizer: Any, structure: Any, shapes: tuple) -> None:
+    """``check_update``, once for each optimizer and shapes."""
+    params = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
+    transform = optimizer.build(1)
+    try:
+        jax.eval_shape(lambda p: transform.update(p, transform.init(p), p), params)
+    except Exception as error:  # anything else is told by the training, on the true parameters
+        if isinstance(error, TypeError) and "required keyword-only argument" in str(error):
+            wanted = ", ".join(re.findall(r"'(\w+)'", str(error)))
+            raise InputError(
+                f"An optax transformation whose update needs {wanted} besides",
+                "one that needs gradients, state and parameters alone",
+                "Give one such as optax.adam(1e-3); lbfgs and polyak_sgd are of the other kind",
+            ) from error
 
 
 def check_state(state: Any, fresh: Any) -> None:

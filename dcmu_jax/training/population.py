@@ -20,15 +20,15 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Float, Int
 
-from dcmu_jax.data.augmentation import Augmentation
 from dcmu_jax.data.pixels import check_pixels
 from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.networks.partition import PARTS, apply_parts
 from dcmu_jax.platforms import on_cpu
 from dcmu_jax.prng import Key, typed_key
+from dcmu_jax.training.arguments import ONE_DEVICE, Objective, Placement
+from dcmu_jax.training.callbacks import Callback, check_callbacks
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import check_same_arrays, gathered, placed
-from dcmu_jax.training.divergence import check_loss, check_parameters
 from dcmu_jax.training.epoch import EpochSettings, TrainState, train_epoch
 from dcmu_jax.training.examples import (
     Examples,
@@ -37,9 +37,8 @@ from dcmu_jax.training.examples import (
     check_labels,
     cross_entropy,
 )
-from dcmu_jax.training.loop import Progress
-from dcmu_jax.training.optimizers import OptimizerLike, as_optimizer
-from dcmu_jax.training.private import PrivateGradient
+from dcmu_jax.training.loop import resumed, run_epochs
+from dcmu_jax.training.optimizers import OptimizerLike, as_optimizer, check_update
 from dcmu_jax.training.timing import Stopwatch
 
 
@@ -158,17 +157,6 @@ def _population_logits(model, chunk, mesh, variables, normalisation, batches):
     return run(variables, normalisation, batches)
 
 
-def _check_mesh(models: int, mesh: Mesh | None) -> None:
-    if mesh is None:
-        return
-    if "models" not in mesh.shape or models % mesh.shape["models"]:
-        raise InputError(
-            f"{models} networks on a mesh with the axes {dict(mesh.shape)}",
-            "an axis 'models' whose size divides the number of networks",
-            "Name the axis 'models', and train a multiple of its size",
-        )
-
-
 def fit_population(
     classifiers: Classifier,
     examples: Examples,
@@ -178,12 +166,9 @@ def fit_population(
     keys: Key,
     optimizer: OptimizerLike,
     batch_size: int = 256,
-    loss: Loss = cross_entropy,
-    augmentation: Augmentation | None = None,
-    rule: PrivateGradient | None = None,
-    chunk: int | None = None,
-    mesh: Mesh | None = None,
-    progress: Progress | None = None,
+    loss: Loss | Objective = cross_entropy,
+    placement: Placement = ONE_DEVICE,
+    callbacks: Sequence[Callback] | Any = (),
 ) -> FittedPopulation:
     """Train every network of a population, each on rows of its own.
 
@@ -201,24 +186,48 @@ def fit_population(
         optimizer: an ``Optimizer``, or an optax transformation; see ``OptimizerLike``.
         batch_size: examples per step.
         loss: see ``fit``.
-        augmentation: see ``fit``.
-        rule: see ``fit``.
-        chunk: networks side by side; memory grows with it. See ``default_chunk``.
-        mesh: with an axis ``models``, over which the networks are split. It may span processes,
-            each of which makes the same call and gets all networks.
-        progress: called after every epoch, with the means over the networks.
+        placement: over which devices the networks are split, each process getting all of them; and
+            how many train side by side.
+        callbacks: see ``fit``; they are given the means over the networks.
 
     Raises:
         Diverged: the loss of an epoch, or a parameter at the end, is not finite.
         InputError: rows or keys that do not fit the networks or the examples, labels that are no
-            output, a mesh that does not divide the networks.
+            output, a mesh that does not divide the networks; what ``fit`` refuses of optimizer and
+            callbacks.
     """
-    models = size_of(classifiers)
+    models, objective = size_of(classifiers), Objective.of(loss)
     check_examples(examples)
     check_at_least("epochs", epochs, 0)
     check_at_least("batch_size", batch_size, 1)
     own = as_optimizer(optimizer)
-    count = len(examples.labels)
+    rows = _checked_rows(rows, models, len(examples.labels))
+    keys = typed_key(keys, (models,))
+    labels, weights = (np.asarray(array)[rows] for array in (examples.labels, examples.weights))
+    check_labels(labels, weights, objective.loss, classifiers)
+    objective.check(examples.weights, classifiers.variables.get("batch_stats", {}))
+    placement.check_models(models)
+    chunk = default_chunk() if placement.chunk is None else placement.chunk
+    check_at_least("chunk", chunk, 1)
+    size = min(batch_size, rows.shape[1])
+    settings = EpochSettings(
+        model=classifiers.model,
+        parts=frozenset(PARTS),
+        start=PARTS[0],
+        objective=objective,
+        optimizer=own,
+        total_steps=epochs * math.ceil(rows.shape[1] / size) if own.scheduled else 0,
+        batch_size=size,
+        mesh=None,
+    )
+    callbacks, mesh = check_callbacks(callbacks), placement.mesh
+    return _fit_population(
+        classifiers, examples, rows, keys, epochs, settings, chunk, mesh, callbacks
+    )
+
+
+def _checked_rows(rows: Any, models: int, count: int) -> np.ndarray:
+    """Rows of ``count`` examples as int32; raises unless there are some for each network."""
     rows = np.asarray(rows, np.int32)
     if rows.shape[0] != models or not rows.shape[1]:
         raise InputError(
@@ -226,40 +235,36 @@ def fit_population(
             "one or more rows for each network",
             "Pass rows (models, n)",
         )
-    keys = typed_key(keys, (models,))
     if rows.min() < 0 or rows.max() >= count:
         raise InputError(
             f"Rows {rows.min()}..{rows.max()} of {count} examples", f"0..{count - 1}", "Check them"
         )
-    labels, weights = (np.asarray(array)[rows] for array in (examples.labels, examples.weights))
-    check_labels(labels, weights, loss, classifiers)
-    if rule is not None:
-        rule.check(examples.weights, classifiers.variables.get("batch_stats", {}))
-    _check_mesh(models, mesh)
-    chunk = default_chunk() if chunk is None else chunk
-    check_at_least("chunk", chunk, 1)
-    size = min(batch_size, rows.shape[1])
-    settings = EpochSettings(
-        model=classifiers.model,
-        parts=frozenset(PARTS),
-        start=PARTS[0],
-        loss=loss,
-        optimizer=own,
-        total_steps=epochs * math.ceil(rows.shape[1] / size) if own.scheduled else 0,
-        augmentation=augmentation,
-        batch_size=size,
-        mesh=None,
-        rule=rule,
-    )
-    watch = Stopwatch()
+    return rows
+
+
+def _fit_population(
+    classifiers: Classifier,
+    examples: Examples,
+    rows: np.ndarray,
+    keys: Key,
+    epochs: int,
+    settings: EpochSettings,
+    chunk: int,
+    mesh: Mesh | None,
+    callbacks: Sequence[Callback],
+) -> FittedPopulation:
+    """``fit_population`` with arguments that are checked."""
+    watch, models = Stopwatch(), len(rows)
     with watch.running():
         params = classifiers.variables["params"]
-        opt_state = jax.vmap(own.build(settings.total_steps).init)(params)
+        check_update(settings.optimizer, params)
+        opt_state = jax.vmap(settings.optimizer.build(settings.total_steps).init)(params)
         stats = classifiers.variables.get("batch_stats", {})
         # Copied, because the state is donated and the caller keeps what was passed in.
         states = jax.tree.map(
             jnp.copy, TrainState(params, stats, opt_state, jnp.zeros(models, jnp.int32))
         )
+        states, history = resumed(callbacks, states, watch)
         frozen: dict[str, Any] = {"params": {}, "batch_stats": {}}
         each = (states, classifiers.normalisation, keys, jnp.asarray(rows))
         shared = jax.tree.map(jnp.asarray, examples)
@@ -267,26 +272,28 @@ def fit_population(
             alike = (states, classifiers.normalisation, jax.random.key_data(keys), rows, shared)
             check_same_arrays("networks or examples", alike)
             each, shared = placed(each, mesh, P("models")), placed(shared, mesh, P())
-        states, normalisation, keys, rows_there = each
-        history = []
-        for epoch in range(epochs):
-            states, losses, accuracies = _population_epoch(
-                settings, chunk, mesh, states, frozen, normalisation, keys, rows_there, shared
-            )
-            history.append(jax.tree.map(np.asarray, gathered((losses, accuracies))))
-            for number in np.flatnonzero(~np.isfinite(history[-1][0]))[:1].tolist():
-                found = float(history[-1][0][number])
-                check_loss(found, epoch, epochs, own.learning_rate, f" of network {number}")
-            if progress is not None:
-                progress(epoch + 1, *(float(values.mean()) for values in history[-1]))
-        states = gathered(jax.block_until_ready(states))
-    if epochs:
-        check_parameters((states.params, states.batch_stats), own.learning_rate)
-    trained = dataclasses.replace(
-        classifiers, variables={"params": states.params, "batch_stats": states.batch_stats}
-    )
-    curves = np.asarray(history, np.float32).reshape(epochs, 2, models).transpose(1, 2, 0)
-    return FittedPopulation(trained, curves[0], curves[1], watch.run_s, watch.compile_s)
+        states, *given = each
+
+        def one_epoch(states: TrainState) -> tuple[TrainState, Any, Any]:
+            return _population_epoch(settings, chunk, mesh, states, frozen, *given, shared)
+
+        def assembled(states: TrainState) -> Classifier:
+            variables = {"params": states.params, "batch_stats": states.batch_stats}
+            return dataclasses.replace(classifiers, variables=variables)
+
+        states = run_epochs(
+            one_epoch,
+            states,
+            history,
+            epochs=epochs,
+            rate=settings.optimizer.learning_rate,
+            callbacks=callbacks,
+            watch=watch,
+            fetch=gathered,
+            assemble=assembled,
+        )
+    curves = np.asarray(history, np.float32).reshape(len(history), 2, models).transpose(1, 2, 0)
+    return FittedPopulation(assembled(states), curves[0], curves[1], watch.run_s, watch.compile_s)
 
 
 def population_logits(
@@ -311,7 +318,7 @@ def population_logits(
     Raises:
         InputError: what ``check_pixels`` refuses, or a mesh that cannot be shared.
     """
-    _check_mesh(size_of(classifiers), mesh)
+    Placement(mesh).check_models(size_of(classifiers))
     pixels = np.asarray(check_pixels(pixels, classifiers.image_shape, classifiers.normalisation))
     chunk = default_chunk() if chunk is None else chunk
     count = len(pixels)

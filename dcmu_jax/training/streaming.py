@@ -8,7 +8,6 @@ operations of another program in another way. Rows are read where they lie, whic
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import jax
@@ -16,7 +15,7 @@ import numpy as np
 from jax.sharding import PartitionSpec as P
 from jaxtyping import Array
 
-from dcmu_jax.errors import InputError, check_at_least
+from dcmu_jax.training.arguments import UNDER_WAY
 from dcmu_jax.training.devices import placed
 from dcmu_jax.training.epoch import (
     EpochSettings,
@@ -26,45 +25,6 @@ from dcmu_jax.training.epoch import (
     compiled_order,
 )
 from dcmu_jax.training.examples import Examples
-
-_SHARE = 0.5
-"""Of a device's memory, for examples."""
-_UNDER_WAY = 3
-"""Chunks on the device at a time: one that trains, one that waits, one that is being sent."""
-
-
-def device_budget() -> int | None:
-    """Bytes of examples that a device should hold, at most; None where it does not say.
-
-    Processors do not: they train from the memory that the examples lie in anyway.
-    """
-    stats = jax.local_devices()[0].memory_stats()
-    limit = (stats or {}).get("bytes_limit")
-    return None if limit is None else int(_SHARE * limit)
-
-
-def size_of(examples: Examples) -> int:
-    """Bytes of all arrays."""
-    return sum(leaf.nbytes for leaf in jax.tree.leaves(examples))
-
-
-def steps_in_budget(examples: Examples, batch_size: int, memory_budget: int) -> int:
-    """Steps whose batches make up a chunk.
-
-    Raises:
-        InputError: a budget for less than one batch at a time.
-    """
-    check_at_least("memory_budget", memory_budget, 1)
-    batch = size_of(examples) / len(examples.labels) * batch_size
-    steps = int(memory_budget / _UNDER_WAY / batch)
-    if steps < 1:
-        raise InputError(
-            f"memory_budget = {memory_budget} bytes, where a batch of {batch_size} takes "
-            f"{math.ceil(batch)}",
-            f"{_UNDER_WAY} batches or more",
-            f"Give {_UNDER_WAY * math.ceil(batch)} bytes, or lower the batch size",
-        )
-    return steps
 
 
 def streamed_epoch(
@@ -99,8 +59,8 @@ def streamed_epoch(
         if settings.mesh is not None:
             batches = placed(batches, settings.mesh, P(None, "data"))
         # The host goes on to the next chunk while the device trains, but not far ahead of it.
-        if len(sums) >= _UNDER_WAY - 1:
-            jax.block_until_ready(sums[1 - _UNDER_WAY])
+        if len(sums) >= UNDER_WAY - 1:
+            jax.block_until_ready(sums[1 - UNDER_WAY])
         state, chunk_sums = compiled_chunk(
             settings, state, frozen, normalisation, mask, batches, np.int32(first), key
         )

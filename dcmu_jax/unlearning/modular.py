@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import jax
@@ -16,11 +16,11 @@ from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_at_least, check_seed
 from dcmu_jax.fast.matching import MatchingConfig
 from dcmu_jax.prng import Key, key_of
+from dcmu_jax.training.callbacks import Callback, Progress, reporting
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.divergence import during
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import folded, named_key, named_seed
-from dcmu_jax.training.loop import Observer, Progress
 from dcmu_jax.training.optimizers import Optimizer, OptimizerField, as_optimizer
 from dcmu_jax.unlearning.protocol import ReducedRetainSet, StandIn, collect
 from dcmu_jax.unlearning.schedule import Reset, Step, reset_parts, train_step
@@ -102,8 +102,9 @@ def train_offline(
                 key = named_key(seed, f"offline {number} {name}")
                 option = f"{name}_optimizer.learning_rate"
                 with during(f"round {number + 1}, {name}", option=option):
+                    told = reporting(shown)
                     classifier = train_step(
-                        step, classifier, examples, key=key, mesh=mesh, progress=shown
+                        step, classifier, examples, key=key, mesh=mesh, callbacks=told
                     ).classifier
     jax.block_until_ready(classifier.variables)
     return classifier
@@ -244,7 +245,7 @@ class ModularUnlearning:
                 key=key_of(serving.seed),
                 mesh=task.mesh,
                 hooks=hooks,
-                observe=serving.observe,
+                callbacks=(serving.observe,),
             )
         return serving.unlearned(classifier, trained, size=len(trained) + condensed)
 
@@ -280,7 +281,7 @@ class ModularUnlearning:
         key: Key,
         mesh: Mesh | None = None,
         hooks: Hooks | None = None,
-        observe: Observer | None = None,
+        callbacks: Sequence[Callback] = (),
     ) -> Classifier:
         """The schedule, on sets that are at hand: resets, rounds, closing steps.
 
@@ -293,7 +294,7 @@ class ModularUnlearning:
             key: what is random in the resets and in every step depends on it.
             mesh: see ``fit``.
             hooks: told of progress.
-            observe: called after every epoch of a step that is not on the remembrance samples.
+            callbacks: called after every epoch of a step that is not on the remembrance samples.
         """
         hooks = hooks or Hooks()
         opt_states: dict[int, object] = {}
@@ -310,8 +311,7 @@ class ModularUnlearning:
                     key=folded(key, name),
                     opt_state=opt_states.get(index),
                     mesh=mesh,
-                    progress=progress,
-                    observe=observe if last else None,
+                    callbacks=(*reporting(progress), *(callbacks if last else ())),
                 )
             opt_states[index] = fitted.opt_state
             return fitted.classifier

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 import jax
@@ -14,9 +15,11 @@ from dcmu_jax.errors import InputError, as_names, check_at_least, unknown_name
 from dcmu_jax.networks.partition import PARTS, Part, check_parts, initialise
 from dcmu_jax.networks.whole import runs_by_part
 from dcmu_jax.prng import Key, typed_key
+from dcmu_jax.training.arguments import Placement, Trainable
+from dcmu_jax.training.callbacks import Callback
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples
-from dcmu_jax.training.loop import Fitted, Observer, Progress, fit
+from dcmu_jax.training.loop import Fitted, fit
 from dcmu_jax.training.optimizers import Optimizer, OptimizerField, as_optimizer
 
 On = Literal["reduced", "remembrance", "retain"]
@@ -135,8 +138,7 @@ def train_step(
     key: Key,
     opt_state: Any = None,
     mesh: Mesh | None = None,
-    progress: Progress | None = None,
-    observe: Observer | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Fitted:
     """Run one ``Step`` on ``examples`` of pixels.
 
@@ -159,10 +161,7 @@ def train_step(
         key=key,
         optimizer=step.optimizer,
         batch_size=size or None,
-        parts=step.parts,
-        start=lowest,
-        opt_state=opt_state,
-        mesh=mesh,
-        progress=progress,
-        observe=observe,
+        parts=Trainable(step.parts, lowest, opt_state=opt_state),
+        placement=Placement(mesh),
+        callbacks=callbacks,
     )

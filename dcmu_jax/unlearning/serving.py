@@ -10,12 +10,14 @@ import jax
 import numpy as np
 from jaxtyping import Array
 
+from dcmu_jax.training.arguments import Placement
+from dcmu_jax.training.callbacks import Callback, EpochEnd, Progress, reporting
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.divergence import Diverged, all_finite, during
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.flops import off_the_tally, tally, total
 from dcmu_jax.training.keys import named_key, named_seed
-from dcmu_jax.training.loop import Fitted, Observer, fit
+from dcmu_jax.training.loop import Fitted, fit
 from dcmu_jax.training.timing import Stopwatch
 from dcmu_jax.unlearning.task import Hooks, Unlearned, UnlearningTask
 
@@ -62,16 +64,18 @@ class Serving:
         """The key of ``name`` under the seed of this method."""
         return named_key(self.seed, name)
 
-    @property
-    def observe(self) -> Observer:
-        """For ``fit``: shows the network to ``hooks`` with the clock stopped."""
+    def callbacks(self, progress: Progress) -> tuple[Callback, ...]:
+        """For ``fit``: tell ``progress`` of every epoch, and show the network to ``hooks``."""
+        return (*reporting(progress), self.observe)
 
-        def observe(_: int, classifier: Classifier) -> None:
-            seconds = self.watch.elapsed()
-            with self.looking():
-                self.hooks.observe(seconds, classifier)
+    def observe(self, now: EpochEnd) -> None:
+        """A callback of ``fit``: shows the network to ``hooks`` with the clock stopped."""
+        self._show(now.network)
 
-        return observe
+    def _show(self, classifier: Classifier) -> None:
+        seconds = self.watch.elapsed()
+        with self.looking():
+            self.hooks.observe(seconds, classifier)
 
     @contextlib.contextmanager
     def looking(self) -> Iterator[None]:
@@ -99,7 +103,7 @@ class Serving:
     def fit(
         self, name: str, classifier: Classifier, examples: Examples, *, epochs: int, **rest: Any
     ) -> Classifier:
-        """``training.loop.fit`` with progress, observer, devices and cost taken care of.
+        """``training.loop.fit`` with callbacks, devices and cost taken care of.
 
         Args:
             name: what the user is shown; the key is derived from it, unless one is given.
@@ -122,9 +126,8 @@ class Serving:
                 classifier,
                 examples,
                 epochs=epochs,
-                mesh=self.task.mesh,
-                progress=progress,
-                observe=self.observe,
+                placement=Placement(self.task.mesh),
+                callbacks=self.callbacks(progress),
                 **rest,
             )
 
@@ -134,7 +137,7 @@ class Serving:
         For methods that do not end in ``fit``; call it inside the ``with`` block.
         """
         jax.block_until_ready(classifier.variables)
-        self.observe(0, classifier)
+        self._show(classifier)
         return classifier
 
     def unlearned(

@@ -17,11 +17,12 @@ from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.data.augmentation import Augmentation
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_at_least, check_seed
-from dcmu_jax.training.checkpoints import FitCheckpoint
+from dcmu_jax.training.arguments import Objective, Placement
+from dcmu_jax.training.callbacks import Callback, Progress
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
-from dcmu_jax.training.examples import Examples, LabelSmoothing, Loss, cross_entropy
+from dcmu_jax.training.examples import Examples, LabelSmoothing, cross_entropy
 from dcmu_jax.training.keys import named_key
-from dcmu_jax.training.loop import Fitted, Observer, Progress, fit
+from dcmu_jax.training.loop import Fitted, fit
 from dcmu_jax.training.optimizers import Optimizer, OptimizerField
 from dcmu_jax.training.population import FittedPopulation, fit_population, stack
 from dcmu_jax.training.private import PrivateGradient
@@ -56,9 +57,10 @@ class Training:
         asked = Augmentation(self.flip, self.crop, self.alternating_flip)
         return None if asked == Augmentation() else asked
 
-    def loss(self) -> Loss:
-        """The loss asked for."""
-        return LabelSmoothing(self.label_smoothing) if self.label_smoothing else cross_entropy
+    def objective(self, rule: PrivateGradient | None = None) -> Objective:
+        """The loss and the augmentation asked for, and how gradients come about."""
+        smoothed = LabelSmoothing(self.label_smoothing) if self.label_smoothing else cross_entropy
+        return Objective(smoothed, self.augmentation(), rule)
 
 
 @contextlib.contextmanager
@@ -213,9 +215,7 @@ def train_from_scratch(
     *,
     normalisation: Any = None,
     mesh: Mesh | None = None,
-    progress: Progress | None = None,
-    observe: Observer | None = None,
-    checkpoint: FitCheckpoint | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Fitted:
     """Train a fresh network of ``model`` on ``dataset``; see ``Training`` and ``fit``."""
     seed = check_seed("seed", seed)
@@ -227,12 +227,9 @@ def train_from_scratch(
         key=named_key(seed, "training"),
         optimizer=training.optimizer,
         batch_size=training.batch_size,
-        loss=training.loss(),
-        augmentation=training.augmentation(),
-        mesh=mesh,
-        progress=progress,
-        observe=observe,
-        checkpoint=checkpoint,
+        loss=training.objective(),
+        placement=Placement(mesh),
+        callbacks=callbacks,
     )
 
 
@@ -247,7 +244,6 @@ def train_together(
     rule: PrivateGradient | None = None,
     chunk: int | None = None,
     mesh: Mesh | None = None,
-    progress: Progress | None = None,
 ) -> FittedPopulation:
     """Fresh networks of one architecture in one program, each on rows of ``dataset`` of its own.
 
@@ -261,10 +257,9 @@ def train_together(
         training: see ``Training``.
         seeds: one for each network.
         normalisation: of the inputs; by default of what each network is trained on.
-        rule: see ``fit``.
-        chunk: see ``fit_population``.
-        mesh: see ``fit_population``.
-        progress: see ``fit_population``.
+        rule: see ``Objective``.
+        chunk: see ``Placement``.
+        mesh: see ``Placement``.
     """
     networks = [
         fresh_classifier(model, dataset.take(chosen), seed, normalisation)
@@ -278,12 +273,8 @@ def train_together(
         keys=jnp.stack([named_key(seed, "training") for seed in seeds]),
         optimizer=training.optimizer,
         batch_size=training.batch_size,
-        loss=training.loss(),
-        rule=rule,
-        augmentation=training.augmentation(),
-        chunk=chunk,
-        mesh=mesh,
-        progress=progress,
+        loss=training.objective(rule),
+        placement=Placement(mesh, chunk=chunk),
     )
 
 

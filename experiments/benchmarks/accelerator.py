@@ -42,6 +42,7 @@ import numpy as np
 from dcmu_jax.data.augmentation import Augmentation
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.networks.catalogue import DTYPES, MODELS, create
+from dcmu_jax.training.arguments import Objective
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key
@@ -97,9 +98,8 @@ def epochs_of(
         key=named_key(0, "training"),
         optimizer=Optimizer(),
         batch_size=options.batch,
-        augmentation=augmentation,
-        progress=lambda *_: ends.append(time.perf_counter()),
-        count_flops=augmentation is None,
+        loss=Objective(augmentation=augmentation),
+        callbacks=(lambda _: ends.append(time.perf_counter()),),
     )
     return np.diff(ends).tolist(), fitted
 

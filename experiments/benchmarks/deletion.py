@@ -74,7 +74,6 @@ def main() -> None:
         epochs=args.epochs,
         key=named_key(0, "training"),
         optimizer=Optimizer(learning_rate=1e-3),
-        count_flops=False,
     ).classifier
     k = args.clusters_per_class
     bank = build_bank(dataset, network, clusters_per_class=k, matching=NEWTON)

@@ -41,6 +41,7 @@ from dcmu_jax.fast import lloyd, matching
 from dcmu_jax.networks.catalogue import create
 from dcmu_jax.prng import key_of
 from dcmu_jax.training import loop, population
+from dcmu_jax.training.arguments import Placement
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.devices import device_mesh
 from dcmu_jax.training.examples import Examples
@@ -124,8 +125,7 @@ def measure(devices: int, epochs: int = 4) -> dict[str, Any]:
                 key=named_key(0, "devices"),
                 optimizer=Optimizer(),
                 batch_size=32,
-                mesh=device_mesh(devices),
-                count_flops=False,
+                placement=Placement(device_mesh(devices)),
             )
         found[name] = list(fitted.losses)
 
@@ -139,7 +139,7 @@ def measure(devices: int, epochs: int = 4) -> dict[str, Any]:
             keys=jnp.stack([named_key(i, "devices") for i in range(8)]),
             optimizer=Optimizer(),
             batch_size=32,
-            mesh=device_mesh(devices, "models"),
+            placement=Placement(device_mesh(devices, "models")),
         )
     found["population"] = together.losses.ravel().tolist()
 

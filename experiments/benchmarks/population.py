@@ -23,6 +23,7 @@ import numpy as np
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.data.sources import load
 from dcmu_jax.networks import create
+from dcmu_jax.training.arguments import Placement
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key
@@ -71,13 +72,18 @@ def main() -> None:
 
     def loop() -> float:
         return sum(
-            fit(network, examples, key=key, count_flops=False, **settings).run_s
+            fit(network, examples, key=key, **settings).run_s
             for network, key in zip(networks, keys, strict=True)
         )
 
     def together(chunk: int) -> float:
         return fit_population(
-            stack(networks), examples, rows, keys=jnp.stack(keys), chunk=chunk, **settings
+            stack(networks),
+            examples,
+            rows,
+            keys=jnp.stack(keys),
+            placement=Placement(chunk=chunk),
+            **settings,
         ).run_s
 
     times: dict[str, list[float]] = {}

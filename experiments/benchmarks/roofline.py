@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 
 from dcmu_jax.networks.partition import PARTS
 from dcmu_jax.prng import key_of
+from dcmu_jax.training.arguments import Objective
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.epoch import EpochSettings, TrainState, batch_step
-from dcmu_jax.training.examples import Examples, cross_entropy
+from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.flops import compiler_cost, program_cost
 from dcmu_jax.training.optimizers import Optimizer
 from experiments.benchmarks.clock import least_seconds
@@ -114,10 +115,9 @@ def step_costs(classifier: Classifier, batch: int, optimizer: Optimizer) -> dict
         model=classifier.model,
         parts=frozenset(PARTS),
         start=PARTS[0],
-        loss=cross_entropy,
+        objective=Objective(),
         optimizer=optimizer,
         total_steps=0,
-        augmentation=None,
         batch_size=batch,
         mesh=None,
     )

@@ -104,7 +104,6 @@ def measure(samples: int) -> dict[str, float]:
             key=named_key(0, "scaling"),
             optimizer=Optimizer(),
             batch_size=128,
-            count_flops=False,
         )
 
     retain = train.without(gone)

@@ -48,7 +48,6 @@ def jax_epoch(images: np.ndarray, labels: np.ndarray, batch: int, conv: str) -> 
         key=key_of(0),
         optimizer=Optimizer(),
         batch_size=batch,
-        count_flops=False,
     )
 
 

@@ -47,6 +47,7 @@ from dcmu_jax.networks.catalogue import create
 from dcmu_jax.networks.convnet import ConvNet
 from dcmu_jax.networks.mlp import MLP
 from dcmu_jax.networks.partition import count_parameters, initialise
+from dcmu_jax.training.arguments import Objective
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import Examples, cross_entropy
 from dcmu_jax.training.loop import Fitted
@@ -196,11 +197,11 @@ def test_without_augmentation_the_frozen_parts_run_once(splits, model, fits):
     train_few(joined, examples, plain, parts=("final",), seed=0, teacher=model)
     train_few(joined, examples, TINY.attaching, parts=("final",), seed=0)
     (_, cached, first), (_, pixels, second) = fits
-    assert first["start"] == "final" and second["start"] == "beginning"
+    assert first["parts"].start == "final" and second["parts"].start == "beginning"
     np.testing.assert_array_equal(cached.inputs, model.inputs_of("final", examples.inputs))
     assert pixels.inputs is examples.inputs and cached.targets is pixels.targets is None
-    assert first["augmentation"] is None and second["augmentation"] == Augmentation(True, 1)
-    assert first["loss"] is second["loss"] is cross_entropy
+    assert first["loss"] == Objective(cross_entropy)
+    assert second["loss"] == Objective(cross_entropy, Augmentation(True, 1))
 
 
 def test_distillation_takes_its_targets_from_the_teacher(splits, model, fits):
@@ -208,8 +209,8 @@ def test_distillation_takes_its_targets_from_the_teacher(splits, model, fits):
     train_few(joined, examples, TINY.attaching, parts=("final",), seed=0, teacher=model)
     ((_, given, settings),) = fits
     np.testing.assert_array_equal(given.targets, model.logits(examples.inputs))
-    assert settings["loss"] == Distillation(divergence=1.0, temperature=2.0)
-    assert settings["parts"] == ("final",)
+    assert settings["loss"].loss == Distillation(divergence=1.0, temperature=2.0)
+    assert settings["parts"].parts == ("final",)
 
 
 def test_steps_do_not_depend_on_the_number_of_images():

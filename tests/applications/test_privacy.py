@@ -20,6 +20,7 @@ from dcmu_jax.applications.privacy import (
 )
 from dcmu_jax.audits.epsilon_bound import epsilon_of_one_run
 from dcmu_jax.errors import InputError
+from dcmu_jax.training.arguments import Objective
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.training.population import fit_population, stack
@@ -148,7 +149,9 @@ def _audited(noise_multiplier, each=100):
         keys=jnp.stack([named_key(i, "audit") for i in range(2 * each)]),
         optimizer=Optimizer(name="sgd", learning_rate=0.02, momentum=0.0),
         batch_size=count + 1,
-        rule=PrivateGradient(clip=1.0, noise_multiplier=noise_multiplier, chunk=count + 1),
+        loss=Objective(
+            rule=PrivateGradient(clip=1.0, noise_multiplier=noise_multiplier, chunk=count + 1)
+        ),
         chunk=2 * each,
     ).classifiers
 

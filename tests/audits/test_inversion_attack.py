@@ -37,7 +37,6 @@ def trained(train, seed):
         key=named_key(seed, "training"),
         optimizer=Optimizer(learning_rate=1e-2),
         batch_size=20,
-        count_flops=False,
     ).classifier
 
 

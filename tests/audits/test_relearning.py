@@ -9,6 +9,7 @@ from toys import Plain, examples_of, fresh, same_bits, toy_splits
 
 from dcmu_jax.audits.relearning import RelearningConfig, relearn
 from dcmu_jax.errors import InputError
+from dcmu_jax.training.arguments import Trainable
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import fit
 from dcmu_jax.training.optimizers import Optimizer
@@ -44,7 +45,6 @@ def trained(dataset, weights):
         key=named_key(0, "training"),
         optimizer=Optimizer(learning_rate=1e-2),
         batch_size=12,
-        count_flops=False,
     ).classifier
 
 
@@ -76,8 +76,7 @@ def test_it_is_the_training_loop_one_epoch_at_a_time(forgotten, without):
             key=named_key(3, f"relearning {epoch}"),
             optimizer=config.optimizer,
             batch_size=4,
-            opt_state=state,
-            count_flops=False,
+            parts=Trainable(opt_state=state),
         )
         network, state = fitted.classifier, fitted.opt_state
         accuracies.append(100 * float(np.mean(network.evaluate(forgotten).correct)))

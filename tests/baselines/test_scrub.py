@@ -11,6 +11,7 @@ from toys import Noisy, Plain, fresh, same_bits
 from dcmu_jax.baselines.losses import Distillation
 from dcmu_jax.baselines.teachers import Scrub
 from dcmu_jax.errors import InputError
+from dcmu_jax.training.arguments import Trainable
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key, named_seed
 from dcmu_jax.training.loop import fit
@@ -49,7 +50,7 @@ def test_the_passes_and_their_states_by_hand(task):
             loss=Distillation(
                 cross_entropy=0.0 if out else 0.99, divergence=-1.0 if out else 0.1, temperature=4.0
             ),
-            opt_state=state,
+            parts=Trainable(opt_state=state),
         )
         assert tuple(losses) == fitted.losses
         network, state = fitted.classifier, fitted.opt_state

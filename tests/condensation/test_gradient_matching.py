@@ -190,9 +190,9 @@ def test_siamese_changes_the_images_and_the_training_between(monkeypatch):
     )
     assert not np.allclose(with_it.images, without.images)
     expected = SiameseTraining.of(siamese, CLASSIFIER.normalisation)
-    assert [options["augmentation"] for options in seen] == [expected, expected, None, None]
+    assert [options["loss"].augmentation for options in seen] == [expected, expected, None, None]
     # The optimizer goes on from one training to the next, and starts anew with a new network.
-    assert [options["opt_state"] for options in seen] == [None, "state 1", None, "state 3"]
+    assert [options["parts"].opt_state for options in seen] == [None, "state 1", None, "state 3"]
 
 
 def test_loops_as_published():

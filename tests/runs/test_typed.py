@@ -114,6 +114,14 @@ WRONG = {
         lambda: {"method": MethodOptions(online=ModularUnlearning(closing_steps=(OWN,)))},
         r"method\.online\.closing_steps\.0\.optimizer = Gradient.*dcmu\.unlearn",
     ),
+    "a function of the rate": (
+        lambda: {"training": Training(optimizer=optax.adam)},
+        r"training\.optimizer = <function.*an Optimizer\. Give an Optimizer .* Run\.adopt",
+    ),
+    "a function by name": (
+        lambda: {"training": Training(optimizer=Optimizer(name=optax.lion))},
+        r"training\.optimizer\.name = <function.*'adam' or .* Run\.adopt",
+    ),
     "a number for settings": (lambda: {"settings": {"scrub": 3}}, r"settings\.scrub = 3"),
 }
 

@@ -21,6 +21,7 @@ from dcmu_jax.condensation.building import build_bank
 from dcmu_jax.errors import InputError
 from dcmu_jax.runs.run import Run
 from dcmu_jax.training import devices
+from dcmu_jax.training.arguments import Placement
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key
@@ -59,7 +60,7 @@ def population(run, mesh):
         keys=jax.vmap(lambda i: jax.random.fold_in(named_key(0, "two"), i))(np.arange(4)),
         optimizer=Optimizer(),
         batch_size=9,
-        mesh=mesh,
+        placement=Placement(mesh),
     ).losses
 
 

@@ -27,6 +27,7 @@ from dcmu_jax.networks.convnet import ConvNet
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.run import Run
 from dcmu_jax.training import loop, rendezvous
+from dcmu_jax.training.arguments import Placement
 from dcmu_jax.training.devices import at_home, device_mesh, gathered, local_mesh, placed, turn
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.optimizers import Optimizer
@@ -56,8 +57,7 @@ def test_a_step_exchanges_gradients_once_and_batch_statistics_twice(monkeypatch,
             batch_size=16,
             key=named_key(0, "devices"),
             optimizer=Optimizer(),
-            mesh=device_mesh(4),
-            count_flops=False,
+            placement=Placement(device_mesh(4)),
         )
     # In the one loop of the program, so in every step: the gradients with the sums of loss and
     # hits; and of each BatchNorm layer the sums of its inputs, and of their gradients.

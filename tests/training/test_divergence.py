@@ -45,7 +45,7 @@ def _fit(network, train, epochs, optimizer=RUINOUS, **rest):
 def test_a_loss_that_is_no_number_stops_the_training(network, train):
     told = []
     with pytest.raises(Diverged, match=r"in epoch 1 of 5, with optimizer.learning_rate = 1e\+30"):
-        _fit(network, train, 5, progress=lambda *given: told.append(given))
+        _fit(network, train, 5, callbacks=(told.append,))
     assert not told  # nobody was shown a loss that is no number
 
 
@@ -112,9 +112,7 @@ def test_a_checkpoint_is_never_of_a_ruined_state(network, train, tmp_path):
     checkpoint = FitCheckpoint(tmp_path / "unfinished", every=1, identity="x")
     told = []
     with pytest.raises(Diverged, match="in epoch 2 of 3"):
-        _fit_by_ruinous_steps(
-            network, train, 3, checkpoint=checkpoint, progress=lambda *given: told.append(given)
-        )
+        _fit_by_ruinous_steps(network, train, 3, callbacks=(checkpoint, told.append))
     assert len(told) == 1  # the first epoch was finite, and a checkpoint due after it
     assert list(tmp_path.iterdir()) == []
 

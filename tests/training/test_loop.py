@@ -25,6 +25,7 @@ from dcmu_jax.data.augmentation import Augmentation, augment
 from dcmu_jax.errors import InputError
 from dcmu_jax.networks.catalogue import create
 from dcmu_jax.networks.partition import PARTS, apply_parts, part_optimizer, partition
+from dcmu_jax.training.arguments import Objective, Placement, Trainable
 from dcmu_jax.training.examples import Examples, cross_entropy
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import fit
@@ -39,12 +40,8 @@ SUBSETS = [s for n in (1, 2, 3) for s in itertools.combinations(PARTS, n)]
 def _fit(model, examples=None, **options):
     start = options.pop("classifier", None) or fresh(model, TRAIN)
     settings = {"epochs": 2, "key": KEY, "optimizer": Optimizer(), "batch_size": 10}
-    return fit(
-        start,
-        examples_of(TRAIN) if examples is None else examples,
-        count_flops=options.pop("count_flops", False),
-        **{**settings, **options},
-    )
+    examples = examples_of(TRAIN) if examples is None else examples
+    return fit(start, examples, **{**settings, **options})
 
 
 def _changed(dataset, at):
@@ -145,7 +142,7 @@ def test_masked_parameters_keep_their_bits_and_the_others_train_as_without():
     mask = jax.tree.map(lambda p: np.zeros(p.shape, bool), params)
     mask["final"] = jax.tree.map(lambda p: np.ones(p.shape, bool), params["final"])
     mask["final"]["kernel"][0, 1] = False
-    after = _fit(Plain(), classifier=before, mask=mask, optimizer=SGD).classifier
+    after = _fit(Plain(), classifier=before, parts=Trainable(mask=mask), optimizer=SGD).classifier
     for part in ("beginning", "intermediate"):
         assert same_bits(part_of(before, part), part_of(after, part))
     old, new = (c.variables["params"]["final"]["kernel"] for c in (before, after))
@@ -154,25 +151,25 @@ def test_masked_parameters_keep_their_bits_and_the_others_train_as_without():
     assert np.asarray(old != new)[free].mean() > 0.5  # a unit that is never active stays
     ones = jax.tree.map(np.ones_like, params)
     assert_close(
-        _fit(Plain(), classifier=before, mask=ones).classifier.variables,
+        _fit(Plain(), classifier=before, parts=Trainable(mask=ones)).classifier.variables,
         _fit(Plain(), classifier=before).classifier.variables,
         rtol=1e-6,
         atol=1e-7,
     )
     alone = _fit(
-        Plain(), classifier=before, parts=("final",), mask={"final": ones["final"]}
+        Plain(), classifier=before, parts=Trainable(("final",), mask={"final": ones["final"]})
     ).classifier
     assert not same_bits(part_of(before, "final"), part_of(alone, "final"))
 
 
 def test_second_call_traces_nothing():
     model = Plain(width=11)
-    _fit(model, count_flops=True)
+    _fit(model)
     before = len(TRACES)
     # Another key, other data, other parameters: all of them arguments of the same program.
     other = fresh(Plain(width=11), TRAIN, seed=5)  # nor is the initialisation traced again
-    _fit(model, _changed(TRAIN, [0]), classifier=other, key=named_key(2, ""), count_flops=True)
-    _fit(model, classifier=other, epochs=5, count_flops=True)
+    _fit(model, _changed(TRAIN, [0]), classifier=other, key=named_key(2, ""))
+    _fit(model, classifier=other, epochs=5)
     assert before > 0
     assert len(TRACES) == before
 
@@ -227,7 +224,7 @@ def test_cached_inputs_train_as_through_the_frozen_part(start):
     classifier = fresh(Noisy(), TRAIN)
     cached = Examples.of(classifier.inputs_of(start, TRAIN.images), TRAIN.labels)
     through = _fit(Noisy(), classifier=classifier, parts=parts)
-    above = _fit(Noisy(), cached, classifier=classifier, parts=parts, start=start)
+    above = _fit(Noisy(), cached, classifier=classifier, parts=Trainable(parts, start))
     # The same sums in another order: float32 rounding, carried through a few Adam steps.
     assert_close(through.classifier.variables, above.classifier.variables, atol=1e-5, rtol=1e-4)
 
@@ -238,7 +235,8 @@ def test_what_is_passed_in_stays_as_it_was():
     first = _fit(Noisy(), classifier=classifier)
     kept = jax.tree.map(np.array, (first.classifier.variables, first.opt_state))
     inputs = jax.tree.map(jnp.asarray, examples_of(TRAIN))
-    _fit(Noisy(), inputs, classifier=first.classifier, opt_state=first.opt_state)
+    going_on = Trainable(opt_state=first.opt_state)
+    _fit(Noisy(), inputs, classifier=first.classifier, parts=going_on)
     # Reading a donated array would raise.
     assert same_bits(copy, classifier.variables)
     assert same_bits(kept, (first.classifier.variables, first.opt_state))
@@ -247,7 +245,7 @@ def test_what_is_passed_in_stays_as_it_was():
 
 def test_an_optimizer_state_goes_on():
     first = _fit(Plain())
-    on = _fit(Plain(), classifier=first.classifier, opt_state=first.opt_state)
+    on = _fit(Plain(), classifier=first.classifier, parts=Trainable(opt_state=first.opt_state))
     anew = _fit(Plain(), classifier=first.classifier)
     assert not same_bits(on.classifier.variables, anew.classifier.variables)
     assert int(optax.tree_utils.tree_get(on.opt_state, "count")) == 2 * 2 * 3
@@ -255,7 +253,7 @@ def test_an_optimizer_state_goes_on():
 
 @pytest.mark.parametrize("augmentation", [Augmentation(True), Augmentation(False, 2)])
 def test_augmentation_is_used(augmentation):
-    plain, augmented = _fit(Plain()), _fit(Plain(), augmentation=augmentation)
+    plain, augmented = _fit(Plain()), _fit(Plain(), loss=Objective(augmentation=augmentation))
     assert not same_bits(plain.classifier.variables, augmented.classifier.variables)
 
 
@@ -263,7 +261,8 @@ def test_images_are_mirrored_by_turns_from_epoch_to_epoch():
     turns = Augmentation(alternating_flip=True)
     still = Optimizer(name="sgd", learning_rate=1e-30, momentum=0.0)
     network = fresh(Plain(), TRAIN)
-    fitted = _fit(Plain(), classifier=network, augmentation=turns, optimizer=still, epochs=3)
+    objective = Objective(augmentation=turns)
+    fitted = _fit(Plain(), classifier=network, loss=objective, optimizer=still, epochs=3)
     expected = [
         network.evaluate(
             dataclasses.replace(
@@ -292,7 +291,7 @@ def test_eight_devices_train_as_one():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     model = Noisy(dropout=0.25)
     one = _fit(model, batch_size=16, epochs=3, optimizer=SGD)
-    eight = _fit(model, batch_size=16, epochs=3, optimizer=SGD, mesh=mesh)
+    eight = _fit(model, batch_size=16, epochs=3, optimizer=SGD, placement=Placement(mesh))
     np.testing.assert_allclose(one.losses, eight.losses, rtol=1e-5)
     assert_close(one.classifier.variables, eight.classifier.variables, atol=1e-5)
     leaf = jax.tree.leaves(eight.classifier.variables)[0]
@@ -300,13 +299,12 @@ def test_eight_devices_train_as_one():
 
 
 def test_operations_are_counted_and_fewer_where_less_trains():
-    whole = _fit(Plain(), count_flops=True)
-    head = _fit(Plain(), parts=("final",), count_flops=True)
-    longer = _fit(Plain(), count_flops=True, epochs=4)
+    whole = _fit(Plain())
+    head = _fit(Plain(), parts=("final",))
+    longer = _fit(Plain(), epochs=4)
     assert whole.flops is not None and head.flops is not None
     assert 0 < head.flops < whole.flops
     assert longer.flops == 2 * whole.flops
-    assert _fit(Plain()).flops is None
 
 
 @pytest.mark.parametrize("schedule", ["constant", "cosine"])
@@ -317,18 +315,35 @@ def test_no_epochs_change_nothing(schedule):
     assert fitted.losses == ()
 
 
-def test_progress_and_observers_see_every_epoch():
+def test_callbacks_see_every_epoch():
     seen, observed = [], []
+
+    def observe(now):
+        observed.append((now.number, now.network.evaluate(TRAIN).losses.mean()))
+
     fitted = _fit(
         Plain(),
         epochs=3,
-        progress=lambda *row: seen.append(row),
-        observe=lambda epoch, c: observed.append((epoch, c.evaluate(TRAIN).losses.mean())),
+        callbacks=(lambda now: seen.append((now.number, now.loss, now.accuracy)), observe),
     )
     rows = zip((1, 2, 3), fitted.losses, fitted.accuracies, strict=True)
     assert seen == list(rows)
     assert [epoch for epoch, _ in observed] == [1, 2, 3]
     assert observed[-1][1] == fitted.classifier.evaluate(TRAIN).losses.mean()
+
+
+def test_a_callback_ends_the_training_where_it_says_true():
+    seen = []
+
+    def end(now):
+        seen.append((now.number, now.epochs, now.losses))
+        return now.number == 2
+
+    short = _fit(Plain(), epochs=5, callbacks=(end, lambda _: "no answer"))
+    two = _fit(Plain(), epochs=2)
+    assert same_bits(short.classifier.variables, two.classifier.variables)
+    assert (short.losses, short.flops) == (two.losses, two.flops)
+    assert seen == [(1, 5, two.losses[:1]), (2, 5, two.losses)]
 
 
 _COSINE = Optimizer(schedule="cosine")
@@ -343,23 +358,33 @@ ERRORS = {
     "fewer labels": ({"examples": _SHORT}, r"24 inputs, 23 labels and 24 weights"),
     "fewer weights": ({"examples": _LIGHT}, r"24 inputs, 24 labels and 5 weights"),
     "unknown part": ({"parts": ("finale",)}, r"part of a model 'finale'.*Did you mean 'final'"),
-    "unknown start": ({"start": "finale"}, r"part of a model 'finale'"),
+    "unknown start": ({"parts": Trainable(start="finale")}, r"part of a model 'finale'"),
     "no part": ({"parts": ()}, r"Training the parts \[\]"),
-    "part below start": ({"start": "final"}, r"\['beginning', .*from the inputs of 'final'"),
+    "part below start": (
+        {"parts": Trainable(start="final")},
+        r"\['beginning', .*from the inputs of 'final'",
+    ),
     "augmented features": (
-        {"parts": ("final",), "start": "final", "augmentation": Augmentation(True)},
+        {
+            "parts": Trainable(("final",), "final"),
+            "loss": Objective(augmentation=Augmentation(True)),
+        },
         r"Augmentation of the inputs of 'final'",
     ),
-    "mask of another network": ({"mask": {"final": {}}}, r"A mask of 0 arrays for \d+ arrays"),
+    "mask of another network": (
+        {"parts": Trainable(mask={"final": {}})},
+        r"A mask of 0 arrays for \d+ arrays",
+    ),
     "negative epochs": ({"epochs": -1}, r"epochs = -1"),
     "batch of none": ({"batch_size": 0}, r"batch_size = 0"),
     "learning rate": ({"optimizer": Optimizer(learning_rate=0.0)}, r"learning_rate = 0"),
     "momentum": ({"optimizer": Optimizer(name="sgd", momentum=-1.0)}, r"momentum = -1"),
     "decay": ({"optimizer": Optimizer(weight_decay=-1.0)}, r"weight_decay = -1"),
-    "uneven batch": ({"mesh": _MESH}, r"A batch of 10 over 8 devices.*16"),
-    "mesh of another axis": ({"mesh": _OTHER_MESH}, r"mesh with the axes 'model'"),
+    "uneven batch": ({"placement": Placement(_MESH)}, r"A batch of 10 over 8 devices.*16"),
+    "mesh of another axis": ({"placement": Placement(_OTHER_MESH)}, r"mesh with the axes 'model'"),
+    "callback by itself": ({"callbacks": print}, r"Callbacks given as <built-in.*\(function,\)"),
     "state and schedule": (
-        {"optimizer": _COSINE, "opt_state": ()},
+        {"optimizer": _COSINE, "parts": Trainable(opt_state=())},
         r"optimizer state to go on from with the schedule 'cosine'",
     ),
 }

@@ -1,5 +1,6 @@
 """Optimizers as values: what each builds, step by step in plain NumPy; names and numbers."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -7,6 +8,7 @@ import pytest
 from toys import TRACES, Plain, examples_of, fresh, same_bits, toy_splits
 
 from dcmu_jax.errors import InputError
+from dcmu_jax.training.arguments import Trainable
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import fit
 from dcmu_jax.training.optimizers import Optimizer, as_optimizer
@@ -127,8 +129,9 @@ def test_a_run_with_l1_is_laid_out_for_one_call():
     options = {"epochs": 1, "key": named_key(0, ""), "batch_size": 8}
     start, examples = fresh(Plain(), data), examples_of(data)
     fitted = fit(start, examples, optimizer=Optimizer(l1=1e-4), **options)
+    going_on = Trainable(opt_state=fitted.opt_state)
     with pytest.raises(InputError, match=r"go on from.*and l1.*l1 = 0"):
-        fit(start, examples, optimizer=Optimizer(l1=1e-4), opt_state=fitted.opt_state, **options)
+        fit(start, examples, optimizer=Optimizer(l1=1e-4), parts=going_on, **options)
 
 
 @pytest.mark.parametrize(
@@ -167,19 +170,45 @@ def test_a_chain_of_the_users_own_is_applied_and_goes_on():
     whole = _fit(start, data, own, epochs=1, batch_size=len(data.labels))
     for _ in range(4):
         before = whole.classifier
-        whole = _fit(
-            before, data, own, epochs=1, batch_size=len(data.labels), opt_state=whole.opt_state
-        )
+        going_on = Trainable(opt_state=whole.opt_state)
+        whole = _fit(before, data, own, epochs=1, batch_size=len(data.labels), parts=going_on)
     assert same_bits(
         whole.classifier.variables, before.variables
     )  # the rate is 0 from the fourth step on
     assert not same_bits(start.variables, before.variables)
 
 
-@pytest.mark.parametrize("given", ["adam", optax.adam, {"name": "adam"}, None])
+@pytest.mark.parametrize(
+    "given", ["adam", {"name": "adam"}, None, dict, lambda rate: rate, lambda: optax.adam(1e-3)]
+)
 def test_what_is_no_optimizer_is_refused(given):
     with pytest.raises(InputError, match=r"An optimizer given as .*optax\.adam"):
         as_optimizer(given)
+
+
+def test_a_function_of_the_rate_trains_as_what_it_returns_and_takes_a_schedule():
+    data = toy_splits().train
+    start = fresh(Plain(), data)
+    named = _fit(start, data, Optimizer(name="sgd", momentum=0.0, schedule="cosine"))
+    given = _fit(start, data, Optimizer(name=optax.sgd, schedule="cosine"))
+    assert same_bits(named.classifier.variables, given.classifier.variables)
+    assert as_optimizer(optax.adam) == Optimizer(name=optax.adam)
+
+
+@pytest.mark.parametrize(
+    "given", [optax.lbfgs(), optax.lbfgs, optax.chain(optax.clip(1.0), optax.polyak_sgd())]
+)
+def test_what_needs_the_loss_itself_is_refused(given):
+    with pytest.raises(InputError, match=r"update needs (value|value, grad, value_fn) besides"):
+        as_optimizer(given)
+
+
+def test_it_is_refused_where_only_the_true_parameters_tell():
+    data = toy_splits().train
+    start = fresh(Plain(), data)
+    everywhere = jax.tree.map(lambda _: True, start.variables["params"])
+    with pytest.raises(InputError, match="update needs value besides"):
+        _fit(start, data, optax.masked(optax.polyak_sgd(), everywhere))
 
 
 def test_a_state_of_another_optimizer_is_refused():
@@ -188,9 +217,10 @@ def test_a_state_of_another_optimizer_is_refused():
     fitted = _fit(start, data, optax.adam(0.01), epochs=1)
     for other in (optax.sgd(0.01), Optimizer(name="sgd")):
         with pytest.raises(InputError, match="opt_state of another optimizer"):
-            _fit(start, data, other, epochs=1, opt_state=fitted.opt_state)
+            _fit(start, data, other, epochs=1, parts=Trainable(opt_state=fitted.opt_state))
     with pytest.raises(InputError, match="opt_state of another optimizer"):
-        _fit(start, data, optax.adam(0.01), parts=("final",), opt_state=fitted.opt_state)
+        parts = Trainable(("final",), opt_state=fitted.opt_state)
+        _fit(start, data, optax.adam(0.01), parts=parts)
 
 
 def test_one_transformation_is_compiled_once():

@@ -9,6 +9,7 @@ from toys import Noisy, Plain, assert_close, examples_of, fresh, same_bits, toy_
 from dcmu_jax.data.augmentation import Augmentation
 from dcmu_jax.errors import InputError
 from dcmu_jax.training import population
+from dcmu_jax.training.arguments import Objective, Placement
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import fit
 from dcmu_jax.training.optimizers import Optimizer
@@ -40,15 +41,15 @@ def _fit(model=None, rows=ROWS, **options):
     ("model", "chunk"), [(Plain(), 1), (Noisy(), 3)], ids=["one by one", "chunks and a rest"]
 )
 def test_a_member_is_the_network_trained_alone(model, chunk):
-    augmentation = Augmentation(flip=True, crop_padding=1)
-    fitted = _fit(model, chunk=chunk, augmentation=augmentation)
+    objective = Objective(augmentation=Augmentation(flip=True, crop_padding=1))
+    fitted = _fit(model, placement=Placement(chunk=chunk), loss=objective)
     for i, network in enumerate(_networks(model)):
         alone = fit(
             network,
             examples_of(TRAIN.take(ROWS[i])),
             key=KEYS[i],
             batch_size=5,
-            augmentation=augmentation,
+            loss=objective,
             **OPTIONS,
         )
         one = member(fitted.classifiers, i)
@@ -85,7 +86,7 @@ def test_no_epochs_change_nothing():
 
 def test_devices_share_the_networks_without_a_collective():
     mesh = jax.make_mesh((4,), ("models",), axis_types=(jax.sharding.AxisType.Auto,))
-    one, four = _fit(), _fit(mesh=mesh)
+    one, four = _fit(), _fit(placement=Placement(mesh))
     assert_close(one.classifiers.variables, four.classifiers.variables, atol=2e-6)
     assert_close(
         population_logits(one.classifiers, TRAIN.images),
@@ -104,10 +105,14 @@ def test_the_sharded_program_has_no_collective(monkeypatch):
         return compiled(*args)
 
     monkeypatch.setattr(population, "_population_epoch", spy)
-    _fit(mesh=mesh, epochs=1)
+    _fit(placement=Placement(mesh), epochs=1)
     assert texts
     for name in ("all-reduce", "all-gather", "all-to-all", "collective-permute", "reduce-scatter"):
         assert name not in texts[0]
+
+
+def _over(devices, axis):
+    return Placement(jax.make_mesh((devices,), (axis,)))
 
 
 @pytest.mark.parametrize(
@@ -116,9 +121,12 @@ def test_the_sharded_program_has_no_collective(monkeypatch):
         ({"rows": ROWS[:3]}, "4 networks, rows"),
         ({"rows": ROWS + len(TRAIN)}, "examples"),
         ({"keys": KEYS[:2]}, "keys"),
-        ({"chunk": 0}, "chunk"),
-        ({"mesh": jax.make_mesh((8,), ("models",))}, "divides the number of networks"),
-        ({"mesh": jax.make_mesh((2,), ("data",))}, "axis 'models'"),
+        ({"placement": Placement(chunk=0)}, "chunk"),
+        (
+            {"placement": Placement(jax.make_mesh((8,), ("models",)))},
+            "divides the number of networks",
+        ),
+        ({"placement": Placement(jax.make_mesh((2,), ("data",)))}, "axis 'models'"),
     ],
     ids=["rows of fewer", "rows beyond", "keys", "chunk", "mesh too large", "mesh axis"],
 )

@@ -12,6 +12,7 @@ from toys import Noisy, Plain, assert_close, examples_of, fresh, toy_splits
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.networks.partition import apply_parts
+from dcmu_jax.training.arguments import Objective, Placement
 from dcmu_jax.training.examples import cross_entropy
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import fit
@@ -28,7 +29,7 @@ NO_NOISE = {"noise_multiplier": 0.0, "chunk": 5}
 def _fit(rule, start=None, **options):
     settings = {"epochs": 1, "key": KEY, "optimizer": SGD, "batch_size": None}
     start = start or fresh(Plain(), TRAIN)
-    return fit(start, examples_of(TRAIN), rule=rule, **{**settings, **options})
+    return fit(start, examples_of(TRAIN), loss=Objective(rule=rule), **{**settings, **options})
 
 
 def _gradient_of(network, position):
@@ -70,8 +71,8 @@ def test_the_noise_has_the_stated_scale():
     start = fresh(Plain(width=64), TRAIN)
     silent = examples_of(TRAIN, np.zeros(len(TRAIN)))  # no example counts: noise alone moves
     rule = PrivateGradient(clip=0.5, noise_multiplier=3.0)
-    options = {"epochs": 1, "key": KEY, "optimizer": SGD, "batch_size": 8, "rule": rule}
-    moved = fit(start, silent, **options).classifier
+    options = {"epochs": 1, "key": KEY, "optimizer": SGD, "batch_size": 8}
+    moved = fit(start, silent, loss=Objective(rule=rule), **options).classifier
     difference = jax.tree.map(lambda a, b: a - b, moved.variables, start.variables)
     steps = np.concatenate([np.ravel(x) for x in jax.tree.leaves(difference["params"])])
     assert steps.std() == pytest.approx(3.0 * 0.5 / 8 * math.sqrt(len(TRAIN) / 8), rel=0.03)
@@ -112,8 +113,15 @@ def test_a_member_of_a_population_is_the_network_trained_alone():
     rule = PrivateGradient(clip=0.5, noise_multiplier=0.7, chunk=4)
     networks = [fresh(Plain(), TRAIN, seed=i) for i in range(2)]
     keys = jnp.stack([named_key(i, "member") for i in range(2)])
-    options = {"epochs": 2, "optimizer": Optimizer(), "batch_size": 6, "rule": rule}
-    both = fit_population(stack(networks), examples_of(TRAIN), rows, keys=keys, chunk=2, **options)
+    options = {"epochs": 2, "optimizer": Optimizer(), "batch_size": 6, "loss": Objective(rule=rule)}
+    both = fit_population(
+        stack(networks),
+        examples_of(TRAIN),
+        rows,
+        keys=keys,
+        placement=Placement(chunk=2),
+        **options,
+    )
     for i, network in enumerate(networks):
         alone = fit(network, examples_of(TRAIN.take(rows[i])), key=keys[i], **options)
         assert_close(member(both.classifiers, i).variables, alone.classifier.variables, atol=2e-5)
@@ -133,7 +141,7 @@ def test_a_member_of_a_population_is_the_network_trained_alone():
 )
 def test_what_would_not_be_private_is_refused(rule, model, weights, message):
     examples = examples_of(TRAIN, weights and np.full(len(TRAIN), weights))
-    options = {"epochs": 1, "optimizer": SGD, "rule": rule}
+    options = {"epochs": 1, "optimizer": SGD, "loss": Objective(rule=rule)}
     with pytest.raises(InputError, match=message):
         fit(fresh(model, TRAIN), examples, key=KEY, **options)
     with pytest.raises(InputError, match=message):
@@ -144,4 +152,4 @@ def test_what_would_not_be_private_is_refused(rule, model, weights, message):
 def test_a_mesh_is_refused():
     mesh = jax.make_mesh((2,), ("data",), devices=jax.devices()[:2])
     with pytest.raises(InputError, match="over a mesh"):
-        _fit(dataclasses.replace(PrivateGradient(), clip=2.0), mesh=mesh)
+        _fit(dataclasses.replace(PrivateGradient(), clip=2.0), placement=Placement(mesh))

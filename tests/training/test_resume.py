@@ -4,6 +4,8 @@ import gc
 import json
 import shutil
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
 from toys import Noisy, Plain, examples_of, fresh, same_bits, toy_splits
 
@@ -13,6 +15,7 @@ from dcmu_jax.training.checkpoints import FitCheckpoint
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import fit
 from dcmu_jax.training.optimizers import Optimizer
+from dcmu_jax.training.population import fit_population, stack
 
 TRAIN = toy_splits().train
 
@@ -28,10 +31,11 @@ class Interrupted(Exception):
 
 
 def _fit(tmp_path, *, every=1, identity="mine", stop_at=None, model=None, checkpoint=True):
-    def progress(epoch, loss, accuracy):
-        if epoch == stop_at:
+    def cut(now):
+        if now.number == stop_at:
             raise Interrupted
 
+    saving = FitCheckpoint(tmp_path / "unfinished", every, identity)
     return fit(
         fresh(model or Noisy(), TRAIN),
         examples_of(TRAIN),
@@ -39,9 +43,7 @@ def _fit(tmp_path, *, every=1, identity="mine", stop_at=None, model=None, checkp
         key=named_key(0, "resume"),
         optimizer=Optimizer(schedule="cosine"),
         batch_size=10,
-        progress=progress,
-        checkpoint=FitCheckpoint(tmp_path / "unfinished", every, identity) if checkpoint else None,
-        count_flops=False,
+        callbacks=(saving, cut) if checkpoint else (cut,),
     )
 
 
@@ -62,6 +64,36 @@ def test_resumed_at_the_same_bits(tmp_path, through, every, stop_at):
     assert (resumed.losses, resumed.accuracies) == (through.losses, through.accuracies)
 
 
+def test_a_training_that_a_callback_ends_goes_no_further_when_resumed(tmp_path):
+    """Nothing is saved where it ends: the epoch that it ended with is made, and ends it, again."""
+    saving = FitCheckpoint(tmp_path / "unfinished", 1, "mine")
+    options = {"key": named_key(0, "resume"), "optimizer": Optimizer(), "batch_size": 10}
+    options |= {"epochs": EPOCHS, "callbacks": (saving, lambda now: now.number == 2)}
+    first, again = (fit(fresh(Noisy(), TRAIN), examples_of(TRAIN), **options) for _ in range(2))
+    assert same_bits(first.classifier.variables, again.classifier.variables)
+    assert len(again.losses) == 2 and first.losses == again.losses
+
+
+def test_a_population_is_resumed_at_the_same_bits(tmp_path):
+    networks = stack([fresh(Noisy(), TRAIN, seed=i) for i in range(2)])
+    rows = np.arange(20).reshape(2, 10)
+    keys = jnp.stack([named_key(i, "member") for i in range(2)])
+    options = {"epochs": 3, "keys": keys, "optimizer": Optimizer(), "batch_size": 5}
+
+    def cut(now):
+        if now.number == 2:
+            raise Interrupted
+
+    saving = FitCheckpoint(tmp_path / "unfinished", 1, "mine")
+    with pytest.raises(Interrupted):
+        fit_population(networks, examples_of(TRAIN), rows, callbacks=(saving, cut), **options)
+    assert (tmp_path / "unfinished").is_dir()
+    resumed = fit_population(networks, examples_of(TRAIN), rows, callbacks=(saving,), **options)
+    through = fit_population(networks, examples_of(TRAIN), rows, **options)
+    assert same_bits(resumed.classifiers.variables, through.classifiers.variables)
+    assert same_bits(resumed.losses, through.losses)
+
+
 def test_a_resumed_run_does_not_repeat_what_was_saved(tmp_path):
     with pytest.raises(Interrupted):
         _fit(tmp_path, stop_at=4)
@@ -74,9 +106,7 @@ def test_a_resumed_run_does_not_repeat_what_was_saved(tmp_path):
         key=named_key(0, "resume"),
         optimizer=Optimizer(schedule="cosine"),
         batch_size=10,
-        progress=lambda epoch, *_: seen.append(epoch),
-        checkpoint=checkpoint,
-        count_flops=False,
+        callbacks=(lambda now: seen.append(now.number), checkpoint),
     )
     assert seen == [4]
     checkpoint.discard()

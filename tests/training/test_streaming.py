@@ -8,6 +8,7 @@ from toys import Noisy, Plain, assert_close, examples_of, fresh, toy_splits
 from dcmu_jax.data.augmentation import Augmentation
 from dcmu_jax.errors import InputError
 from dcmu_jax.training import streaming
+from dcmu_jax.training.arguments import Objective, Placement, device_budget, size_of
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import fit
@@ -17,8 +18,9 @@ from dcmu_jax.training.private import PrivateGradient
 TRAIN = toy_splits(per_class=60).train  # 180 samples: 22 batches of 8 and a rest
 EXAMPLES = examples_of(TRAIN, np.linspace(0.5, 1.5, len(TRAIN), dtype=np.float32))
 BATCH = 8
-MOVED = Augmentation(crop_padding=1, alternating_flip=True)  # knows the epoch, too
-ONE = streaming.size_of(EXAMPLES) / len(TRAIN) * BATCH
+# An augmentation that knows the epoch, too.
+MOVED = Objective(augmentation=Augmentation(crop_padding=1, alternating_flip=True))
+ONE = size_of(EXAMPLES) / len(TRAIN) * BATCH
 
 
 def _fitted(examples=EXAMPLES, **options):
@@ -35,7 +37,7 @@ def _fitted(examples=EXAMPLES, **options):
 
 @pytest.fixture(scope="module")
 def resident():
-    return _fitted(augmentation=MOVED)
+    return _fitted(loss=MOVED)
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
@@ -53,7 +55,7 @@ def test_a_streamed_network_is_the_resident_one(resident, steps, monkeypatch):
 
     monkeypatch.setattr(streaming, "compiled_chunk", noted)
     budget = int(3 * ONE * (steps + 0.5))
-    streamed = _fitted(augmentation=MOVED, memory_budget=budget)
+    streamed = _fitted(loss=MOVED, placement=Placement(memory_budget=budget))
     np.testing.assert_allclose(streamed.losses, resident.losses, rtol=1e-5)
     assert streamed.accuracies == pytest.approx(resident.accuracies, abs=1e-3)
     assert_close(streamed.classifier.variables, resident.classifier.variables, rtol=1e-4, atol=1e-5)
@@ -66,7 +68,7 @@ def test_images_on_disk_are_read_row_by_row_and_split_over_a_mesh(resident, tmp_
     np.save(path, TRAIN.images)
     on_disk = Examples(np.load(path, mmap_mode="r"), EXAMPLES.labels, EXAMPLES.weights)
     mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-    streamed = _fitted(on_disk, augmentation=MOVED, memory_budget=int(13 * ONE), mesh=mesh)
+    streamed = _fitted(on_disk, loss=MOVED, placement=Placement(mesh, int(13 * ONE)))
     np.testing.assert_allclose(streamed.losses, resident.losses, rtol=1e-4)
 
 
@@ -75,17 +77,15 @@ def test_what_fits_stays_and_a_device_that_tells_nothing_has_room(monkeypatch):
         raise AssertionError("streamed")
 
     monkeypatch.setattr(streaming, "compiled_chunk", refused)
-    _fitted(augmentation=Augmentation(True, 1), memory_budget=streaming.size_of(EXAMPLES))
-    assert streaming.device_budget() is None  # a CPU
+    _fitted(placement=Placement(memory_budget=size_of(EXAMPLES)))
+    assert device_budget() is None  # a CPU
 
 
 def test_refusals():
     with pytest.raises(InputError, match=r"memory_budget = 100 bytes, where a batch of 8 takes"):
-        _fitted(memory_budget=100)
-    with pytest.raises(InputError, match="memory_budget = 100"):
-        _fitted(room=100)  # its earlier name
+        _fitted(placement=Placement(memory_budget=100))
     with pytest.raises(InputError, match="memory_budget = 0"):
-        _fitted(memory_budget=0)
+        _fitted(placement=Placement(memory_budget=0))
     plain = examples_of(TRAIN)
     with pytest.raises(InputError, match="Gradients of single examples"):
         fit(
@@ -95,6 +95,6 @@ def test_refusals():
             key=named_key(0, "streaming"),
             optimizer=Optimizer(),
             batch_size=BATCH,
-            rule=PrivateGradient(clip=1.0, noise_multiplier=1.0, chunk=8),
-            memory_budget=int(3 * ONE),
+            loss=Objective(rule=PrivateGradient(clip=1.0, noise_multiplier=1.0, chunk=8)),
+            placement=Placement(memory_budget=int(3 * ONE)),
         )
