@@ -13,9 +13,9 @@ from matplotlib.ticker import NullFormatter, ScalarFormatter
 
 from dcmu_jax.audits.roc import roc_curve
 from dcmu_jax.reporting import style
-from dcmu_jax.reporting.pareto import Point, draw_pareto, draw_ranks, title
+from dcmu_jax.reporting.pareto import title
 from dcmu_jax.runs.presets import PRESETS
-from dcmu_jax.sweeps import AGAIN, mean_and_interval, means
+from dcmu_jax.sweeps import means
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -70,14 +70,8 @@ def _legend(figure: Figure, places: Iterable[Axes], columns: int, **look: Any) -
     for axes in places:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
-    figure.legend(
-        handles.values(),
-        handles.keys(),
-        loc="outside lower center",
-        ncols=columns,
-        frameon=False,
-        **look,
-    )
+    place = {"loc": "outside lower center", "ncols": columns, "frameon": False}
+    figure.legend(handles.values(), handles.keys(), **place, **look)
 
 
 def tiled(images: np.ndarray, per_class: int, shown: int, gap: int = 0) -> np.ndarray:
@@ -369,10 +363,9 @@ def audits(found: Mapping[str, Mapping[str, Any]]) -> Figure:
     figure, places = _panels(11, 0.9 + 0.45 * len(found), 1, 3, sharey=True)
     columns: dict[str, Callable[[Any], tuple]] = {
         "U-LiRA, AUC": lambda a: (a["u_lira"]["auc"][0], a["u_lira_null"]),
-        "KLoM, forgotten, 95th percentile": lambda a: (
-            a["klom"]["forget"],
-            a["klom_null"]["forget"],
-        ),
+        "KLoM, forgotten, 95th percentile": lambda a: [
+            a[k]["forget"] for k in ("klom", "klom_null")
+        ],
         "forgetting quality F": lambda a: (a["quality"], a["quality_null"]),
     }
     heights = np.arange(len(found))[::-1]
@@ -385,46 +378,4 @@ def audits(found: Mapping[str, Mapping[str, Any]]) -> Figure:
         axes.set_title(f"{name}; grey: oracles", fontsize=style.TEXT_SIZE)
         axes.set_yticks(heights, [title(kind) for kind in found])
         axes.set_ylim(-0.6, len(found) - 0.4)
-    return figure
-
-
-def pareto(rows: Rows) -> Figure:
-    """Gap against time over retraining's, one panel for each network and request.
-
-    A point is a mean over seeds, bars are 95 % intervals; the line joins the methods that no other
-    one beats in both, the dotted line is the gap of retraining by another seed.
-    """
-    requests, networks = distinct(rows, "request"), distinct(rows, "dataset", "model")
-    size = (6.4 * len(networks), 5.4 * len(requests))
-    figure = Figure(figsize=size, layout=style.layout())
-    places = figure.subplots(len(requests), len(networks), squeeze=False)
-    for (i, request), (j, network) in itertools.product(enumerate(requests), enumerate(networks)):
-        cell = [r for r in rows if (r["request"], r["dataset"], r["model"]) == (request, *network)]
-        points, floor = [], None
-        for method in distinct(cell, "method"):
-            alike = [r for r in cell if r["method"] == method]
-            gaps = [r["gap"] for r in alike]
-            if method in ("original", "retrain") or not np.isfinite(gaps).all():
-                continue
-            gap = mean_and_interval(gaps)
-            if method == AGAIN:
-                floor = gap["mean"]
-                continue
-            time = float(np.mean([r["time_over_retraining"] for r in alike]))
-            points.append(Point(method, time, gap["mean"], gap.get("ci95", 0.0)))
-        places[i][j].set_title(f"{network[0]}, {network[1]}: {request}", color=style.INK)
-        draw_pareto(places[i][j], points, floor)
-    return figure
-
-
-def ranks(found: Mapping[str, Mapping[str, Any] | None]) -> Figure:
-    """Mean ranks by gap with the critical difference, one panel for each kind of request."""
-    known = {kind: of for kind, of in found.items() if of}
-    if not known:
-        return style.message_figure("no ranks: fewer than two cells")
-    count = max(len(of["mean_ranks"]) for of in known.values())
-    figure, places = _panels(5.6 * len(known), 1.4 + 0.28 * count, 1, len(known))
-    for axes, (kind, of) in zip(places[0], known.items(), strict=True):
-        draw_ranks(axes, of["mean_ranks"], of["critical_difference"])
-        axes.set_title(f"{kind}, by gap, {of['cells']} cells", color=style.INK)
     return figure

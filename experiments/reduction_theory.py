@@ -13,7 +13,9 @@ fractions, numbers of clusters, gamma shapes of unequal sizes, more draws.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
+from typing import Any
 
 import numpy as np
 import tyro
@@ -78,10 +80,14 @@ class Settings:
 
 def near_equal(s: Settings, clusters_per_class: int) -> np.ndarray:
     """Sizes that differ by one at most, as balanced clusters have them."""
-    return np.tile(
-        [len(part) for part in np.array_split(np.arange(s.per_class), clusters_per_class)],
-        s.num_classes,
-    )
+    parts = np.array_split(np.arange(s.per_class), clusters_per_class)
+    return np.tile([len(part) for part in parts], s.num_classes)
+
+
+def if_equal(s: Settings, clusters_per_class: int, fraction: float) -> float:
+    """Expected reduction with clusters of equal size."""
+    clusters = s.num_classes * clusters_per_class
+    return expected_reduction_equal(s.num_samples, clusters, s.forgotten(fraction))
 
 
 def compare(sizes: np.ndarray, forgotten: int, s: Settings) -> dict[str, float]:
@@ -96,127 +102,119 @@ def compare(sizes: np.ndarray, forgotten: int, s: Settings) -> dict[str, float]:
     }
 
 
-def along(points: int, low: float, high: float) -> np.ndarray:
-    """Values at equal ratios."""
-    return np.geomspace(low, high, points)
+def whole(points: int, low: float, high: float) -> list[int]:
+    """Whole numbers at equal ratios, each once."""
+    return np.unique(np.round(np.geomspace(low, high, points)).astype(int)).tolist()
 
 
-def panel(axes: Axes, title: str, xlabel: str) -> None:
-    """The look that all panels share."""
-    style.plain(axes)
-    axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.set_title(title, color=style.INK, fontsize=12, loc="left")
-    axes.set_xlabel(xlabel, color=style.INK, fontsize=11)
-    axes.set_ylabel("reduced retain set / retain set", color=style.INK, fontsize=11)
+class Panel:
+    """One panel, with the look that all share, and the comparisons with simulation in it."""
+
+    def __init__(self, axes: Axes, s: Settings, heading: str, xlabel: str):
+        self.axes, self.s, self.rows = axes, s, []
+        style.plain(axes)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.set_title(heading, color=style.INK, fontsize=12, loc="left")
+        axes.set_xlabel(xlabel, color=style.INK, fontsize=11)
+        axes.set_ylabel("reduced retain set / retain set", color=style.INK, fontsize=11)
+        axes.set_ylim(0, 1.05)
+
+    def curve(self, x: Any, y: Any, label: str, color: str, line: str = "-") -> None:
+        """An expectation."""
+        self.axes.plot(x, y, line, color=color, linewidth=1.8, label=label)
+
+    def dot(self, x: float, of: np.ndarray, color: str, **told: Any) -> None:
+        """A simulation beside the exact value, at ``told['fraction']``."""
+        row = compare(of, self.s.forgotten(told["fraction"]), self.s)
+        self.rows.append(told | row)
+        self.axes.plot(x, row["simulated_mean"], "o", color=color, markersize=4.5)
+
+    def explain_dots(self) -> None:
+        """What the dots are, for the legend."""
+        self.axes.plot([], [], "o", color="#777777", markersize=4.5, label="simulated")
 
 
-def over_clusters(axes: Axes, s: Settings, rows: list[dict]) -> None:
+def over_clusters(axes: Axes, s: Settings) -> list[dict]:
     """One curve per fraction over the number of clusters, the best number marked."""
-    panel(axes, "Equal clusters: a best number for every fraction", "clusters per class")
-    counts = np.unique(np.round(along(200, 10, s.per_class)).astype(int))
-    for n, fraction in enumerate(s.fractions):
-        forgotten = s.forgotten(fraction)
-        eta = [
-            expected_reduction_equal(s.num_samples, s.num_classes * k, forgotten) for k in counts
-        ]
-        color = COLORS[n]
-        axes.plot(counts, eta, color=color, linewidth=1.8, label=f"{100 * fraction:g} % forgotten")
+    title = "Equal clusters: a best number for every fraction"
+    panel = Panel(axes, s, title, "clusters per class")
+    counts = whole(200, 10, s.per_class)
+    for color, fraction in zip(COLORS, s.fractions, strict=False):
+        eta = [if_equal(s, k, fraction) for k in counts]
+        panel.curve(counts, eta, f"{100 * fraction:g} % forgotten", color)
         best = best_clusters_per_class(s.per_class, fraction)
-        value = expected_reduction_equal(s.num_samples, s.num_classes * best, forgotten)
-        axes.plot(best, value, "v", color=color, markersize=9, markeredgecolor=style.INK)
-        for k in np.unique(np.round(along(7, 20, s.per_class // 2)).astype(int)).tolist():
-            row = compare(near_equal(s, k), forgotten, s)
-            rows.append({"sizes": "equal", "clusters_per_class": k, "fraction": fraction} | row)
-            axes.plot(k, row["simulated_mean"], "o", color=color, markersize=4.5)
-    axes.plot([], [], "o", color="#777777", markersize=4.5, label="simulated")
+        look = {"color": color, "markersize": 9, "markeredgecolor": style.INK}
+        axes.plot(best, if_equal(s, best, fraction), "v", **look)
+        for k in whole(7, 20, s.per_class // 2):
+            told = {"sizes": "equal", "clusters_per_class": k, "fraction": fraction}
+            panel.dot(k, near_equal(s, k), color, **told)
+    panel.explain_dots()
     axes.plot([], [], "v", color="#777777", markersize=8, markeredgecolor=style.INK, label="best")
-    axes.set_ylim(0, 1.05)
+    return panel.rows
 
 
-def over_fractions(axes: Axes, s: Settings, rows: list[dict]) -> None:
+def over_fractions(axes: Axes, s: Settings) -> list[dict]:
     """One curve per number of clusters over the fraction forgotten."""
-    panel(axes, "Equal clusters: what a number of clusters is good for", "% forgotten at random")
-    fractions = along(160, 2e-4, 0.8)
-    for n, k in enumerate(s.clusters):
-        color = COLORS[n]
-        eta = [
-            expected_reduction_equal(s.num_samples, s.num_classes * k, s.forgotten(f))
-            for f in fractions
-        ]
-        axes.plot(100 * fractions, eta, color=color, linewidth=1.8, label=f"{k} clusters per class")
-        for fraction in along(7, 5e-4, 0.6).tolist():
-            row = compare(near_equal(s, k), s.forgotten(fraction), s)
-            rows.append({"sizes": "equal", "clusters_per_class": k, "fraction": fraction} | row)
-            axes.plot(100 * fraction, row["simulated_mean"], "o", color=color, markersize=4.5)
-    best = [
-        expected_reduction_equal(
-            s.num_samples,
-            s.num_classes * best_clusters_per_class(s.per_class, f),
-            s.forgotten(f),
-        )
-        for f in fractions
-    ]
+    title = "Equal clusters: what a number of clusters is good for"
+    panel = Panel(axes, s, title, "% forgotten at random")
+    fractions = np.geomspace(2e-4, 0.8, 160)
+    for color, k in zip(COLORS, s.clusters, strict=False):
+        eta = [if_equal(s, k, f) for f in fractions]
+        panel.curve(100 * fractions, eta, f"{k} clusters per class", color)
+        for fraction in np.geomspace(5e-4, 0.6, 7).tolist():
+            told = {"sizes": "equal", "clusters_per_class": k, "fraction": fraction}
+            panel.dot(100 * fraction, near_equal(s, k), color, **told)
+    best = [if_equal(s, best_clusters_per_class(s.per_class, f), f) for f in fractions]
     axes.plot(100 * fractions, best, "--", color=style.INK, linewidth=1.4, label="best number")
-    axes.plot([], [], "o", color="#777777", markersize=4.5, label="simulated")
-    axes.set_ylim(0, 1.05)
+    panel.explain_dots()
+    return panel.rows
 
 
-def over_shapes(axes: Axes, s: Settings, rows: list[dict]) -> None:
+def over_shapes(axes: Axes, s: Settings) -> list[dict]:
     """One curve per gamma shape over the number of clusters, and what was recorded."""
     fraction = s.unequal_fraction
-    forgotten = s.forgotten(fraction)
-    panel(axes, f"Unequal clusters, {100 * fraction:g} % forgotten", "clusters per class")
-    counts = np.unique(np.round(along(60, 20, s.per_class - 1)).astype(int)).tolist()
-    dots = np.unique(np.round(along(7, 30, s.per_class // 2)).astype(int)).tolist()
-    for n, shape in enumerate((None, *s.shapes)):
-        color = COLORS[n]
-
-        def sizes(k, shape=shape):
-            if shape is None:
-                return near_equal(s, k)
-            return unequal_sizes(s.num_samples, s.num_classes * k, shape, s.seed)
-
+    title = f"Unequal clusters, {100 * fraction:g} % forgotten"
+    panel = Panel(axes, s, title, "clusters per class")
+    for color, shape in zip(COLORS, (None, *s.shapes), strict=False):
+        sizes = functools.partial(near_equal, s)
+        if shape is not None:
+            sizes = functools.partial(_unequal, s, shape)
         name = "equal" if shape is None else f"gamma, shape {shape:g}"
-        eta = [expected_reduction(sizes(k), forgotten) for k in counts]
-        axes.plot(counts, eta, color=color, linewidth=1.8, label=name)
-        for k in sorted({*dots, PAPER_K}):
-            row = compare(sizes(k), forgotten, s)
-            rows.append({"sizes": name, "clusters_per_class": k, "fraction": fraction} | row)
-            axes.plot(k, row["simulated_mean"], "o", color=color, markersize=4.5)
-    axes.plot(
-        [PAPER_K] * len(RECORDED), RECORDED, "x", color=style.INK, markersize=6,
-        label="recorded by the authors",
-    )  # fmt: skip
-    axes.plot([], [], "o", color="#777777", markersize=4.5, label="simulated")
-    axes.set_ylim(0, 1.05)
+        counts = whole(60, 20, s.per_class - 1)
+        eta = [expected_reduction(sizes(k), s.forgotten(fraction)) for k in counts]
+        panel.curve(counts, eta, name, color)
+        for k in sorted({*whole(7, 30, s.per_class // 2), PAPER_K}):
+            panel.dot(k, sizes(k), color, sizes=name, clusters_per_class=k, fraction=fraction)
+    look = {"color": style.INK, "markersize": 6, "label": "recorded by the authors"}
+    axes.plot([PAPER_K] * len(RECORDED), RECORDED, "x", **look)
+    panel.explain_dots()
+    return panel.rows
+
+
+def _unequal(s: Settings, shape: float, clusters_per_class: int) -> np.ndarray:
+    return unequal_sizes(s.num_samples, s.num_classes * clusters_per_class, shape, s.seed)
+
+
+def setting(s: Settings, clusters_per_class: int, fraction: float) -> Setting:
+    """What the equations take."""
+    return Setting(
+        num_samples=s.num_samples,
+        num_classes=s.num_classes,
+        clusters_per_class=clusters_per_class,
+        num_forgotten=s.forgotten(fraction),
+    )
 
 
 def over_printed(axes: Axes, s: Settings) -> None:
     """The printed equation (41) beside the exact mean."""
-    fraction = s.unequal_fraction
-    panel(axes, f"Equation (41) as printed, {100 * fraction:g} % forgotten", "clusters per class")
-    counts = np.unique(np.round(along(120, 10, s.per_class - 1)).astype(int)).tolist()
-    exact, first, order = [], [], []
-    for k in counts:
-        setting = Setting(
-            num_samples=s.num_samples,
-            num_classes=s.num_classes,
-            clusters_per_class=k,
-            num_forgotten=s.forgotten(fraction),
-        )
-        terms = terms_41(setting)
-        first.append(terms[0])
-        order.append(terms[1])
-        exact.append(
-            expected_reduction_equal(s.num_samples, setting.clusters, s.forgotten(fraction))
-        )
-    axes.plot(counts, exact, color=COLORS[0], linewidth=1.8, label="exact")
-    for values, color, name in (
-        (order, COLORS[1], "printed, order term"),
-        (first, COLORS[2], "printed, first term"),
-    ):
-        axes.plot(counts, values, "--", color=color, linewidth=1.8, label=name)
+    fraction, counts = s.unequal_fraction, whole(120, 10, s.per_class - 1)
+    title = f"Equation (41) as printed, {100 * fraction:g} % forgotten"
+    panel = Panel(axes, s, title, "clusters per class")
+    first, order = zip(*(terms_41(setting(s, k, fraction))[:2] for k in counts), strict=True)
+    panel.curve(counts, [if_equal(s, k, fraction) for k in counts], "exact", COLORS[0])
+    panel.curve(counts, order, "printed, order term", COLORS[1], "--")
+    panel.curve(counts, first, "printed, first term", COLORS[2], "--")
     axes.axhline(1, color=style.INK, linewidth=1)
     axes.set_yscale("log")
     axes.set_ylim(1e-3, 60)
@@ -224,44 +222,32 @@ def over_printed(axes: Axes, s: Settings) -> None:
 
 def draw(s: Settings) -> tuple[Figure, list[dict]]:
     """The figure, and the rows of every comparison with simulation in it."""
-    rows: list[dict] = []
     figure = Figure(figsize=(13, 11), layout=style.layout())
-    panels = figure.subplots(2, 2)
-    over_clusters(panels[0, 0], s, rows)
-    over_fractions(panels[0, 1], s, rows)
-    over_shapes(panels[1, 0], s, rows)
-    over_printed(panels[1, 1], s)
-    for axes in panels.flat:
+    places = figure.subplots(2, 2)
+    rows = over_clusters(places[0, 0], s) + over_fractions(places[0, 1], s)
+    rows += over_shapes(places[1, 0], s)
+    over_printed(places[1, 1], s)
+    for axes in places.flat:
         # Below the panel: no corner is free of curves.
-        axes.legend(
-            fontsize=style.TEXT_SIZE, frameon=False, ncols=3, loc="upper center",
-            bbox_to_anchor=(0.5, -0.14),
-        )  # fmt: skip
+        look = {"fontsize": style.TEXT_SIZE, "frameon": False, "ncols": 3}
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), **look)
     return figure, rows
 
 
 def table(s: Settings) -> list[dict]:
     """Printed and corrected values of every equation, at the sizes of the paper's study of K."""
-    rows = []
-    for k, fraction in itertools.product((50, 500, 1000), (0.01, 0.1, 0.5)):
-        setting = Setting(
-            num_samples=s.num_samples,
-            num_classes=s.num_classes,
-            clusters_per_class=k,
-            num_forgotten=s.forgotten(fraction),
-        )
-        rows += [
-            {
-                "clusters_per_class": k,
-                "fraction": fraction,
-                "equation": e.number,
-                "quantity": e.quantity,
-                "printed": e.printed(setting),
-                "corrected": e.corrected(setting),
-            }
-            for e in EQUATIONS
-        ]
-    return rows
+    return [
+        {
+            "clusters_per_class": k,
+            "fraction": fraction,
+            "equation": e.number,
+            "quantity": e.quantity,
+            "printed": e.printed(setting(s, k, fraction)),
+            "corrected": e.corrected(setting(s, k, fraction)),
+        }
+        for k, fraction in itertools.product((50, 500, 1000), (0.01, 0.1, 0.5))
+        for e in EQUATIONS
+    ]
 
 
 def main() -> None:
@@ -271,6 +257,8 @@ def main() -> None:
     off = [
         abs(r["simulated_mean"] - r["exact_mean"]) / (r["exact_sd"] / s.draws**0.5) for r in rows
     ]
+    fractions = (0.001, 0.01, 0.05, 0.1, 0.2, 0.5)
+    best = {f: best_clusters_per_class(s.per_class, f) for f in fractions}
     sizes = near_equal(s, PAPER_K)
     figures = {
         "settings": dataclasses.asdict(s),
@@ -278,16 +266,8 @@ def main() -> None:
         "standard_errors_apart_mean": float(np.mean(off)),
         "standard_errors_apart_most": float(np.max(off)),
         "best": [
-            {
-                "fraction": f,
-                "clusters_per_class": best_clusters_per_class(s.per_class, f),
-                "reduction": expected_reduction_equal(
-                    s.num_samples,
-                    s.num_classes * best_clusters_per_class(s.per_class, f),
-                    s.forgotten(f),
-                ),
-            }
-            for f in (0.001, 0.01, 0.05, 0.1, 0.2, 0.5)
+            {"fraction": f, "clusters_per_class": k, "reduction": if_equal(s, k, f)}
+            for f, k in best.items()
         ],
         "break_even": [
             {

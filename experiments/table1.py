@@ -36,11 +36,11 @@ import tyro
 from dcmu_jax.baselines.registry import METHODS
 from dcmu_jax.metrics.ranks import rank_methods
 from dcmu_jax.metrics.rbe import rbe
+from dcmu_jax.reporting.pareto import pareto_figure, rank_figure
 from dcmu_jax.runs.presets import PRESETS
 from dcmu_jax.sweeps import AGAIN, Bench, Group, Sweep, Variant, means, scored_cells
 from dcmu_jax.sweeps.cells import Settings, kind_of
 from dcmu_jax.sweeps.summaries import Row
-from experiments import plots
 from experiments.benchmarks import record
 from experiments.writing import write
 
@@ -267,8 +267,8 @@ def main() -> None:
     for rows in tables:
         summary = summarise(rows)
         figures = {
-            f"{name}_pareto": plots.pareto(rows),
-            f"{name}_ranks": plots.ranks(summary["ranks"]),
+            f"{name}_pareto": pareto_figure(rows),
+            f"{name}_ranks": rank_figure(summary["ranks"]),
         }
         write(name, summary, rows, figures)
 

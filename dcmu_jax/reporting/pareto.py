@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 from matplotlib.ticker import NullFormatter, ScalarFormatter
 from matplotlib.transforms import Bbox, BboxBase
 
 from dcmu_jax.reporting import style
+from dcmu_jax.sweeps import AGAIN, mean_and_interval
 
 TITLES = {
     "retrain": "R",
@@ -174,3 +178,54 @@ def draw_ranks(axes: Axes, mean_ranks: Mapping[str, float], critical_difference:
     axes.invert_yaxis()
     axes.axvline(values[0] + critical_difference, color=style.INK, linestyle="--", linewidth=1)
     axes.set_xlabel("mean rank; dashed: critical difference to the best")
+
+
+def pareto_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
+    """Gap against time over retraining's, one panel for each network and request.
+
+    A point is a mean over seeds, bars are 95 % intervals; the line joins the methods that no other
+    one beats in both, the dotted line is the gap of retraining by another seed.
+
+    Args:
+        rows: scored, of any cells; see ``sweeps.Sweep.rows``.
+    """
+    requests = list(dict.fromkeys(r["request"] for r in rows))
+    networks = list(dict.fromkeys((r["dataset"], r["model"]) for r in rows))
+    size = (6.4 * len(networks), 5.4 * len(requests))
+    figure = Figure(figsize=size, layout=style.layout())
+    places = figure.subplots(len(requests), len(networks), squeeze=False)
+    for (i, request), (j, network) in itertools.product(enumerate(requests), enumerate(networks)):
+        cell = [r for r in rows if (r["request"], r["dataset"], r["model"]) == (request, *network)]
+        points, floor = [], None
+        for method in dict.fromkeys(r["method"] for r in cell):
+            alike = [r for r in cell if r["method"] == method]
+            gaps = [r["gap"] for r in alike]
+            if method in ("original", "retrain") or not np.isfinite(gaps).all():
+                continue
+            gap = mean_and_interval(gaps)
+            if method == AGAIN:
+                floor = gap["mean"]
+                continue
+            time = float(np.mean([r["time_over_retraining"] for r in alike]))
+            points.append(Point(method, time, gap["mean"], gap.get("ci95", 0.0)))
+        places[i][j].set_title(f"{network[0]}, {network[1]}: {request}", color=style.INK)
+        draw_pareto(places[i][j], points, floor)
+    return figure
+
+
+def rank_figure(found: Mapping[str, Mapping[str, Any] | None]) -> Figure:
+    """Mean ranks by gap with the critical difference, one panel for each kind of request.
+
+    Args:
+        found: kind -> mean ranks, critical difference, number of cells; None where there are none.
+    """
+    known = {kind: of for kind, of in found.items() if of}
+    if not known:
+        return style.message_figure("no ranks: fewer than two cells")
+    count = max(len(of["mean_ranks"]) for of in known.values())
+    figure = Figure(figsize=(5.6 * len(known), 1.4 + 0.28 * count), layout=style.layout())
+    places = figure.subplots(1, len(known), squeeze=False)[0]
+    for axes, (kind, of) in zip(places, known.items(), strict=True):
+        draw_ranks(axes, of["mean_ranks"], of["critical_difference"])
+        axes.set_title(f"{kind}, by gap, {of['cells']} cells", color=style.INK)
+    return figure
