@@ -40,7 +40,6 @@ import jax
 import numpy as np
 
 from dcmu_jax.data.augmentation import Augmentation
-from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.networks.catalogue import DTYPES, MODELS, create
 from dcmu_jax.training.arguments import Objective
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
@@ -50,6 +49,8 @@ from dcmu_jax.training.loop import Fitted, fit
 from dcmu_jax.training.optimizers import Optimizer
 from experiments.benchmarks import record, roofline
 from experiments.benchmarks.clock import epoch_summary
+from experiments.benchmarks.command import CommandLine
+from experiments.benchmarks.images import dataset_of, random_images
 from experiments.benchmarks.torch_baseline import TWINS, torch_baseline
 
 AUGMENTATION = Augmentation(flip=True, crop_padding=4)
@@ -71,13 +72,6 @@ ON_CPU = {
     "matrix": [512, 1024],
     "vector": 2**24,
 }
-
-
-def random_images(count: int, side: int) -> tuple[np.ndarray, np.ndarray]:
-    """Made-up uint8 ``(count, side, side, 3)`` images of ten classes, and their int32 labels."""
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (count, side, side, 3), dtype=np.uint8)
-    return images, rng.integers(0, 10, count).astype(np.int32)
 
 
 def epochs_of(
@@ -139,40 +133,35 @@ def slug(device: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", device.lower()).strip("_")
 
 
+LINE = CommandLine(
+    "accelerator",
+    __doc__,
+    models={"nargs": "+", "choices": MODELS, "default": list(TWINS)},
+    dtype={"nargs": "+", "choices": DTYPES, "help": "compute dtypes"},
+    width=(float, "multiplies every width of the networks"),
+    images=int,
+    batch=int,
+    size=(32, "height and width of the images"),
+    epochs=(int, "of each run, the first of which is not counted"),
+    matrix={"type": int, "nargs": "+", "help": "sizes of the matrix products"},
+    vector=(int, "length of the vectors for the bandwidth"),
+    round_s=(0.2, "least seconds of a round"),
+    minutes=(8.0, "after which no step is begun"),
+    profile=(Path, "folder for a trace of one epoch of each"),
+)
+
+
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
     """The options, those not given filled in for the device at hand."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(TWINS))
-    parser.add_argument("--dtype", nargs="+", choices=DTYPES, help="compute dtypes")
-    parser.add_argument("--width", type=float, help="multiplies every width of the networks")
-    parser.add_argument("--images", type=int)
-    parser.add_argument("--batch", type=int)
-    parser.add_argument("--size", type=int, default=32, help="height and width of the images")
-    parser.add_argument("--epochs", type=int, help="of each run, the first of which is not counted")
-    parser.add_argument("--matrix", type=int, nargs="+", help="sizes of the matrix products")
-    parser.add_argument("--vector", type=int, help="length of the vectors for the bandwidth")
-    parser.add_argument("--round-s", type=float, default=0.2, help="least seconds of a round")
-    parser.add_argument("--minutes", type=float, default=8.0, help="after which no step is begun")
-    parser.add_argument("--profile", type=Path, help="folder for a trace of one epoch of each")
-    options = parser.parse_args(arguments)
+    options = LINE.parse(arguments)
     usual = ON_CPU if jax.default_backend() == "cpu" else ON_DEVICE
     for name, value in usual.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
     sizes = (options.images, options.batch, options.size, options.vector, *options.matrix)
     if min(sizes) < 1 or options.epochs < 2:
-        parser.error("sizes and counts of 1 or more, and 2 epochs or more")
+        LINE.parser.error("sizes and counts of 1 or more, and 2 epochs or more")
     return options
-
-
-def command_of(options: argparse.Namespace) -> str:
-    """The command that measures the same again; the folder of a profile is no part of it."""
-    shown = ("models", "dtype", "width", "images", "batch", "size", "epochs", "matrix", "vector")
-    words = ["python -m experiments.benchmarks.accelerator"]
-    for name in shown:
-        value = getattr(options, name)
-        words += [f"--{name}", *map(str, value if isinstance(value, list) else [value])]
-    return " ".join(words)
 
 
 class Budget:
@@ -216,7 +205,7 @@ def main(arguments: list[str] | None = None) -> None:
         figures["complete"] = complete
         figures["minutes"] = budget.spent_s() / 60
         figures["left_out_for_time"] = budget.left_out
-        record.write_result(name, figures, command_of(options))
+        record.write_result(name, figures, LINE.command(options))
 
     def picture() -> None:
         title = f"Training steps under the roofs of {device}"
@@ -240,7 +229,6 @@ def main(arguments: list[str] | None = None) -> None:
     note(device, roofs)
 
     images, labels = random_images(options.images, options.size)
-    dataset = Dataset(images, labels, np.arange(len(labels)), 10)
     examples = jax.tree.map(jax.numpy.asarray, Examples.of(images, labels))
     networks: dict[str, Classifier] = {}
     for dtype, model in itertools.product(options.dtype, options.models):
@@ -248,7 +236,7 @@ def main(arguments: list[str] | None = None) -> None:
             continue
         shape = (options.size, options.size, 3)
         module = create(model, image_shape=shape, num_classes=10, dtype=dtype, width=options.width)
-        networks[label] = classifier = fresh_classifier(module, dataset, seed=0)
+        networks[label] = classifier = fresh_classifier(module, dataset_of(images, labels), seed=0)
         case = cases[label] = speed(classifier, examples, options, rates)
         note(label, case)
         counted = roofline.step_costs(classifier, min(options.batch, len(labels)), Optimizer())

@@ -15,30 +15,30 @@ figure to trust. Balanced clusters are measured also at the number that is best 
 
 from __future__ import annotations
 
-import argparse
 import os
-import time
+from pathlib import Path
 
 import numpy as np
 
 from dcmu_jax.condensation import cluster_classes
 from dcmu_jax.theory import best_clusters_per_class
-from experiments.benchmarks.record import write_result
+from experiments.benchmarks.clock import timed
+from experiments.benchmarks.command import DRY, CommandLine
+from experiments.benchmarks.images import ARCHIVE, archive_of
 
 CLASSES, PER_CLASS, K = 10, 5000, 450
 
 
-def from_images(path: str, dim: int) -> tuple[np.ndarray, np.ndarray]:
+def from_images(path: Path, dim: int) -> tuple[np.ndarray, np.ndarray]:
     """Random ReLU features of the archive's training images, and labels."""
-    with np.load(path) as archive:
-        images, labels = archive["x_train"], archive["y_train"].astype(np.int32)
-    pixels = images.reshape(len(images), -1)
+    dataset = archive_of(path)
+    pixels = dataset.images.reshape(len(dataset), -1)
     weights = np.random.default_rng(0).normal(size=(pixels.shape[1], dim)).astype(np.float32)
     features = np.empty((len(pixels), dim), np.float32)
     for at in range(0, len(pixels), 4096):
         centred = pixels[at : at + 4096].astype(np.float32) / 128 - 1
         np.maximum(centred @ weights, 0, out=features[at : at + 4096])
-    return features, labels
+    return features, dataset.labels
 
 
 def mixtures(dim: int) -> tuple[np.ndarray, np.ndarray]:
@@ -63,12 +63,9 @@ def inertia(features: np.ndarray, assignment: np.ndarray) -> float:
 
 def measured(features, labels, clusters: int, method: str, seed: int) -> dict:
     """One run: seconds, inertia, sizes."""
-    wall, processor = time.perf_counter(), time.process_time()
-    found = cluster_classes(features, labels, clusters, method=method, seed=seed)
-    row = {
-        "wall_s": time.perf_counter() - wall,
-        "cpu_s": time.process_time() - processor,
-    }
+    found, row = timed(
+        lambda: cluster_classes(features, labels, clusters, method=method, seed=seed)
+    )
     row["inertia"] = inertia(features, found.assignment)
     row["smallest"], row["largest"] = int(found.sizes.min()), int(found.sizes.max())
     return row
@@ -95,15 +92,16 @@ def one_dimension(features, labels, methods: list[str], seeds: int) -> dict:
 
 def main() -> None:
     """Measure and write experiments/results/clustering.json."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", help="npz archive with x_train and y_train")
-    parser.add_argument("--dims", type=int, nargs="+", default=[128, 512, 4096])
-    parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument(
-        "--all-methods-to", type=int, default=512, help="above: kmeans and compiled only"
+    line = CommandLine(
+        "clustering",
+        __doc__,
+        data=ARCHIVE,
+        dims=[128, 512, 4096],
+        seeds=1,
+        all_methods_to=(512, "above: kmeans and compiled only"),
+        dry=DRY,
     )
-    parser.add_argument("--dry", action="store_true", help="print only, write nothing")
-    args = parser.parse_args()
+    args = line.parse()
     figures: dict = {
         "features": "random ReLU features of images" if args.data else "mixtures of Gaussians",
         "clusters_per_class": K,
@@ -122,14 +120,7 @@ def main() -> None:
             row = measured(features, labels, best, "balanced", 0)
             figures[f"balanced_{best}_clusters_dim_{dim}"] = row
             print(f"{dim:5d} balanced, {best} clusters {row}", flush=True)
-    if not args.dry:
-        command = "python -m experiments.benchmarks.clustering"
-        command += " --data cifar10.npz" * bool(args.data)
-        if args.dims != parser.get_default("dims"):
-            command += f" --dims {' '.join(map(str, args.dims))}"
-        if args.seeds != parser.get_default("seeds"):
-            command += f" --seeds {args.seeds}"
-        print(write_result("clustering", figures, command))
+    line.write("clustering", figures, args)
 
 
 if __name__ == "__main__":

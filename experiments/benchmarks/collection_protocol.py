@@ -16,14 +16,14 @@ All are single-threaded and timed in CPU time, so that other work on the machine
 from __future__ import annotations
 
 import statistics
-import time
 from types import SimpleNamespace
 
 import numpy as np
 
-from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.unlearning.protocol import collect, collection_protocol
-from experiments.benchmarks.record import write_result
+from experiments.benchmarks.clock import timed
+from experiments.benchmarks.command import CommandLine
+from experiments.benchmarks.images import dataset_of, random_images
 
 CLASSES, SAMPLES, CLUSTERS, FORGOTTEN = 10, 50_000, 4_500, 5_000
 REPEATS = 101
@@ -79,23 +79,19 @@ def by_nested_loops(members: list[list[int]], forgotten: list[int]) -> tuple[lis
 
 def median_ms(fun, repeats: int = REPEATS) -> float:
     """Median CPU time of a call in milliseconds."""
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        fun()
-        times.append(time.process_time() - start)
-    return 1000 * statistics.median(times)
+    return 1000 * statistics.median(timed(fun)[1]["cpu_s"] for _ in range(repeats))
 
 
 def main() -> None:
     """Time the three versions, and the copying of pixels apart; write the result."""
+    line = CommandLine("collection_protocol", __doc__)
+    options = line.parse()
     cluster, forget = problem()
     found = collection_protocol(cluster, CLUSTERS, forget)
     members, forgotten = members_of(cluster), np.flatnonzero(forget).tolist()
 
-    start = time.process_time()
-    nested = by_nested_loops(members, forgotten)
-    nested_ms = 1000 * (time.process_time() - start)
+    nested, seconds = timed(lambda: by_nested_loops(members, forgotten))
+    nested_ms = 1000 * seconds["cpu_s"]
     sets = by_sets(members, forgotten)
     assert nested == sets == (found.survivors.tolist(), found.condensed.tolist())
 
@@ -103,17 +99,14 @@ def main() -> None:
     sets_ms = median_ms(lambda: by_sets(members, forgotten), 11)
 
     # The whole of the request's first step at CIFAR-10's size: ids looked up, pixels gathered.
-    rng = np.random.default_rng(1)
-    images = rng.integers(0, 256, (SAMPLES, 32, 32, 3), dtype=np.uint8)
     labels = np.repeat(np.arange(CLASSES, dtype=np.int32), SAMPLES // CLASSES)
-    ids = np.arange(SAMPLES)
+    dataset = dataset_of(random_images(SAMPLES)[0], labels)
     bank = SimpleNamespace(
-        ids=ids,
+        ids=dataset.ids,
         cluster=cluster,
         images=np.zeros((CLUSTERS, 32, 32, 3), np.float32),
         labels=np.repeat(np.arange(CLASSES, dtype=np.int32), CLUSTERS // CLASSES),
     )
-    dataset = Dataset(images, labels, ids, CLASSES)
     forget_ids = np.flatnonzero(forget)
     collect_ms = median_ms(lambda: collect(bank, dataset, forget_ids), 5)
 
@@ -132,9 +125,7 @@ def main() -> None:
         "sets_over_protocol": sets_ms / protocol_ms,
         "collect_with_pixels_cpu_ms_median": collect_ms,
     }
-    write_result(
-        "collection_protocol", figures, "python -m experiments.benchmarks.collection_protocol"
-    )
+    line.write("collection_protocol", figures, options)
     for name, value in figures.items():
         print(f"{name:32s} {value:.4g}" if isinstance(value, float) else f"{name:32s} {value}")
 

@@ -16,12 +16,7 @@ ones (strict). Objectives are sums over the touched clusters, all of the same cl
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import resource
-import time
-from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 
@@ -35,38 +30,33 @@ from dcmu_jax.condensation import (
     match_clusters,
     recondense,
 )
-from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.networks.catalogue import create
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import fit
 from dcmu_jax.training.optimizers import Optimizer
-from experiments.benchmarks.record import write_result
+from experiments.benchmarks.clock import peak_mib, timed
+from experiments.benchmarks.command import CommandLine
+from experiments.benchmarks.images import NEEDED, archive_of
 
 ADAM = MatchingConfig()
 NEWTON = MatchingConfig(solver="newton", steps=10)
 
 
-def timed(run: Callable) -> tuple[object, dict[str, float]]:
-    """What ``run`` returns, and its seconds."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    result = run()
-    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return result, {"wall_s": wall, "cpu_s": cpu}
-
-
 def main() -> None:
     """Measure and write experiments/results/deletion_N.json."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True, help="npz archive with x_train and y_train")
-    parser.add_argument("--clusters-per-class", type=int, default=450)
-    parser.add_argument("--epochs", type=int, default=3, help="of training the network")
-    parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 3])
-    args = parser.parse_args()
-    with np.load(args.data) as archive:
-        images, labels = archive["x_train"], archive["y_train"].astype(np.int32)
-    dataset = Dataset(images, labels, np.arange(len(labels)), int(labels.max()) + 1)
+    line = CommandLine(
+        "deletion",
+        __doc__,
+        data=NEEDED,
+        clusters_per_class=450,
+        epochs=(3, "of training the network"),
+        steps=[1, 2, 3],
+    )
+    args = line.parse()
+    dataset = archive_of(args.data)
+    images, labels = dataset.images, dataset.labels
     model = create("cnn", image_shape=images.shape[1:], num_classes=dataset.num_classes)
     network = fit(
         fresh_classifier(model, dataset, 0),
@@ -131,15 +121,11 @@ def main() -> None:
         "matching_from_scratch": scratch,
         "newton_objective_over_adam": objectives["newton"] / objectives["adam"],
         "recondensed": rows,
-        "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "peak_memory_gib": peak_mib() / 2**10,
     }
     for name, row in rows.items():
         print(f"{name:20s} {row}")
-    command = (
-        f"python -m experiments.benchmarks.deletion --data {Path(args.data).name} "
-        f"--clusters-per-class {k} --epochs {args.epochs} --steps {' '.join(map(str, args.steps))}"
-    )
-    print(write_result(f"deletion_{len(labels)}", figures, command))
+    line.write(f"deletion_{len(labels)}", figures, args)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ population of eight, and condensed images of 24 clusters. Differences are to one
 
 from __future__ import annotations
 
-import argparse
 import collections
 import contextlib
 import json
@@ -49,9 +48,8 @@ from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.training.processes import ProcessOptions, ended_together, start
 from dcmu_jax.training.rendezvous import LOST
-from experiments.benchmarks.record import write_result
+from experiments.benchmarks.command import ROOT, CommandLine, in_a_process
 
-ROOT = Path(__file__).resolve().parents[2]
 DATA = "synthetic:classes=3,per_class=64,size=16,channels=1"
 COLLECTIVES = (
     "all-reduce",
@@ -202,15 +200,8 @@ def _losses(folder: Path) -> dict[str, Any]:
     measured: dict[str, dict[str, Any]] = {}
     child = ["experiments.benchmarks.devices", "--child"]
     for devices in (1, 2, 8):
-        done = subprocess.run(
-            [sys.executable, "-m", *child, str(devices)],
-            capture_output=True,
-            text=True,
-            check=True,
-            cwd=ROOT,
-            env=environment(devices),
-        )
-        measured[f"{devices} devices"] = json.loads(done.stdout.splitlines()[-1])
+        found = in_a_process("devices", "--child", devices, env=environment(devices))
+        measured[f"{devices} devices"] = found
     pair = both([*child, "8"], 4, folder, "child")
     if any(process.wait() for process in pair):
         raise RuntimeError((folder / "child0").read_text() + (folder / "child1").read_text())
@@ -306,12 +297,10 @@ def _deaths(folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Run what the module's docstring says."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--child", type=int, help="measure on so many devices and print")
-    parser.add_argument("--coordinator")
-    parser.add_argument("--processes", type=int)
-    parser.add_argument("--process", type=int)
-    args = parser.parse_args()
+    child = int, "measure on so many devices and print"
+    joining = {"coordinator": str, "processes": int, "process": int}
+    line = CommandLine("devices", __doc__, child=child, **joining)
+    args = line.parse()
     if args.child:
         start(
             ProcessOptions(
@@ -324,7 +313,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         figures = {"cases": _losses(Path(folder)), "deaths": _deaths(Path(folder))}
     figures["heartbeat_timeout_s"] = HEARTBEAT_S
-    print(write_result("devices", figures, "python -m experiments.benchmarks.devices"))
+    line.write("devices", figures, args)
 
 
 if __name__ == "__main__":

@@ -23,13 +23,9 @@ forwards and one backwards to the pixels, counted as two.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import os
-import resource
-import time
 from collections.abc import Callable
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -43,11 +39,13 @@ from dcmu_jax.condensation import (
     cluster_means,
     match_clusters,
 )
-from dcmu_jax.data.dataset import Dataset
+from dcmu_jax.core.distribution_matching import match_one_cluster
 from dcmu_jax.networks.catalogue import create
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 from dcmu_jax.training.minimise import descend
-from experiments.benchmarks.record import write_result
+from experiments.benchmarks.clock import in_turn, least, peak_mib
+from experiments.benchmarks.command import DRY, CommandLine
+from experiments.benchmarks.images import NEEDED, archive_of
 
 STEPS, ROUNDS, TOGETHER = 100, 3, 16
 CONFIG = MatchingConfig(steps=STEPS)
@@ -97,24 +95,19 @@ def stepped_loop(classifier: Classifier, conv: str, inputs, features, longest: i
     return run
 
 
-def torch_loop(inputs, features, threads: int) -> Callable | None:
+def torch_loop(model, inputs, features, threads: int) -> Callable | None:
     """The same in eager PyTorch: one cluster after another, Adam on its weights."""
     try:
         import torch
     except ImportError:
         return None
-    torch.set_num_threads(threads)
-    layers, channels = [], (inputs.shape[-1], 32, 64, 128, 256)
-    for i in range(4):
-        layers += [
-            torch.nn.Conv2d(channels[i], channels[i + 1], 3, padding=1),
-            torch.nn.BatchNorm2d(channels[i + 1]),
-            torch.nn.ReLU(),
-            torch.nn.MaxPool2d(2),
-        ]
-    net = torch.nn.Sequential(*layers, torch.nn.Flatten()).eval().requires_grad_(False)
+    from experiments.benchmarks.torch_twins import twin
+
+    layers = twin(model, inputs.shape[1], inputs.shape[-1]).features
+    net = torch.nn.Sequential(layers, torch.nn.Flatten()).eval().requires_grad_(False)
 
     def run(groups):
+        torch.set_num_threads(threads)
         for at in groups:
             x = torch.from_numpy(np.ascontiguousarray(inputs[at].transpose(0, 3, 1, 2)))
             target = torch.from_numpy(features[at].mean(axis=0))
@@ -157,25 +150,20 @@ def _with(model, conv: str):
     return model.clone(conv=conv)
 
 
-def timed(run: Callable[[], object]) -> tuple[float, float]:
-    """Seconds on the wall and of the processor."""
-    wall, processor = time.perf_counter(), time.process_time()
-    run()
-    return time.perf_counter() - wall, time.process_time() - processor
-
-
 def main() -> None:
     """Measure and write experiments/results/distribution_matching.json."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", required=True, help="npz archive with x_train and y_train")
-    parser.add_argument("--clusters-per-class", type=int, default=50)
-    parser.add_argument("--sample", type=int, default=50, help="clusters the loops run on")
-    parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--dry", action="store_true", help="print only, write nothing")
-    args = parser.parse_args()
-    with np.load(args.data) as archive:
-        images, labels = archive["x_train"], archive["y_train"].astype(np.int32)
-    dataset = Dataset(images, labels, np.arange(len(labels)), int(labels.max()) + 1)
+    line = CommandLine(
+        "distribution_matching",
+        __doc__,
+        data=NEEDED,
+        clusters_per_class=50,
+        sample=(50, "clusters the loops run on"),
+        rounds=ROUNDS,
+        dry=DRY,
+    )
+    args = line.parse()
+    dataset = archive_of(args.data)
+    images, labels = dataset.images, dataset.labels
     model = create("cnn", image_shape=images.shape[1:], num_classes=dataset.num_classes)
     classifier = fresh_classifier(model, dataset, 0)
     features = np.asarray(classifier.features(images), np.float32)
@@ -206,8 +194,8 @@ def main() -> None:
         "compiled loop, lax convolution in a scan": compiled_loop(*case),
         "compiled loop, lax convolution, stepped": stepped_loop(*case),
         "compiled loop, dot convolution in a scan": compiled_loop(*best),
-        "eager PyTorch, as many threads as cores": torch_loop(inputs, features, 2),
-        "eager PyTorch, one thread": torch_loop(inputs, features, 1),
+        "eager PyTorch, as many threads as cores": torch_loop(model, inputs, features, 2),
+        "eager PyTorch, one thread": torch_loop(model, inputs, features, 1),
     }
     ways = {
         "all at once": functools.partial(condense, CONFIG),
@@ -222,18 +210,13 @@ def main() -> None:
     for name in list(ways)[:4]:
         ways[name]()
     load = os.getloadavg()[0]  # ours alone makes about the number of cores
-    least = {name: (np.inf, np.inf) for name in ways}
-    for _ in range(args.rounds):
-        for name, run in ways.items():
-            if "threads" in name or "one thread" in name:
-                _set_torch_threads(1 if "one thread" in name else 2)
-            least[name] = tuple(np.minimum(least[name], timed(run)).tolist())
+    seconds = least(in_turn(ways, args.rounds, warm=False))
     rows = {}
-    for name, (wall, processor) in least.items():
+    for name, row in seconds.items():
         scale = len(several) / len(groups) if name in (*loops, PADDED) else 1.0
         if name == EVALUATION:
             scale = 2 * STEPS * len(several) / len(part)
-        rows[name] = {"wall_s": wall * scale, "cpu_s": processor * scale}
+        rows[name] = {kind: value * scale for kind, value in row.items()}
     ours = rows["all at once"]
     for row in rows.values():
         row["times_all_at_once_wall"] = row["wall_s"] / ours["wall_s"]
@@ -247,27 +230,14 @@ def main() -> None:
         "steps": STEPS,
         "newton_steps": [NEWTON.steps, NEWTON.inner],
         "objective_left": objectives,
-        "peak_memory_gib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        "peak_memory_gib": peak_mib() / 2**10,
         "rounds": args.rounds,
         "load_average_before": load,
         "least_of_rounds": rows,
     }
     for name, row in rows.items():
         print(f"{name:42s} {row}")
-    if not args.dry:
-        command = (
-            "python -m experiments.benchmarks.distribution_matching --data "
-            f"{Path(args.data).name} --clusters-per-class {args.clusters_per_class} "
-            f"--sample {args.sample} --rounds {args.rounds}"
-        )
-        name = f"distribution_matching_{len(clusters.sizes)}"
-        print(write_result(name, figures, command))
-
-
-def _set_torch_threads(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
+    line.write(f"distribution_matching_{len(clusters.sizes)}", figures, args)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,9 @@ memory does not depend on it.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import hashlib
 import json
-import resource
-import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -37,9 +33,9 @@ from dcmu_jax.condensation import CondensedBank, MatchingConfig, build_bank
 from dcmu_jax.data import Dataset, load
 from dcmu_jax.networks.mlp import MLP
 from dcmu_jax.training.classifier import fresh_classifier
-from experiments.benchmarks.record import write_result
+from experiments.benchmarks.clock import peak_mib
+from experiments.benchmarks.command import CommandLine, in_a_process
 
-ROOT = Path(__file__).resolve().parents[2]
 CLASSES, CLUSTERS, SHAPE = 10, 50, (32, 32, 3)
 SHARD = 5000
 TEST = 100
@@ -120,30 +116,24 @@ def measure(folder: Path, kind: str) -> dict[str, Any]:
             found["seconds"] = time.perf_counter() - begun
             found["hash"] = hashlib.sha256(bank.to_bytes()).hexdigest()
             found["bank_mib"] = len(bank.to_bytes()) / 2**20
-    kib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {**found, "anonymous_mib": most.mib, "resident_mib": kib / 1024}
+    return {**found, "anonymous_mib": most.mib, "resident_mib": peak_mib()}
 
 
-def in_a_process(folder: Path, kind: str) -> dict[str, Any]:
+def apart(folder: Path, kind: str) -> dict[str, Any]:
     """``measure`` in a new process."""
-    command = [sys.executable, "-m", "experiments.benchmarks.out_of_core"]
-    done = subprocess.run(
-        [*command, "--child", kind, "--folder", str(folder)],
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-        cwd=ROOT,
-    )
-    return json.loads(done.stdout.splitlines()[-1])
+    return in_a_process("out_of_core", "--child", kind, "--folder", folder)
 
 
 def main() -> None:
     """Run what the module's docstring says."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, nargs="+", default=[50_000, 200_000])
-    parser.add_argument("--child", choices=("idle", "memory", "scratch"), help="measure and print")
-    parser.add_argument("--folder", type=Path, help="of the images; a temporary one by default")
-    args = parser.parse_args()
+    line = CommandLine(
+        "out_of_core",
+        __doc__,
+        images=[50_000, 200_000],
+        child={"choices": ("idle", "memory", "scratch"), "help": "measure and print"},
+        folder=(Path, "of the images; a temporary one by default"),
+    )
+    args = line.parse()
     if args.child:
         print(json.dumps(measure(args.folder, args.child)))
         return
@@ -153,8 +143,8 @@ def main() -> None:
             folder = Path(name)
             write_images(folder, count)
             if "idle" not in cases:
-                cases["idle"] = in_a_process(folder, "idle")
-            memory, scratch = (in_a_process(folder, kind) for kind in ("memory", "scratch"))
+                cases["idle"] = apart(folder, "idle")
+            memory, scratch = (apart(folder, kind) for kind in ("memory", "scratch"))
         same = memory.pop("hash") == scratch.pop("hash")
         idle = cases["idle"]["anonymous_mib"]
         extra = [found["anonymous_mib"] - idle for found in (memory, scratch)]
@@ -169,10 +159,7 @@ def main() -> None:
             "ratio_seconds": scratch["seconds"] / memory["seconds"],
         }
         print(json.dumps({count: cases[f"{count} images"]}, indent=2), flush=True)
-    command = "python -m experiments.benchmarks.out_of_core"
-    if args.images != parser.get_default("images"):
-        command += f" --images {' '.join(map(str, args.images))}"
-    print(write_result("out_of_core", cases, command))
+    line.write("out_of_core", cases, args)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,7 @@ by the first run. Peak memory is that of the whole process after the metric and 
 
 from __future__ import annotations
 
-import argparse
 import os
-import resource
-import time
 from collections.abc import Callable
 
 import jax
@@ -29,7 +26,9 @@ from dcmu_jax.networks import create
 from dcmu_jax.training.batches import evaluation_logits
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 from dcmu_jax.training.examples import cross_entropy
-from experiments.benchmarks.record import write_result
+from experiments.benchmarks.clock import in_turn, least, peak_mib, timed
+from experiments.benchmarks.command import DRY, CommandLine
+from experiments.benchmarks.images import dataset_of, random_images
 
 
 def one_by_one(classifier: Classifier, dataset: Dataset) -> Callable[[], np.ndarray]:
@@ -57,30 +56,20 @@ def one_by_one(classifier: Classifier, dataset: Dataset) -> Callable[[], np.ndar
     return run
 
 
-def timed(run: Callable[[], np.ndarray]) -> tuple[float, float, np.ndarray]:
-    """Wall and processor seconds of a run, and what it gives."""
-    wall, processor = time.perf_counter(), time.process_time()
-    values = run()
-    return time.perf_counter() - wall, time.process_time() - processor, values
-
-
 def main() -> None:
     """Measure, print and write ``experiments/results/overfitting_metric.json``."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--images", type=int, default=1024)
-    parser.add_argument("--rounds", type=int, default=3, help="timed runs of each")
-    parser.add_argument("--chunk", type=int, help="images of a chunk; by default the metric's own")
-    parser.add_argument("--workers", type=int, help="chunks at a time; by default the metric's own")
-    parser.add_argument("--dry", action="store_true", help="print only, write no result")
-    args = parser.parse_args()
-    rng = np.random.default_rng(0)
-    count = args.images
-    dataset = Dataset(
-        rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8),
-        rng.integers(0, 10, count).astype(np.int32),
-        np.arange(count),
-        10,
+    line = CommandLine(
+        "overfitting_metric",
+        __doc__,
+        images=1024,
+        rounds=(3, "timed runs of each"),
+        chunk=(int, "images of a chunk; by default the metric's own"),
+        workers=(int, "chunks at a time; by default the metric's own"),
+        dry=DRY,
     )
+    args = line.parse()
+    count = args.images
+    dataset = dataset_of(*random_images(count))
     networks = {
         conv: fresh_classifier(
             create("cnn", image_shape=(32, 32, 3), num_classes=10, conv=conv), dataset, 0
@@ -110,33 +99,22 @@ def main() -> None:
     }
     expected = None
     for name, run in runs.items():
-        wall, _, values = timed(run)
-        figures[f"{name}_first_s"] = wall
+        values, seconds = timed(run)
+        figures[f"{name}_first_s"] = seconds["wall_s"]
         if expected is None:
             expected = values
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-            figures["peak_mib_of_process"] = round(peak)
+            figures["peak_mib_of_process"] = round(peak_mib())
         np.testing.assert_allclose(values, expected, rtol=1e-3)
-    times: dict[str, list[tuple[float, float]]] = {name: [] for name in runs}
-    for _ in range(args.rounds):
-        for name, run in runs.items():
-            times[name].append(timed(run)[:2])
-    for i, kind in enumerate(("wall", "processor")):
-        least = {name: min(pair[i] for pair in pairs) for name, pairs in times.items()}
-        for name, seconds in least.items():
-            figures[f"{name}_{kind}_ms_per_image"] = 1000 * seconds / count
-        loop = min(least["loop"], least["loop_lax"])
-        figures[f"ratio_{kind}"] = loop / least["metric"]
-        figures[f"ratio_{kind}_same_convolution"] = least["loop"] / least["metric"]
+    best = least(in_turn(runs, args.rounds, warm=False))
+    for kind, unit in (("wall", "wall_s"), ("processor", "cpu_s")):
+        seconds = {name: found[unit] for name, found in best.items()}
+        for name, value in seconds.items():
+            figures[f"{name}_{kind}_ms_per_image"] = 1000 * value / count
+        loop = min(seconds["loop"], seconds["loop_lax"])
+        figures[f"ratio_{kind}"] = loop / seconds["metric"]
+        figures[f"ratio_{kind}_same_convolution"] = seconds["loop"] / seconds["metric"]
     print(figures)
-    if args.dry:
-        return
-    command = "python -m experiments.benchmarks.overfitting_metric"
-    for name in ("images", "rounds", "chunk", "workers"):
-        value = getattr(args, name)
-        if value != parser.get_default(name):
-            command += f" --{name} {value}"
-    print(f"written: {write_result('overfitting_metric', figures, command).name}")
+    line.write("overfitting_metric", figures, args)
 
 
 if __name__ == "__main__":

@@ -14,8 +14,6 @@ compilation is in none of the times, and rounds are interleaved, the least of ea
 
 from __future__ import annotations
 
-import argparse
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,31 +28,30 @@ from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import fit
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.training.population import fit_population, stack
-from experiments.benchmarks.record import write_result
+from experiments.benchmarks.command import CommandLine
+from experiments.benchmarks.images import dataset_of, random_images
 
 CHUNKS = (1, 4, 16, 64)
 
 
 def data(name: str) -> Dataset:
     """Digits; or random colour images, which cost what real ones do."""
-    if name == "digits":
-        return load("digits").train
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (1024, 32, 32, 3)).astype(np.uint8)
-    labels = rng.integers(0, 10, 1024).astype(np.int32)
-    return Dataset(images, labels, np.arange(1024), 10)
+    return load("digits").train if name == "digits" else dataset_of(*random_images(1024))
 
 
 def main() -> None:
     """Measure and write."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--model", default="mlp")
-    parser.add_argument("--width", type=float, default=1.0)
-    parser.add_argument("--dataset", choices=("digits", "random"), default=None)
-    parser.add_argument("--networks", type=int, default=64)
-    parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
+    line = CommandLine(
+        "population",
+        __doc__,
+        model="mlp",
+        width=1.0,
+        dataset={"choices": ("digits", "random")},
+        networks=64,
+        epochs=3,
+        rounds=3,
+    )
+    options = line.parse()
     source = options.dataset or ("digits" if options.model == "mlp" else "random")
     dataset, count = data(source), options.networks
     height, width, channels = dataset.images.shape[1:]
@@ -98,19 +95,14 @@ def main() -> None:
         for name, value in least.items()
         if name != "one after another"
     }
-    command = f"python -m experiments.benchmarks.population --model {options.model}"
-    command += f" --width {options.width:g} --networks {count} --rounds {options.rounds}"
-    write_result(
-        f"population_{options.model}_{jax.default_backend()}",
-        {
-            "networks": count,
-            "images": len(dataset),
-            "epochs": options.epochs,
-            "seconds": least,
-            "times_faster_than_one_after_another": ratios,
-        },
-        f"{command} --epochs {options.epochs}",
-    )
+    figures = {
+        "networks": count,
+        "images": len(dataset),
+        "epochs": options.epochs,
+        "seconds": least,
+        "times_faster_than_one_after_another": ratios,
+    }
+    line.write(f"population_{options.model}_{jax.default_backend()}", figures, options)
 
 
 if __name__ == "__main__":

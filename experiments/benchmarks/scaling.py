@@ -31,9 +31,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import resource
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -56,7 +53,9 @@ from dcmu_jax.training.loop import fit
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.training.timing import Stopwatch
 from dcmu_jax.unlearning.protocol import collect
-from experiments.benchmarks.record import RESULTS, write_result
+from experiments.benchmarks.clock import peak_mib
+from experiments.benchmarks.command import CommandLine, in_a_process
+from experiments.benchmarks.record import RESULTS
 
 CLASSES, CLUSTER_SIZE, SHARE = 10, 10, 0.01
 OFFLINE = ("features", "clustering", "condensation")
@@ -127,15 +126,7 @@ def measure(samples: int) -> dict[str, float]:
                 stage()
             times.append(watch.run_s)
         seconds[name] = min(times)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {**seconds, "peak_mib": peak, "reduction": held["reduced"].reduction}
-
-
-def in_a_process(samples: int) -> dict[str, float]:
-    """``measure`` in a process of its own."""
-    command = [sys.executable, "-m", "experiments.benchmarks.scaling", "--one", str(samples)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return {**seconds, "peak_mib": peak_mib(), "reduction": held["reduced"].reduction}
 
 
 def exponent(sizes: list[int], values: list[float]) -> dict[str, float]:
@@ -210,19 +201,20 @@ def draw(sizes: list[int], measured: list[dict], far: np.ndarray, costs: dict) -
 
 def main() -> None:
     """Measure every size, fit, simulate, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--samples", type=int, nargs="+", default=[1000, 2000, 5000, 10_000, 20_000, 50_000]
+    line = CommandLine(
+        "scaling",
+        __doc__,
+        samples=[1000, 2000, 5000, 10_000, 20_000, 50_000],
+        one=(int, argparse.SUPPRESS),
     )
-    parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    arguments = line.parse()
     if arguments.one:
         print(json.dumps(measure(arguments.one)))
         return
     sizes, began = arguments.samples, time.monotonic()
     measured = []
     for samples in sizes:
-        measured.append(in_a_process(samples))
+        measured.append(in_a_process("scaling", "--one", samples))
         print(samples, {k: round(v, 3) for k, v in measured[-1].items()}, flush=True)
     fits = {name: exponent(sizes, [m[name] for m in measured]) for name in STAGES}
     offline = [sum(m[name] for name in OFFLINE) for m in measured]
@@ -240,8 +232,7 @@ def main() -> None:
         "simulated_seconds": costs,
         "minutes": (time.monotonic() - began) / 60,
     }
-    shown = " ".join(map(str, sizes))
-    write_result("scaling", figures, f"python -m experiments.benchmarks.scaling --samples {shown}")
+    line.write("scaling", figures, arguments)
     for name, fitted in fits.items():
         print(f"{name:14} exponent {fitted['exponent']:.3f} +- {fitted.get('ci95', 0):.3f}")
 

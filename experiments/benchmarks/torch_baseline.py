@@ -8,12 +8,12 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import jax
 
-ROOT = Path(__file__).resolve().parents[2]
+from experiments.benchmarks.command import ROOT
+
 TWINS = ("resnet18", "vgg16")
 """The networks that there are in PyTorch, too."""
 

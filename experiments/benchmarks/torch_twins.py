@@ -6,7 +6,6 @@ offers, as soon as it is measured: eager, compiled, and compiled into CUDA graph
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import time
@@ -21,8 +20,9 @@ from torch import nn
 from dcmu_jax.networks import CNN, MLP, ConvNet, create
 from dcmu_jax.networks.resnet import ResNet18
 from dcmu_jax.networks.vgg import VGG16
-from experiments.benchmarks.accelerator import random_images
 from experiments.benchmarks.clock import epoch_summary
+from experiments.benchmarks.command import CommandLine
+from experiments.benchmarks.images import random_images
 
 MODES = ("eager", "default", "reduce-overhead")
 """Eager, and two modes of ``torch.compile``, of which the second captures CUDA graphs."""
@@ -157,6 +157,7 @@ def epoch_of(
     dtype: str,
     device: str,
     mode: str,
+    layout: str = "channels_last",
 ) -> Callable[[], float]:
     """A function that trains the network for one epoch and returns its mean loss.
 
@@ -173,11 +174,14 @@ def epoch_of(
         dtype: ``bfloat16`` (autocast) or ``float32``.
         device: ``cuda`` or ``cpu``.
         mode: one of ``MODES``.
+        layout: of images and kernels in memory: ``channels_last`` or ``contiguous``.
     """
-    network = network.to(device=device, memory_format=torch.channels_last).train()
+    last = layout == "channels_last"
+    memory_format = torch.channels_last if last else torch.contiguous_format
+    network = network.to(device=device, memory_format=memory_format).train()
     optimizer = torch.optim.Adam(network.parameters(), 1e-3, fused=device == "cuda")
     # Rows of height, width, channels, seen as channels first: that is what channels_last is.
-    pixels = torch.from_numpy(images).to(device)
+    pixels = torch.from_numpy(images if last else images.transpose(0, 3, 1, 2).copy()).to(device)
     classes = torch.from_numpy(labels.astype(np.int64)).to(device)
     mean = torch.full((1, 3, 1, 1), 0.5, device=device)
     std = torch.full((1, 3, 1, 1), 0.25, device=device)
@@ -185,7 +189,7 @@ def epoch_of(
     steps = math.ceil(count / batch)
 
     def loss_of(x, y):
-        inputs = (x.permute(0, 3, 1, 2).float() / 255 - mean) / std
+        inputs = ((x.permute(0, 3, 1, 2) if last else x).float() / 255 - mean) / std
         with torch.autocast(device, dtype=torch.bfloat16, enabled=dtype == "bfloat16"):
             logits = network(inputs)
         return nn.functional.cross_entropy(logits.float(), y)
@@ -211,16 +215,11 @@ def epoch_of(
 
 def main() -> None:
     """Measure every mode, and print each as it is there."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--width", type=float, required=True)
-    parser.add_argument("--images", type=int, required=True)
-    parser.add_argument("--batch", type=int, required=True)
-    parser.add_argument("--size", type=int, required=True)
-    parser.add_argument("--epochs", type=int, required=True)
-    parser.add_argument("--dtype", required=True)
-    parser.add_argument("--device", choices=("cuda", "cpu"), required=True)
-    options = parser.parse_args()
+    sizes = {"images": int, "batch": int, "size": int, "epochs": int}
+    line = CommandLine(
+        "torch_twins", __doc__, model=str, width=float, dtype=str, device=str, **sizes
+    )
+    options = line.parse()
     # As JAX has it by default: float32 products by the matrix units, in less than float32.
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.benchmark = True

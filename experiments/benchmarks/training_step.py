@@ -13,15 +13,15 @@ PyTorch's threads burn it while they wait unless ``--waiting passive`` is given.
 
 from __future__ import annotations
 
-import argparse
 import functools
-import itertools
 import os
 from collections.abc import Callable
 
 import numpy as np
 
-from experiments.benchmarks.clock import in_turn
+from experiments.benchmarks.clock import in_turn, least
+from experiments.benchmarks.command import CommandLine
+from experiments.benchmarks.images import dataset_of, random_images
 
 LAYOUTS = ("channels_last", "contiguous")
 STEPS, LAX_STEPS = 16, 1
@@ -29,7 +29,6 @@ STEPS, LAX_STEPS = 16, 1
 
 def jax_epoch(images: np.ndarray, labels: np.ndarray, batch: int, conv: str) -> Callable[[], None]:
     """One epoch by the library's loop, from the same start each time."""
-    from dcmu_jax.data.dataset import Dataset
     from dcmu_jax.networks import create
     from dcmu_jax.prng import key_of
     from dcmu_jax.training.classifier import fresh_classifier
@@ -37,9 +36,8 @@ def jax_epoch(images: np.ndarray, labels: np.ndarray, batch: int, conv: str) -> 
     from dcmu_jax.training.loop import fit
     from dcmu_jax.training.optimizers import Optimizer
 
-    dataset = Dataset(images, labels, np.arange(len(labels)), 10)
     model = create("cnn", image_shape=(32, 32, 3), num_classes=10, conv=conv)
-    classifier = fresh_classifier(model, dataset, seed=0)
+    classifier = fresh_classifier(model, dataset_of(images, labels), seed=0)
     return functools.partial(
         fit,
         classifier,
@@ -55,51 +53,28 @@ def torch_epoch(
     images: np.ndarray, labels: np.ndarray, batch: int, layout: str
 ) -> Callable[[], None]:
     """One epoch of the same network and the same work in eager PyTorch."""
-    import torch
-    from torch import nn
+    from dcmu_jax.networks import create
+    from experiments.benchmarks.torch_twins import epoch_of, twin
 
-    channels = (3, 32, 64, 128, 256)
-    layers: list[nn.Module] = []
-    for before, after in itertools.pairwise(channels):
-        layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after)]
-        layers += [nn.ReLU(), nn.MaxPool2d(2)]
-    layers += [nn.Flatten(), nn.Linear(1024, 1024), nn.ReLU(), nn.Dropout(0.5)]
-    layers += [nn.Linear(1024, 10)]
-    memory_format = torch.channels_last if layout == "channels_last" else torch.contiguous_format
-    network = nn.Sequential(*layers).to(memory_format=memory_format)
-    optimizer = torch.optim.Adam(network.parameters(), 1e-3)
-    x = torch.from_numpy(images.transpose(0, 3, 1, 2)).contiguous(memory_format=memory_format)
-    y = torch.from_numpy(labels.astype(np.int64))
-    mean = torch.full((1, 3, 1, 1), 0.5)
-    std = torch.full((1, 3, 1, 1), 0.25)
-
-    def epoch() -> None:
-        for index in torch.randperm(len(y)).split(batch):
-            optimizer.zero_grad()
-            inputs = (x[index].float() / 255 - mean) / std
-            nn.functional.cross_entropy(network(inputs), y[index]).backward()
-            optimizer.step()
-
-    return epoch
+    network = twin(create("cnn", image_shape=(32, 32, 3), num_classes=10), 32)
+    of = {"batch": batch, "dtype": "float32", "device": "cpu", "mode": "eager", "layout": layout}
+    return epoch_of(network, images, labels, **of)
 
 
 def least_ms(epochs: dict[str, Callable[[], None]], steps: int, rounds: int) -> dict[str, dict]:
     """Least wall and processor time of a step (ms) of each epoch, rounds interleaved."""
-    times = in_turn(epochs, rounds)
     return {
         name: {
-            "wall_ms": 1000 * min(wall for wall, _ in pairs) / steps,
-            "processor_ms": 1000 * min(cpu for _, cpu in pairs) / steps,
+            "wall_ms": 1000 * found["wall_s"] / steps,
+            "processor_ms": 1000 * found["cpu_s"] / steps,
         }
-        for name, pairs in times.items()
+        for name, found in least(in_turn(epochs, rounds)).items()
     }
 
 
 def measure(batch: int, rounds: int, with_lax: bool) -> dict:
     """Every implementation at one batch size, and the ratios to the faster PyTorch."""
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (STEPS * batch, 32, 32, 3), dtype=np.uint8)
-    labels = rng.integers(0, 10, STEPS * batch).astype(np.int32)
+    images, labels = random_images(STEPS * batch)
     epochs: dict[str, Callable[[], None]] = {
         "dcmu_jax dot": jax_epoch(images, labels, batch, "dot")
     }
@@ -118,22 +93,22 @@ def measure(batch: int, rounds: int, with_lax: bool) -> dict:
 
 def main() -> None:
     """Measure, print and write ``experiments/results/training_step_cpu.json``."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--rounds", type=int, default=7, help="timed epochs of each")
-    parser.add_argument(
-        "--waiting",
-        choices=("active", "passive"),
-        default="active",
-        help="how PyTorch's idle threads wait; passive on a machine busy with other work",
+    line = CommandLine(
+        "training_step",
+        __doc__,
+        rounds=(7, "timed epochs of each"),
+        waiting={
+            "choices": ("active", "passive"),
+            "default": "active",
+            "help": "how PyTorch's idle threads wait; passive on a machine busy with other work",
+        },
     )
-    options = parser.parse_args()
+    options = line.parse()
     # Read once, when PyTorch is first imported; hence the imports inside the functions above.
     os.environ["OMP_WAIT_POLICY"] = options.waiting.upper()
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
     import torch
-
-    from experiments.benchmarks.record import write_result
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
     figures: dict = {
@@ -145,12 +120,7 @@ def main() -> None:
     for batch in (128, 256):
         figures[f"batch_{batch}"] = measure(batch, options.rounds, with_lax=batch == 128)
         print(f"batch {batch}: {figures[f'batch_{batch}']}", flush=True)
-    command = "python -m experiments.benchmarks.training_step"
-    if options.waiting == "passive":
-        command += " --waiting passive"
-    if options.rounds != parser.get_default("rounds"):
-        command += f" --rounds {options.rounds}"
-    print(f"written: {write_result('training_step_cpu', figures, command).name}")
+    line.write("training_step_cpu", figures, options)
 
 
 if __name__ == "__main__":

@@ -9,8 +9,11 @@ import pytest
 from experiments.benchmarks import all as every
 from experiments.benchmarks import record
 from experiments.benchmarks.all import Benchmark, benchmarks
+from experiments.benchmarks.command import DRY, CommandLine
 
-HELPERS = {"all", "clock", "record", "roofline", "torch_baseline", "torch_twins"}
+HELPERS = {
+    *("all", "clock", "command", "images", "record", "roofline", "torch_baseline", "torch_twins")
+}
 TOY = '''"""Benchmark: a toy.
 
 Command:  python -m {module}   (from here)
@@ -99,6 +102,22 @@ def test_all_run_though_one_fails_and_the_end_says_so(tmp_path, monkeypatch, cap
     assert "good --wide: wrote good_wide.json" in capfd.readouterr().out
     with pytest.raises(SystemExit, match="2"):
         every.main(["gone"])
+
+
+def test_the_command_of_a_benchmark_gives_the_same_again(tmp_path, monkeypatch, capsys):
+    kinds = {"data": Path, "steps": [1, 2], "rate": (0.5, "help"), "one_more": int, "folder": Path}
+    line = CommandLine("toy", "A toy.", dry=DRY, **kinds)
+    plain = "python -m experiments.benchmarks.toy"
+    assert line.command(line.parse([])) == plain
+    given = f"--data {tmp_path}/a.npz --steps 3 4 --rate 0.5 --one-more 0 --folder {tmp_path}"
+    asked = line.parse(given.split())
+    assert line.command(asked) == f"{plain} --data a.npz --steps 3 4 --one-more 0"
+    monkeypatch.setattr(record, "RESULTS", tmp_path)
+    line.write("toy", {"a": 1}, line.parse(["--dry"]))
+    assert not list(tmp_path.iterdir())
+    line.write("toy", {"a": 1}, asked)
+    assert json.loads((tmp_path / "toy.json").read_text())["figures"] == {"a": 1}
+    assert capsys.readouterr().out == "written: toy.json\n"
 
 
 def test_the_folder_of_the_repository_is_the_root():
