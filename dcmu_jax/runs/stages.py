@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import flax.linen as nn
 import numpy as np
@@ -288,8 +288,8 @@ def unlearn(
             within="--training." if name == "retrain" else f"{name}.",
             place="" if name == "retrain" else " (RunConfig.settings), or leave this baseline out",
         )
-    if prepared is not None:
-        prepared = _without_copies(name, cast(ModularUnlearning, method), prepared, splits, request)
+    if prepared is not None and isinstance(method, ModularUnlearning):
+        prepared = _without_copies(name, method, prepared, splits, request)
     task = UnlearningTask(
         original=original,
         train=splits.train,
