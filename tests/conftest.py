@@ -33,6 +33,8 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 from jaxtyping import install_import_hook  # noqa: E402
 
+collect_ignore = ["golden/unlearning.py"]  # makes golden values, by PyTorch; holds no test
+
 # Before dcmu_jax is first imported: every annotated function then checks shapes and dtypes.
 install_import_hook("dcmu_jax", "beartype.beartype")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -31,6 +31,7 @@ from dcmu_jax.prng import key_of, typed_key
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.run import Run
 from dcmu_jax.training import environment
+from dcmu_jax.training.arguments import Objective
 from dcmu_jax.training.keys import named_key, named_seed, sklearn_state
 from dcmu_jax.training.loop import fit
 from dcmu_jax.training.optimizers import Optimizer
@@ -122,6 +123,8 @@ TAKERS = {name: taker for name, taker in takers() if "seed" in arguments_of(take
 
 LATER = {
     "dcmu_jax.audits.building.Rearing",
+    "dcmu_jax.condensation.condenser.Given",
+    "dcmu_jax.sweeps.cells.Group",
     "dcmu_jax.applications.condensed_model_bench.CondensedModelBench",
     "dcmu_jax.applications.condensed_model_run.CondensedModelConfig",
     "dcmu_jax.runs.config.RunConfig",
@@ -191,7 +194,8 @@ OPTIMIZER = Optimizer(learning_rate=1e-2)
 
 def trained(key):
     start = fresh(Noisy(), TRAIN)
-    options = {"epochs": 2, "batch_size": 8, "augmentation": Augmentation(flip=True)}
+    options = {"epochs": 2, "batch_size": 8}
+    options["loss"] = Objective(augmentation=Augmentation(flip=True))
     return fit(start, examples_of(TRAIN), key=key, optimizer=OPTIMIZER, **options).classifier
 
 

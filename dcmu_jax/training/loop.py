@@ -324,6 +324,8 @@ def run_epochs(
         loss, accuracy = map(np.asarray, fetch(found))
         history.append((loss, accuracy))
         check_losses(loss, len(history), epochs, rate)
+        if not callbacks:
+            continue
         read = functools.partial(fetch, state)
         now = EpochEnd(len(history), epochs, tuple(history), watch.elapsed(), read, assemble)
         with watch.paused():

@@ -20,7 +20,7 @@ from dcmu_jax.applications.privacy import (
 )
 from dcmu_jax.audits.epsilon_bound import epsilon_of_one_run
 from dcmu_jax.errors import InputError
-from dcmu_jax.training.arguments import Objective
+from dcmu_jax.training.arguments import Objective, Placement
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.training.population import fit_population, stack
@@ -152,7 +152,7 @@ def _audited(noise_multiplier, each=100):
         loss=Objective(
             rule=PrivateGradient(clip=1.0, noise_multiplier=noise_multiplier, chunk=count + 1)
         ),
-        chunk=2 * each,
+        placement=Placement(chunk=2 * each),
     ).classifiers
 
     def flat(network):
