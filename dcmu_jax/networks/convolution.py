@@ -47,10 +47,9 @@ def resolve_implementation(impl: str) -> str:
     if _as_lax.get():
         return "lax"
     if impl == "dot" and not on_cpu():
-        # By the compiler for TPU v5e, populations of networks take 20 to 54 times as long by it.
         raise InputError(
             f"Convolutions by 'dot' on a {platform().upper()}",
-            "'auto' or 'lax': 'dot' is for CPUs, and many times slower elsewhere",
+            "'auto' or 'lax': 'dot' is made for CPUs",
             "Set conv to 'auto'",
         )
     if impl == "auto":
