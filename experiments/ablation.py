@@ -31,8 +31,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import tyro
-
 from dcmu_jax.networks.partition import PARTS
 from dcmu_jax.runs.options import MethodOptions
 from dcmu_jax.runs.presets import preset
@@ -41,6 +39,7 @@ from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.unlearning.modular import ModularUnlearning
 from dcmu_jax.unlearning.schedule import Reset, Step
 from experiments import plots
+from experiments.arguments import parse
 from experiments.writing import write
 
 REQUESTS = {"online": "random:0.1", "online_classes": "class:7"}
@@ -183,7 +182,7 @@ def measured_variants(bench: Bench, request: str) -> Iterator[Variant]:
 
 def main() -> None:
     """Measure what is missing, then write table and figure."""
-    options = tyro.cli(Options, description=__doc__)
+    options = parse(Options, __doc__)
     groups = [
         Group(dataset=options.dataset, model=options.model, width=options.width, seed=seed)
         for seed in options.seeds

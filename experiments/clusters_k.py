@@ -24,8 +24,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
-import tyro
-
 from dcmu_jax.condensation.inversion import InversionConfig
 from dcmu_jax.runs.options import CondensationOptions, MethodOptions
 from dcmu_jax.runs.presets import paper_preset
@@ -33,6 +31,7 @@ from dcmu_jax.sweeps import Bench, Group, Sweep, Variant, mean_and_interval
 from dcmu_jax.sweeps.cells import stem_of
 from dcmu_jax.theory.reduction import class_reduction, expected_reduction_equal
 from experiments import plots
+from experiments.arguments import parse
 from experiments.writing import write
 
 Condenser = Literal["matching", "inversion"]
@@ -98,7 +97,7 @@ def variant(model: str, condenser: Condenser, per_class: int) -> MethodOptions:
 
 def main() -> None:
     """Measure what is missing, then write table and figure."""
-    options = tyro.cli(Options, description=__doc__)
+    options = parse(Options, __doc__)
     groups = [Group(dataset=options.dataset, model=options.model, seed=s) for s in options.seeds]
     cells = tuple(itertools.product(groups, REQUESTS))
     rows = Sweep(cells=cells, variants=options.variants, out=options.out).rows()

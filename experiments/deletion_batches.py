@@ -28,7 +28,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 
 from dcmu_jax.data.requests import request_for_ids
 from dcmu_jax.files import json_text
@@ -46,6 +45,7 @@ from dcmu_jax.sweeps import mean_and_interval, means
 from dcmu_jax.sweeps.cells import stem_of
 from dcmu_jax.training.keys import named_seed
 from experiments import plots
+from experiments.arguments import parse
 from experiments.writing import write
 
 SERVICE, RETRAINED, AGAIN = "service", "retrain", "retrain_again"
@@ -190,7 +190,7 @@ def draw(rows: list[dict]) -> plots.Figure:
 
 def main() -> None:
     """All seeds, then table and figure."""
-    options = tyro.cli(Options, description=__doc__)
+    options = parse(Options, __doc__)
     found = [measure_seed(options, seed) for seed in options.seeds]
     rows = [row for each in found for row in each["rows"]]
     name = f"deletion_batches_{stem_of(options.dataset)}"

@@ -42,7 +42,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import tyro
 
 from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.errors import InputError
@@ -57,6 +56,7 @@ from dcmu_jax.service.verification import verify
 from dcmu_jax.unlearning.modular import ModularUnlearning
 from dcmu_jax.unlearning.schedule import Reset, Step
 from dcmu_jax.unlearning.task import Hooks
+from experiments.arguments import parse
 from experiments.writing import write
 
 SCRIPT = (
@@ -425,7 +425,7 @@ SECTIONS = {
 
 def main() -> None:
     """Break it, and count."""
-    options = tyro.cli(Options, description=__doc__)
+    options = parse(Options, __doc__)
     if options.worker is not None:
         worker(options.worker)
         return

@@ -21,7 +21,6 @@ import itertools
 from pathlib import Path
 
 import numpy as np
-import tyro
 
 from dcmu_jax.metrics.overfitting import overfitting_metric
 from dcmu_jax.runs import stages
@@ -30,6 +29,7 @@ from dcmu_jax.runs.store import digest
 from dcmu_jax.sweeps import Bench, Group, mean_and_interval
 from dcmu_jax.unlearning.task import Hooks
 from experiments import plots
+from experiments.arguments import parse
 from experiments.writing import write
 
 METRICS = {
@@ -152,7 +152,7 @@ def correlations(rows: list[dict]) -> dict[str, dict[str, float]]:
 
 def main() -> None:
     """Measure, correlate, draw."""
-    options = tyro.cli(Options, description=__doc__)
+    options = parse(Options, __doc__)
     rows: list[dict] = []
     for seed, method in itertools.product(options.seeds, options.methods):
         group = Group(dataset=options.dataset, model=options.model, seed=seed, width=options.width)

@@ -25,7 +25,6 @@ numbers, pictures, and a page of the pictures with what each shows and what it d
 from __future__ import annotations
 
 import numpy as np
-import tyro
 
 from dcmu_jax.applications.exposure import ATTACKS, membership_scores
 from dcmu_jax.applications.overfitted import overfitted_subset
@@ -40,6 +39,7 @@ from dcmu_jax.reporting.defence import (
 )
 from dcmu_jax.reporting.sections import Conclusion
 from dcmu_jax.sweeps import mean_and_interval, run_in_pool
+from experiments.arguments import parse
 from experiments.fig3_cells import DEFENCES, Cells, Options, draw_inversions, steps
 from experiments.writing import write, write_captions
 
@@ -150,7 +150,7 @@ def radar_row(row: dict, best: float, fastest: float, classes: int) -> dict[str,
 
 def main() -> None:
     """Measure what is not there yet, attack, write, draw."""
-    options = tyro.cli(Options, description=__doc__)
+    options = parse(Options, __doc__)
     if options.workers > 1:
         run_in_pool(steps(options), options.workers, options.out / "compiled")
     cells = Cells(options)

@@ -34,7 +34,6 @@ from pathlib import Path
 from typing import Literal
 
 import jax
-import tyro
 
 from dcmu_jax.applications.condensed_model_bench import CondensedModelBench
 from dcmu_jax.applications.condensed_model_recipes import (
@@ -66,6 +65,7 @@ from dcmu_jax.reporting.condensed_model import (
 from dcmu_jax.sweeps import Step, means, run_in_pool
 from dcmu_jax.sweeps.cells import stem_of
 from dcmu_jax.unlearning.task import Training
+from experiments.arguments import parse
 from experiments.writing import write, write_captions
 
 RECOMMENDED, PUBLISHED = "recommended", "published"
@@ -332,7 +332,7 @@ def summary(rows: list[dict]) -> dict[str, dict]:
 
 def main() -> None:
     """Measure what is missing, then write tables and figures."""
-    options = tyro.cli(Options, description=__doc__)
+    options = parse(Options, __doc__)
     scale = SCALES[options.scale]
     rows: list[dict] = []
     curve: list[dict] = []

@@ -19,7 +19,6 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-import tyro
 
 from dcmu_jax.metrics.gradient_norms import (
     batch_gradient_norms,
@@ -28,6 +27,7 @@ from dcmu_jax.metrics.gradient_norms import (
 )
 from dcmu_jax.sweeps import Bench, Group
 from experiments import plots
+from experiments.arguments import parse
 from experiments.writing import write
 
 PERCENTILES = (5, 50, 95)
@@ -60,7 +60,7 @@ class Options:
 
 def main() -> None:
     """Measure and draw."""
-    options = tyro.cli(Options, description=__doc__)
+    options = parse(Options, __doc__)
     group = Group(
         dataset=options.dataset, model=options.model, seed=options.seed, width=options.width
     )

@@ -18,7 +18,6 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import tyro
 
 from dcmu_jax.condensation import cluster_classes, cluster_means
 from dcmu_jax.condensation.inversion import (
@@ -31,6 +30,7 @@ from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.stages import build_model, train_original
 from dcmu_jax.training.timing import Stopwatch
 from experiments import plots
+from experiments.arguments import parse
 from experiments.writing import write
 
 WAYS = {
@@ -61,7 +61,7 @@ class Settings:
 
 def main() -> None:
     """Train, cluster, invert, draw."""
-    settings = tyro.cli(Settings, description=__doc__)
+    settings = parse(Settings, __doc__)
     splits = load(settings.dataset)
     config = RunConfig(dataset=settings.dataset, model=settings.model, seed=settings.seed)
     model = build_model(settings.model, splits, config.network)

@@ -22,7 +22,6 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-import tyro
 
 from dcmu_jax.audits.inversion import (
     InversionAttack,
@@ -38,6 +37,7 @@ from dcmu_jax.errors import InputError
 from dcmu_jax.sweeps import Bench, Group
 from dcmu_jax.training.classifier import Classifier
 from experiments import plots
+from experiments.arguments import parse
 from experiments.writing import without_folders, write
 
 WAYS = ("known images", "no images")
@@ -106,7 +106,7 @@ def beside_nearest(attack: InversionAttack, train: Dataset) -> np.ndarray:
 
 def main() -> None:
     """Train, forget, attack, draw."""
-    settings = tyro.cli(Settings, description=__doc__)
+    settings = parse(Settings, __doc__)
     group = Group(
         dataset=settings.dataset,
         model=settings.model,

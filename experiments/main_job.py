@@ -19,9 +19,6 @@ import dataclasses
 import itertools
 import json
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from dcmu_jax.reporting.comparison import compare
 from dcmu_jax.reporting.progress import training_progress
@@ -32,6 +29,7 @@ from dcmu_jax.runs.run import Run
 from dcmu_jax.runs.store import hash_of
 from dcmu_jax.sweeps import means
 from dcmu_jax.sweeps.cells import stem_of
+from experiments.arguments import parse
 from experiments.writing import read_rows, write
 
 _AVERAGED = (
@@ -72,10 +70,7 @@ class Settings:
     model: str = "cnn"
     requests: tuple[str, ...] = ("random:0.1", "class:2")
     preset: str = "recommended"
-    baselines: Annotated[tuple[str, ...], tyro.conf.arg(aliases=("--rivals",))] = (
-        "catastrophic_forgetting",
-        "paper",
-    )
+    baselines: tuple[str, ...] = ("catastrophic_forgetting", "paper")
     seeds: tuple[int, ...] = (1, 2, 3)
     out: Path = Path("runs/main_job")
 
@@ -119,7 +114,7 @@ def _ratio(value: float | None, reference: float | None) -> float | None:
 
 def main() -> None:
     """Run all seeds; what has run is written after each."""
-    settings = tyro.cli(Settings, description=__doc__)
+    settings = parse(Settings, __doc__)
     name = f"main_job_{stem_of(settings.dataset)}_{settings.model}"
     # What another command measured stays, unless it is measured again.
     rows = {_key(row): row for row in read_rows(name, words=("request", "method"))}

@@ -18,7 +18,6 @@ import dataclasses
 import time
 
 import numpy as np
-import tyro
 
 from dcmu_jax.condensation import (
     FeatureMap,
@@ -32,6 +31,7 @@ from dcmu_jax.data import load
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.stages import build_model, train_original
 from experiments import plots
+from experiments.arguments import parse
 from experiments.writing import write
 
 WAYS = {
@@ -63,7 +63,7 @@ class Settings:
 
 def main() -> None:
     """Train, cluster, condense, draw."""
-    settings = tyro.cli(Settings, description=__doc__)
+    settings = parse(Settings, __doc__)
     splits = load(settings.dataset)
     config = RunConfig(dataset=settings.dataset, model=settings.model, seed=settings.seed)
     model = build_model(settings.model, splits, config.network)

@@ -17,7 +17,6 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-import tyro
 
 from dcmu_jax.audits.building import Rearing, shadow_population
 from dcmu_jax.audits.lira import leave_one_out_lira
@@ -31,6 +30,7 @@ from dcmu_jax.runs.options import NetworkOptions
 from dcmu_jax.runs.stages import build_model
 from dcmu_jax.unlearning.task import Training
 from experiments import plots
+from experiments.arguments import parse
 from experiments.writing import write
 
 LABELS = {
@@ -90,7 +90,7 @@ def attack_scores(population: Population) -> dict[str, np.ndarray]:
 
 def main() -> None:
     """Train what is not there yet, attack, write."""
-    options = tyro.cli(Options, description=__doc__)
+    options = parse(Options, __doc__)
     splits = load(options.dataset)
     model = build_model(options.model, splits, NetworkOptions(width=options.width))
     rearing = Rearing(

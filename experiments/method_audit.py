@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tyro
 
 from dcmu_jax.audits.audit import audit_networks
 from dcmu_jax.audits.building import (
@@ -48,6 +47,7 @@ from dcmu_jax.runs.store import hash_of, plain
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.unlearning.task import Training
 from experiments import plots
+from experiments.arguments import parse
 from experiments.writing import forward_flops, write
 
 
@@ -132,7 +132,7 @@ def print_plan(options: Options, rearing: Rearing) -> None:
 
 def main() -> None:
     """Train what is not there yet, audit, write."""
-    options = tyro.cli(Options, description=__doc__)
+    options = parse(Options, __doc__)
     splits = load(options.dataset)
     request = parse_request(options.forget, splits.train, 0)
     config = config_of(options, 0)

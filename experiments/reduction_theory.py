@@ -18,7 +18,6 @@ import itertools
 from typing import Any
 
 import numpy as np
-import tyro
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
@@ -36,6 +35,7 @@ from dcmu_jax.theory import (
     simulate_reduced_size,
     unequal_sizes,
 )
+from experiments.arguments import parse
 from experiments.writing import write
 
 RECORDED = (0.8063, 0.8476, 0.7306, 0.8316, 0.8408, 0.8711, 0.7133, 0.7380)
@@ -252,7 +252,7 @@ def table(s: Settings) -> list[dict]:
 
 def main() -> None:
     """Compute, draw, write."""
-    s = tyro.cli(Settings, description=__doc__)
+    s = parse(Settings, __doc__)
     figure, rows = draw(s)
     off = [
         abs(r["simulated_mean"] - r["exact_mean"]) / (r["exact_sd"] / s.draws**0.5) for r in rows

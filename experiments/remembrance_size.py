@@ -17,10 +17,9 @@ import dataclasses
 import itertools
 from pathlib import Path
 
-import tyro
-
 from dcmu_jax.runs.presets import paper_preset
 from dcmu_jax.sweeps import Bench, Group, Sweep, Variant, means
+from experiments.arguments import parse
 from experiments.writing import write
 
 
@@ -62,7 +61,7 @@ class Options:
 
 def main() -> None:
     """Measure what is missing, then write the table."""
-    options = tyro.cli(Options, description=__doc__)
+    options = parse(Options, __doc__)
     groups = [Group(dataset=options.dataset, model=options.model, seed=s) for s in options.seeds]
     rows = Sweep(
         cells=tuple(itertools.product(groups, ["random:0.1"])),

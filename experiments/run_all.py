@@ -23,13 +23,12 @@ import math
 from pathlib import Path
 from typing import Literal
 
-import tyro
-
 from dcmu_jax.data.sources import load
 from dcmu_jax.runs.stages import build_model
 from dcmu_jax.sweeps import Group, means
 from dcmu_jax.sweeps.cells import kind_of, train_originals_together
 from dcmu_jax.training.classifier import fresh_classifier
+from experiments.arguments import parse
 from experiments.table1 import SCALES, groups, sweep
 from experiments.writing import forward_flops, read_rows
 
@@ -114,7 +113,7 @@ def print_plan(options: Options, chosen: list[Group], methods: tuple[str, ...]) 
 
 def main() -> None:
     """Run, submit or plan."""
-    options = tyro.cli(Options, description=__doc__)
+    options = parse(Options, __doc__)
     scale = SCALES[options.scale]
     chosen, methods = groups(scale, options.dataset), options.methods or scale.methods
     if options.plan:

@@ -17,7 +17,6 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-import tyro
 
 from dcmu_jax.audits.audit import STATISTICS, audit_networks
 from dcmu_jax.audits.building import Rearing, oracle_population, unlearned_population
@@ -27,6 +26,7 @@ from dcmu_jax.runs.options import NetworkOptions
 from dcmu_jax.runs.stages import build_model
 from dcmu_jax.sweeps import means
 from dcmu_jax.unlearning.task import Training
+from experiments.arguments import parse
 from experiments.writing import write
 
 
@@ -103,7 +103,7 @@ def summarise(rows: list[dict]) -> dict:
 
 def main() -> None:
     """Repeat, and write what was found after each."""
-    options = tyro.cli(Options, description=__doc__)
+    options = parse(Options, __doc__)
     splits = load(options.dataset)
     model = build_model(options.model, splits, NetworkOptions(width=options.width))
     name = "self_audit" if options.dataset == "digits" else f"self_audit_{splits.name}"

@@ -31,7 +31,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import tyro
 
 from dcmu_jax.baselines.registry import METHODS
 from dcmu_jax.metrics.ranks import rank_methods
@@ -41,6 +40,7 @@ from dcmu_jax.runs.presets import PRESETS
 from dcmu_jax.sweeps import AGAIN, Bench, Group, Sweep, Variant, means, scored_cells
 from dcmu_jax.sweeps.cells import Settings, kind_of
 from dcmu_jax.sweeps.summaries import Row
+from experiments.arguments import parse
 from experiments.benchmarks import record
 from experiments.writing import write
 
@@ -249,7 +249,7 @@ class Options:
 
 def main() -> None:
     """Measure what is missing, then write table and figures; also after every group."""
-    options = tyro.cli(Options, description=__doc__)
+    options = parse(Options, __doc__)
     scale = SCALES[options.scale]
     methods = tuple(dict.fromkeys(("retrain", *(options.methods or scale.methods))))
     chosen = [

@@ -30,13 +30,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import jax
-import tyro
 
 from dcmu_jax.baselines.registry import METHODS
 from dcmu_jax.sweeps import Bench, Group, Step, run_in_pool
 from dcmu_jax.sweeps.cells import kind_of
 from dcmu_jax.sweeps.summaries import scored
 from dcmu_jax.training.divergence import Diverged
+from experiments.arguments import parse
 from experiments.benchmarks import record
 from experiments.table1 import SCALES
 from experiments.writing import write
@@ -203,7 +203,7 @@ def requests(options: Options) -> tuple[str, ...]:
 
 def main() -> None:
     """Try everything that has not been tried, then write the choices."""
-    options = tyro.cli(Options, description=__doc__)
+    options = parse(Options, __doc__)
     check_candidates()
     chosen, texts = groups(options), requests(options)
     if options.workers > 1:

@@ -20,7 +20,6 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
-import tyro
 
 from dcmu_jax.baselines.registry import build_method
 from dcmu_jax.data.requests import ForgetRequest
@@ -31,6 +30,7 @@ from dcmu_jax.sweeps.summaries import Row, scored_cells
 from dcmu_jax.training.keys import named_seed
 from dcmu_jax.unlearning.task import Hooks, Method, UnlearningTask
 from experiments import plots
+from experiments.arguments import parse
 from experiments.writing import write
 
 METHODS = ("catastrophic_forgetting", "paper", "condensed", "recommended")
@@ -168,7 +168,7 @@ def draw(rows: list[Row]) -> plots.Figure:
 
 def main() -> None:
     """All seeds, then table and figure."""
-    options = tyro.cli(Options, description=__doc__)
+    options = parse(Options, __doc__)
     rows = [row for seed in options.seeds for row in measure_seed(options, seed)]
     name = "unlearning_cycles" + ("_restarted" if options.restart else "")
     last = [r for r in rows if r["cycle"] == options.cycles]

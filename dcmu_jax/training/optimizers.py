@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import optax
 import pydantic
-import tyro
 from jaxtyping import Array
 
 from dcmu_jax.errors import InputError, check_at_least, check_positive, unknown_name
@@ -49,16 +48,28 @@ _Schedule = Literal["constant", "cosine", "step", "triangle"]
 OfRate: TypeAlias = Callable[..., Any]
 """A function of a learning rate, or of a schedule of it, that returns an optax transformation."""
 
+
+def _for_tyro(make: Callable[[Any], Any]) -> Any:
+    """What tells tyro about a field, where it is installed: the command line alone needs it."""
+    try:
+        import tyro
+    except ModuleNotFoundError:
+        return None
+    return make(tyro)
+
+
 NameField: TypeAlias = Annotated[
     _Name | OfRate,
     pydantic.GetPydanticSchema(lambda _, handler: handler(_Name)),
-    tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar=f"{{{','.join(get_args(_Name))}}}",
-        instance_from_str=lambda given: given[0],
-        is_instance=lambda value: isinstance(value, str),
-        str_from_instance=lambda value: [value],
-        choices=get_args(_Name),
+    _for_tyro(
+        lambda tyro: tyro.constructors.PrimitiveConstructorSpec(
+            nargs=1,
+            metavar=f"{{{','.join(get_args(_Name))}}}",
+            instance_from_str=lambda given: given[0],
+            is_instance=lambda value: isinstance(value, str),
+            str_from_instance=lambda value: [value],
+            choices=get_args(_Name),
+        )
     ),
 ]
 """In Python either; files and the command line know the names alone."""
@@ -173,7 +184,7 @@ Programs are compiled for the object, so make it once, outside of loops.
 OptimizerField: TypeAlias = Annotated[
     OptimizerLike,
     pydantic.GetPydanticSchema(lambda _, handler: handler(Optimizer)),
-    tyro.conf.arg(constructor=Optimizer),
+    _for_tyro(lambda tyro: tyro.conf.arg(constructor=Optimizer)),
 ]
 """A field of settings: in Python any of them; files and the command line know an ``Optimizer`` by
 name alone."""

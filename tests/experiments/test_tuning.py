@@ -6,7 +6,6 @@ import re
 from pathlib import Path
 
 import pytest
-import tyro
 
 import experiments.tuning as tuning
 from dcmu_jax.sweeps import Bench, Group
@@ -100,7 +99,7 @@ def test_trials_go_on_where_they_were_stopped_and_by_several_workers(tmp_path, m
         tuning, "run_in_pool", lambda steps, *rest: [s.call(*s.arguments) for s in steps]
     )
     options = tuning.Options(dataset="digits", methods=("cf_k",), workers=2, out=tmp_path / "out")
-    monkeypatch.setattr(tyro, "cli", lambda *a, **k: options)
+    monkeypatch.setattr(tuning, "parse", lambda *a: options)
     tuning.main()
     assert sorted(measured) == sorted(
         (request, name)
