@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from dcmu_jax.networks.partition import PARTS
-from dcmu_jax.runs.options import MethodOptions
+from dcmu_jax.runs.options import Dtype, MethodOptions
 from dcmu_jax.runs.presets import preset
 from dcmu_jax.sweeps import AGAIN, Bench, Group, Sweep, Variant, means
 from dcmu_jax.training.optimizers import Optimizer
@@ -40,7 +40,7 @@ from dcmu_jax.unlearning.modular import ModularUnlearning
 from dcmu_jax.unlearning.schedule import Reset, Step
 from experiments import plots
 from experiments.arguments import parse
-from experiments.writing import write
+from experiments.writing import of_dtype, write
 
 REQUESTS = {"online": "random:0.1", "online_classes": "class:7"}
 """Field of the schedule -> request; the tables forget another class."""
@@ -156,6 +156,7 @@ class Options:
         dataset: as for `dcmu run`.
         model: as for `dcmu run`.
         width: of the network.
+        dtype: of the computation; parameters and statistics stay float32.
         seeds: see ``Group``; 1000 and above, for below are those of the tables.
         out: where the cells lie.
     """
@@ -163,6 +164,7 @@ class Options:
     dataset: str
     model: str = "cnn"
     width: float = 0.25
+    dtype: Dtype = "float32"
     seeds: tuple[int, ...] = (1000, 1001)
     out: Path = Path("runs/ablation")
 
@@ -184,7 +186,13 @@ def main() -> None:
     """Measure what is missing, then write table and figure."""
     options = parse(Options, __doc__)
     groups = [
-        Group(dataset=options.dataset, model=options.model, width=options.width, seed=seed)
+        Group(
+            dataset=options.dataset,
+            model=options.model,
+            width=options.width,
+            dtype=options.dtype,
+            seed=seed,
+        )
         for seed in options.seeds
     ]
     cells = tuple(itertools.product(groups, REQUESTS.values()))
@@ -192,7 +200,7 @@ def main() -> None:
     fields = ("retain_accuracy", "forget_accuracy", "test_accuracy", "mia", "gap", "tug_of_war")
     fields += ("time_over_retraining", "flops_over_retraining", "reduction")
     found = means(rows, ["request", "method"], fields)
-    name = f"ablation_{options.model}"
+    name = of_dtype(f"ablation_{options.model}", options.dtype)
     figures = {"seeds": list(options.seeds), "requests": found}
     write(name, figures, rows, {name: plots.ablation(rows)})
 

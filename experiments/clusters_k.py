@@ -25,14 +25,14 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from dcmu_jax.condensation.inversion import InversionConfig
-from dcmu_jax.runs.options import CondensationOptions, MethodOptions
+from dcmu_jax.runs.options import CondensationOptions, Dtype, MethodOptions
 from dcmu_jax.runs.presets import paper_preset
 from dcmu_jax.sweeps import Bench, Group, Sweep, Variant, mean_and_interval
 from dcmu_jax.sweeps.cells import stem_of
 from dcmu_jax.theory.reduction import class_reduction, expected_reduction_equal
 from experiments import plots
 from experiments.arguments import parse
-from experiments.writing import write
+from experiments.writing import of_dtype, write
 
 Condenser = Literal["matching", "inversion"]
 REQUESTS = ("random:0.01", "random:0.1", "random:0.5", "class:2")
@@ -46,6 +46,7 @@ class Options:
     Attributes:
         dataset: as for `dcmu run`.
         model: as for `dcmu run`; the paper's figures have the MLP.
+        dtype: of the computation; parameters and statistics stay float32.
         per_class: numbers of clusters per class.
         condensers: which.
         seeds: see ``Group``.
@@ -55,6 +56,7 @@ class Options:
 
     dataset: str
     model: str = "mlp"
+    dtype: Dtype = "float32"
     per_class: tuple[int, ...] = (5, 20, 50, 100, 200)
     condensers: tuple[Condenser, ...] = get_args(Condenser)
     seeds: tuple[int, ...] = (1, 2, 3)
@@ -98,7 +100,10 @@ def variant(model: str, condenser: Condenser, per_class: int) -> MethodOptions:
 def main() -> None:
     """Measure what is missing, then write table and figure."""
     options = parse(Options, __doc__)
-    groups = [Group(dataset=options.dataset, model=options.model, seed=s) for s in options.seeds]
+    groups = [
+        Group(dataset=options.dataset, model=options.model, seed=s, dtype=options.dtype)
+        for s in options.seeds
+    ]
     cells = tuple(itertools.product(groups, REQUESTS))
     rows = Sweep(cells=cells, variants=options.variants, out=options.out).rows()
     fields = ("gap", "tug_of_war", "forget_accuracy", "retain_accuracy", "online_s")
@@ -107,7 +112,7 @@ def main() -> None:
         alike = [r for r in rows if tuple(r[k] for k in KEYS) == key]
         entry = {field: mean_and_interval([r[field] for r in alike]) for field in fields}
         summary.append(dict(zip(KEYS, key, strict=True)) | entry)
-    name = f"clusters_k_{stem_of(options.dataset)}"
+    name = of_dtype(f"clusters_k_{stem_of(options.dataset)}", options.dtype)
     write(name, {"cells": summary}, rows, {name: plots.clusters(rows)})
 
 

@@ -26,6 +26,7 @@ import dataclasses
 import functools
 import itertools
 from pathlib import Path
+from typing import get_args
 
 from matplotlib.figure import Figure
 
@@ -36,6 +37,7 @@ from dcmu_jax.condensation.siamese import SiameseAugmentation
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.sources import load
 from dcmu_jax.networks.catalogue import create
+from dcmu_jax.runs.options import Dtype
 from dcmu_jax.sweeps import means
 from dcmu_jax.sweeps.cells import stem_of
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
@@ -45,7 +47,7 @@ from dcmu_jax.training.loop import fit
 from dcmu_jax.training.optimizers import Optimizer
 from dcmu_jax.training.timing import Stopwatch
 from experiments import plots
-from experiments.writing import read_rows, save, write
+from experiments.writing import of_dtype, read_rows, save, write
 
 PUBLISHED = {
     "dm": {1: 26.0, 10: 48.9, 50: 63.0},
@@ -119,8 +121,8 @@ SCALES = {
 class Study:
     """The data, the networks for features, and one cell at a time."""
 
-    def __init__(self, splits: Splits, scale: Scale, out: Path):
-        self.splits, self.scale, self.out = splits, scale, out
+    def __init__(self, splits: Splits, scale: Scale, out: Path, dtype: Dtype = "float32"):
+        self.splits, self.scale, self.out, self.dtype = splits, scale, out, dtype
         self.network = functools.cache(self._network)
 
     def model(self, name: str):
@@ -130,6 +132,7 @@ class Study:
             image_shape=self.splits.image_shape,
             num_classes=self.splits.num_classes,
             width=self.scale.width,
+            dtype=self.dtype,
         )
 
     def _network(self, name: str, seed: int) -> Classifier:
@@ -225,6 +228,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--scale", choices=SCALES, default="small")
+    parser.add_argument("--dtype", "--network.dtype", choices=get_args(Dtype), default="float32")
     parser.add_argument("--dataset", required=True, help="as for dcmu run")
     parser.add_argument("--methods", nargs="+", choices=CONDENSERS, default=list(CONDENSERS))
     parser.add_argument("--models", nargs="+", help="instead of those of the scale")
@@ -239,10 +243,10 @@ def main() -> None:
         if getattr(options, name)
     }
     scale = dataclasses.replace(scale, **chosen)
-    name = f"condensation_{options.scale}_{stem_of(options.dataset)}"
+    name = of_dtype(f"condensation_{options.scale}_{stem_of(options.dataset)}", options.dtype)
     out = options.out / name
     out.mkdir(parents=True, exist_ok=True)
-    study = Study(load(options.dataset), scale, out)
+    study = Study(load(options.dataset), scale, out, options.dtype)
     rows = measured_rows(name)
     cells = itertools.product(scale.seeds, scale.models, scale.images_per_class, options.methods)
     for seed, model, count, method in cells:

@@ -35,7 +35,7 @@ from dcmu_jax.reading import read_json
 from dcmu_jax.runs import stages
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.config_json import to_json
-from dcmu_jax.runs.options import NetworkOptions
+from dcmu_jax.runs.options import Dtype, NetworkOptions
 from dcmu_jax.runs.renamed import old_names
 from dcmu_jax.runs.run import Run
 from dcmu_jax.runs.store import hash_of, plain
@@ -46,7 +46,7 @@ from dcmu_jax.sweeps.cells import stem_of
 from dcmu_jax.training.keys import named_seed
 from experiments import plots
 from experiments.arguments import parse
-from experiments.writing import write
+from experiments.writing import of_dtype, write
 
 SERVICE, RETRAINED, AGAIN = "service", "retrain", "retrain_again"
 MEASURED = ("retained", "test")
@@ -70,6 +70,7 @@ class Options:
         dataset: as for `dcmu run`.
         model: as for `dcmu run`.
         width: of the network.
+        dtype: of the computation; parameters and statistics stay float32.
         method: a preset.
         batches: one after another.
         share: of what is left, that goes in each.
@@ -81,6 +82,7 @@ class Options:
     dataset: str
     model: str = "mlp"
     width: float = 1.0
+    dtype: Dtype = dataclasses.field(default="float32", repr=False)  # the run has it, too
     method: str = "recommended"
     batches: int = 10
     share: float = 0.05
@@ -98,7 +100,7 @@ def _config(options: Options, seed: int) -> RunConfig:
         seed=seed,
         forget_seed=seed,
         unlearning_seed=seed + 100,
-        network=NetworkOptions(width=options.width),
+        network=NetworkOptions(width=options.width, dtype=options.dtype),
     )
 
 
@@ -193,7 +195,7 @@ def main() -> None:
     options = parse(Options, __doc__)
     found = [measure_seed(options, seed) for seed in options.seeds]
     rows = [row for each in found for row in each["rows"]]
-    name = f"deletion_batches_{stem_of(options.dataset)}"
+    name = of_dtype(f"deletion_batches_{stem_of(options.dataset)}", options.dtype)
     last = [row for row in rows if row["batch"] == options.batches]
     figures = {
         "model": options.model,

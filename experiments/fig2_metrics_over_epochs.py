@@ -24,13 +24,14 @@ import numpy as np
 
 from dcmu_jax.metrics.overfitting import overfitting_metric
 from dcmu_jax.runs import stages
+from dcmu_jax.runs.options import Dtype
 from dcmu_jax.runs.presets import PRESETS
 from dcmu_jax.runs.store import digest
 from dcmu_jax.sweeps import Bench, Group, mean_and_interval
 from dcmu_jax.unlearning.task import Hooks
 from experiments import plots
 from experiments.arguments import parse
-from experiments.writing import write
+from experiments.writing import of_dtype, write
 
 METRICS = {
     "unlearning_metric": "UM",
@@ -47,6 +48,7 @@ class Options:
         dataset: as for `dcmu run`.
         model: as for `dcmu run`.
         width: of the network.
+        dtype: of the computation; parameters and statistics stay float32.
         request: what to forget.
         methods: presets and registered methods.
         epochs: of each that are looked at.
@@ -57,6 +59,7 @@ class Options:
     dataset: str
     model: str = "cnn"
     width: float = 0.25
+    dtype: Dtype = "float32"
     request: str = "random:0.1"
     methods: tuple[str, ...] = ("retrain", "catastrophic_forgetting", "paper", "recommended")
     epochs: int = 5
@@ -155,9 +158,15 @@ def main() -> None:
     options = parse(Options, __doc__)
     rows: list[dict] = []
     for seed, method in itertools.product(options.seeds, options.methods):
-        group = Group(dataset=options.dataset, model=options.model, seed=seed, width=options.width)
+        group = Group(
+            dataset=options.dataset,
+            model=options.model,
+            seed=seed,
+            width=options.width,
+            dtype=options.dtype,
+        )
         rows += look(Bench(group, options.out), options.request, method, options.epochs)
-    name = "fig2_metrics_over_epochs"
+    name = of_dtype("fig2_metrics_over_epochs", options.dtype)
     figures = {"seeds": len(options.seeds), "correlation_with_mia": over_seeds(rows)}
     write(name, figures, rows, {name: plots.metrics_over_epochs(rows, METRICS)})
 

@@ -32,7 +32,7 @@ from dcmu_jax.reading import read_json
 from dcmu_jax.reporting.defence import inversion_figure
 from dcmu_jax.runs import stages
 from dcmu_jax.runs.config import RunConfig
-from dcmu_jax.runs.options import NetworkOptions, RemembranceOptions
+from dcmu_jax.runs.options import Dtype, NetworkOptions, RemembranceOptions
 from dcmu_jax.runs.presets import preset
 from dcmu_jax.sweeps import Step
 from dcmu_jax.training.checkpoints import load_classifier, save_classifier
@@ -75,6 +75,7 @@ class Options:
         dataset: as for `dcmu run`.
         model: mlp or cnn, the latter with group normalisation.
         width: of the network.
+        dtype: of the computation; parameters and statistics stay float32.
         epochs: of every network but the private ones.
         batch_size: of the same.
         models: networks of each cell, an even number, 6 or more.
@@ -96,6 +97,7 @@ class Options:
     dataset: str
     model: str = "mlp"
     width: float = 0.25
+    dtype: Dtype = "float32"
     epochs: int = 30
     batch_size: int = 128
     models: int = 8
@@ -153,7 +155,7 @@ class Cells:
 
     def _model(self, **changes: Any) -> Any:
         norm = "group" if self.options.model == "cnn" else "batch"
-        network = NetworkOptions(width=self.options.width, norm=norm)
+        network = NetworkOptions(width=self.options.width, norm=norm, dtype=self.options.dtype)
         model: Any = stages.build_model(self.options.model, self.splits, network)
         return dataclasses.replace(model, **changes) if changes else model
 
@@ -166,6 +168,8 @@ class Cells:
     def _identity(self) -> str:
         """Name of the folder: other options, another folder; more seeds, the same."""
         told = {k: v for k, v in self.settings().items() if k not in _NOT_OF_A_CELL}
+        if told["dtype"] == Options.dtype:  # folders made before there was a choice
+            del told["dtype"]
         data = self.splits.train.fingerprint()
         return f"{self.splits.name}-{named_seed(0, json.dumps([told, data], sort_keys=True)):08x}"
 

@@ -41,7 +41,7 @@ from dcmu_jax.reporting.sections import Conclusion
 from dcmu_jax.sweeps import mean_and_interval, run_in_pool
 from experiments.arguments import parse
 from experiments.fig3_cells import DEFENCES, Cells, Options, draw_inversions, steps
-from experiments.writing import write, write_captions
+from experiments.writing import of_dtype, write, write_captions
 
 LABELS = {
     "original": "original",
@@ -185,7 +185,7 @@ def main() -> None:
         },
         "captions": {name: str(caption) for name, caption in CAPTIONS.items()},
     }
-    stem = f"fig3_dp_competitor_{cells.splits.name}"
+    stem = of_dtype(f"fig3_dp_competitor_{cells.splits.name}", options.dtype)
     labelled = {LABELS[name]: row for name, row in rows.items()}
     columns = {
         "lira_tpr_at_1_percent": "LiRA: true positives at 1 % false ones",

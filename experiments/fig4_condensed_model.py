@@ -62,11 +62,12 @@ from dcmu_jax.reporting.condensed_model import (
     curve_conclusion,
     curve_figure,
 )
+from dcmu_jax.runs.options import Dtype
 from dcmu_jax.sweeps import Step, means, run_in_pool
 from dcmu_jax.sweeps.cells import stem_of
 from dcmu_jax.unlearning.task import Training
 from experiments.arguments import parse
-from experiments.writing import write, write_captions
+from experiments.writing import of_dtype, write, write_captions
 
 RECOMMENDED, PUBLISHED = "recommended", "published"
 """The condensed models; the latter of the paper's architecture, and its row with the target."""
@@ -188,6 +189,7 @@ class Options:
     Attributes:
         dataset: as for `dcmu run`.
         scale: see SCALES.
+        dtype: of the computation; parameters and statistics stay float32.
         request: what to forget.
         seeds: of the constructions; each draws its own forget set.
         workers: processes of the worker pool; see ``sweeps.run_in_pool``.
@@ -196,6 +198,7 @@ class Options:
 
     dataset: str
     scale: Literal["trial", "small", "full"] = "small"
+    dtype: Dtype = "float32"
     request: str = "random:0.1"
     seeds: tuple[int, ...] = (1, 2, 3)
     workers: int = 1
@@ -226,9 +229,11 @@ def ways(scale: Scale) -> dict[str, Recipe]:
 def _bench(options: Options, name: str, seed: int) -> CondensedModelBench:
     """The ``recommended`` or the ``published`` condensed model of a seed."""
     scale, splits = SCALES[options.scale], load(options.dataset)
-    data = stem_of(options.dataset)
+    data = of_dtype(stem_of(options.dataset), options.dtype)
+    construction = scale.published if name == PUBLISHED else scale.construction
+    architecture = dataclasses.replace(construction.architecture, dtype=options.dtype)
     return CondensedModelBench(
-        scale.published if name == PUBLISHED else scale.construction,
+        dataclasses.replace(construction, architecture=architecture),
         scale.budget,
         splits,
         parse_request(options.request, splits.train, seed),
@@ -341,7 +346,7 @@ def main() -> None:
     for seed in options.seeds:
         compared, points = measure(options, seed)
         rows, curve = rows + compared, curve + points
-    name = f"fig4_condensed_model_{options.scale}"
+    name = of_dtype(f"fig4_condensed_model_{options.scale}", options.dtype)
     shown = [{k: v for k, v in row.items() if k != "recipe"} for row in rows + curve]
     shown = [{"gap": None} | row for row in shown]
     first = next(iter(scale.targets))

@@ -25,10 +25,11 @@ from dcmu_jax.metrics.gradient_norms import (
     layer_gradient_norms,
     norms_of_part,
 )
+from dcmu_jax.runs.options import Dtype
 from dcmu_jax.sweeps import Bench, Group
 from experiments import plots
 from experiments.arguments import parse
-from experiments.writing import write
+from experiments.writing import of_dtype, write
 
 PERCENTILES = (5, 50, 95)
 
@@ -41,6 +42,7 @@ class Options:
         dataset: as for `dcmu run`.
         model: as for `dcmu run`.
         width: of the network.
+        dtype: of the computation; parameters and statistics stay float32.
         request: what to forget.
         methods: presets and registered methods.
         batch_size: of figure 6.
@@ -51,6 +53,7 @@ class Options:
     dataset: str
     model: str = "cnn"
     width: float = 0.25
+    dtype: Dtype = "float32"
     request: str = "random:0.1"
     methods: tuple[str, ...] = ("retrain", "catastrophic_forgetting", "paper", "recommended")
     batch_size: int = 64
@@ -62,7 +65,11 @@ def main() -> None:
     """Measure and draw."""
     options = parse(Options, __doc__)
     group = Group(
-        dataset=options.dataset, model=options.model, seed=options.seed, width=options.width
+        dataset=options.dataset,
+        model=options.model,
+        seed=options.seed,
+        width=options.width,
+        dtype=options.dtype,
     )
     run = Bench(group, options.out).run
     request = run.request(options.request)
@@ -87,11 +94,11 @@ def main() -> None:
         for name, values in batches.items()
     }
     pictures = {
-        "fig5_layer_gradients": plots.gradients_of_layers(layers),
-        "fig6_intermediate_gradients": plots.gradients_of_batches(batches),
+        of_dtype("fig5_layer_gradients", options.dtype): plots.gradients_of_layers(layers),
+        of_dtype("fig6_intermediate_gradients", options.dtype): plots.gradients_of_batches(batches),
     }
     figures = {"by_layer": layers, "intermediate_by_batch": percentiles}
-    write("fig5_fig6_gradient_norms", figures, pictures=pictures)
+    write(of_dtype("fig5_fig6_gradient_norms", options.dtype), figures, pictures=pictures)
 
 
 if __name__ == "__main__":

@@ -27,11 +27,12 @@ from dcmu_jax.condensation.inversion import (
 )
 from dcmu_jax.data import load
 from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.options import Dtype, NetworkOptions
 from dcmu_jax.runs.stages import build_model, train_original
 from dcmu_jax.training.timing import Stopwatch
 from experiments import plots
 from experiments.arguments import parse
-from experiments.writing import write
+from experiments.writing import of_dtype, write
 
 WAYS = {
     "conv, lambda 1": InversionConfig(epochs=100),
@@ -49,12 +50,14 @@ class Settings:
     Attributes:
         dataset: as for `dcmu run`.
         model: as for `dcmu run`.
+        dtype: of the computation; parameters and statistics stay float32.
         clusters_per_class: K.
         seed: of the network, the clusters and the InverterNet.
     """
 
     dataset: str
     model: str = "cnn"
+    dtype: Dtype = "float32"
     clusters_per_class: int = 50
     seed: int = 0
 
@@ -63,7 +66,12 @@ def main() -> None:
     """Train, cluster, invert, draw."""
     settings = parse(Settings, __doc__)
     splits = load(settings.dataset)
-    config = RunConfig(dataset=settings.dataset, model=settings.model, seed=settings.seed)
+    config = RunConfig(
+        dataset=settings.dataset,
+        model=settings.model,
+        seed=settings.seed,
+        network=NetworkOptions(dtype=settings.dtype),
+    )
     model = build_model(settings.model, splits, config.network)
     network, other = (
         train_original(dataclasses.replace(config, seed=seed), model, splits).classifier
@@ -105,7 +113,8 @@ def main() -> None:
         print(name, found[name], flush=True)
     results = {"clusters": len(clusters.sizes), "clusters_per_class": settings.clusters_per_class}
     figure = plots.inverted(pictures, settings.clusters_per_class, SHOWN)
-    write("inversion", results | {"images": found}, pictures={"inversion": figure})
+    name = of_dtype("inversion", settings.dtype)
+    write(name, results | {"images": found}, pictures={name: figure})
 
 
 if __name__ == "__main__":

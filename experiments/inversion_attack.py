@@ -34,11 +34,12 @@ from dcmu_jax.audits.inversion import (
 from dcmu_jax.condensation.inversion import InversionConfig
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError
+from dcmu_jax.runs.options import Dtype
 from dcmu_jax.sweeps import Bench, Group
 from dcmu_jax.training.classifier import Classifier
 from experiments import plots
 from experiments.arguments import parse
-from experiments.writing import without_folders, write
+from experiments.writing import of_dtype, without_folders, write
 
 WAYS = ("known images", "no images")
 NAMES = {"original": "original", "recommended": "unlearned", "retrain": "retrained"}
@@ -52,6 +53,7 @@ class Settings:
         dataset: as for `dcmu run`.
         model: as for `dcmu run`.
         width: of the network.
+        dtype: of the computation; parameters and statistics stay float32.
         training_epochs: of the original and of retraining.
         request: the class that is forgotten.
         kept: a class that stays, attacked as well.
@@ -64,6 +66,7 @@ class Settings:
     dataset: str
     model: str = "cnn"
     width: float = 0.25
+    dtype: Dtype = "float32"
     training_epochs: int = 30
     request: str = "class:2"
     kept: int = 0
@@ -112,6 +115,7 @@ def main() -> None:
         model=settings.model,
         seed=settings.seed,
         width=settings.width,
+        dtype=settings.dtype,
         epochs=settings.training_epochs,
     )
     bench = Bench(group, settings.out)
@@ -156,7 +160,7 @@ def main() -> None:
     pairs = {
         name: beside_nearest(attack.of_classes(forgotten), train) for name, attack in shown.items()
     }
-    name = "inversion_attack"
+    name = of_dtype("inversion_attack", settings.dtype)
     write(name, figures, pictures={name: plots.drawn_and_nearest(pairs)})
 
 

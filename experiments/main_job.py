@@ -24,13 +24,14 @@ from dcmu_jax.reporting.comparison import compare
 from dcmu_jax.reporting.progress import training_progress
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.config_json import to_json
+from dcmu_jax.runs.options import Dtype, NetworkOptions
 from dcmu_jax.runs.renamed import old_names
 from dcmu_jax.runs.run import Run
 from dcmu_jax.runs.store import hash_of
 from dcmu_jax.sweeps import means
 from dcmu_jax.sweeps.cells import stem_of
 from experiments.arguments import parse
-from experiments.writing import read_rows, write
+from experiments.writing import of_dtype, read_rows, write
 
 _AVERAGED = (
     "retain_accuracy",
@@ -58,6 +59,7 @@ class Settings:
     Attributes:
         dataset: as for `dcmu run`.
         model: as for `dcmu run`.
+        dtype: of the computation; parameters and statistics stay float32.
         requests: what to forget.
         preset: of the method.
         baselines: compared with it, besides retraining.
@@ -68,6 +70,7 @@ class Settings:
 
     dataset: str
     model: str = "cnn"
+    dtype: Dtype = "float32"
     requests: tuple[str, ...] = ("random:0.1", "class:2")
     preset: str = "recommended"
     baselines: tuple[str, ...] = ("catastrophic_forgetting", "paper")
@@ -85,6 +88,7 @@ def run_cell(settings: Settings, seed: int, text: str) -> list[dict]:
         dataset=settings.dataset,
         model=settings.model,
         forget=settings.requests[0],
+        network=NetworkOptions(dtype=settings.dtype),
         preset=settings.preset,
         baselines=settings.baselines,
         seed=seed,
@@ -116,6 +120,7 @@ def main() -> None:
     """Run all seeds; what has run is written after each."""
     settings = parse(Settings, __doc__)
     name = f"main_job_{stem_of(settings.dataset)}_{settings.model}"
+    name = of_dtype(name, settings.dtype)
     # What another command measured stays, unless it is measured again.
     rows = {_key(row): row for row in read_rows(name, words=("request", "method"))}
     for seed, text in itertools.product(settings.seeds, settings.requests):

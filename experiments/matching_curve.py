@@ -29,10 +29,11 @@ from dcmu_jax.condensation import (
 )
 from dcmu_jax.data import load
 from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.options import Dtype, NetworkOptions
 from dcmu_jax.runs.stages import build_model, train_original
 from experiments import plots
 from experiments.arguments import parse
-from experiments.writing import write
+from experiments.writing import of_dtype, write
 
 WAYS = {
     "Adam, as published": MatchingConfig(),
@@ -51,12 +52,14 @@ class Settings:
     Attributes:
         dataset: as for `dcmu run`.
         model: as for `dcmu run`.
+        dtype: of the computation; parameters and statistics stay float32.
         clusters_per_class: K.
         seed: of the network and the clusters.
     """
 
     dataset: str
     model: str = "cnn"
+    dtype: Dtype = "float32"
     clusters_per_class: int = 50
     seed: int = 0
 
@@ -65,7 +68,12 @@ def main() -> None:
     """Train, cluster, condense, draw."""
     settings = parse(Settings, __doc__)
     splits = load(settings.dataset)
-    config = RunConfig(dataset=settings.dataset, model=settings.model, seed=settings.seed)
+    config = RunConfig(
+        dataset=settings.dataset,
+        model=settings.model,
+        seed=settings.seed,
+        network=NetworkOptions(dtype=settings.dtype),
+    )
     model = build_model(settings.model, splits, config.network)
     network = train_original(config, model, splits).classifier
     train = splits.train
@@ -96,7 +104,8 @@ def main() -> None:
             curves.setdefault(name, []).append(point)
             print(name, point, flush=True)
     figures = {"clusters": len(clusters.sizes), "curves": curves}
-    write("matching_curve", figures, pictures={"matching_curve": plots.matching_curves(curves)})
+    name = of_dtype("matching_curve", settings.dtype)
+    write(name, figures, pictures={name: plots.matching_curves(curves)})
 
 
 if __name__ == "__main__":

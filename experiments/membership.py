@@ -26,12 +26,12 @@ from dcmu_jax.audits.rmia import rmia_scores
 from dcmu_jax.audits.roc import separation
 from dcmu_jax.audits.shadow import shadow_attack
 from dcmu_jax.data.sources import load
-from dcmu_jax.runs.options import NetworkOptions
+from dcmu_jax.runs.options import Dtype, NetworkOptions
 from dcmu_jax.runs.stages import build_model
 from dcmu_jax.unlearning.task import Training
 from experiments import plots
 from experiments.arguments import parse
-from experiments.writing import write
+from experiments.writing import of_dtype, write
 
 LABELS = {
     "threshold": "loss threshold",
@@ -50,6 +50,7 @@ class Options:
         dataset: as for `dcmu run`.
         model: as for `dcmu run`.
         width: of the network.
+        dtype: of the computation; parameters and statistics stay float32.
         epochs: of every model.
         models: how many, an even number.
         out: where finished groups of models are kept.
@@ -58,6 +59,7 @@ class Options:
     dataset: str
     model: str = "cnn"
     width: float = 0.25
+    dtype: Dtype = "float32"
     epochs: int = 30
     models: int = 32
     out: Path = Path("runs/membership")
@@ -92,13 +94,16 @@ def main() -> None:
     """Train what is not there yet, attack, write."""
     options = parse(Options, __doc__)
     splits = load(options.dataset)
-    model = build_model(options.model, splits, NetworkOptions(width=options.width))
+    model = build_model(
+        options.model, splits, NetworkOptions(width=options.width, dtype=options.dtype)
+    )
     rearing = Rearing(
         model=model,
         splits=splits,
         training=Training(epochs=options.epochs),
         group=4,
-        folder=options.out / f"{splits.name}-{options.model}-{options.width:g}",
+        folder=options.out
+        / of_dtype(f"{splits.name}-{options.model}-{options.width:g}", options.dtype),
         notify=lambda done, of: print(f"{done} of {of} models", flush=True),
     )
     population = shadow_population(rearing, options.models)
@@ -110,7 +115,7 @@ def main() -> None:
         "test_accuracy": 100 * float(population.correct[:, population.test].mean()),
         "attacks": {name: dataclasses.asdict(separation(scores[name], member)) for name in LABELS},
     }
-    name = f"membership_{splits.name}"
+    name = of_dtype(f"membership_{splits.name}", options.dtype)
     write(name, figures, pictures={name: plots.attack_curves(scores, member, LABELS)})
     for attack, numbers in figures["attacks"].items():
         print(attack, {k: tuple(round(x, 4) for x in v) for k, v in numbers.items()})

@@ -40,7 +40,7 @@ from dcmu_jax.data.sources import load
 from dcmu_jax.runs import stages
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.config_json import to_json
-from dcmu_jax.runs.options import NetworkOptions
+from dcmu_jax.runs.options import Dtype, NetworkOptions
 from dcmu_jax.runs.presets import PRESETS
 from dcmu_jax.runs.renamed import old_names
 from dcmu_jax.runs.store import hash_of, plain
@@ -48,7 +48,7 @@ from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.unlearning.task import Training
 from experiments import plots
 from experiments.arguments import parse
-from experiments.writing import forward_flops, write
+from experiments.writing import forward_flops, of_dtype, write
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,6 +59,7 @@ class Options:
         dataset: as for `dcmu run`.
         model: as for `dcmu run`.
         width: of the network.
+        dtype: of the computation; parameters and statistics stay float32.
         epochs: of originals and oracles.
         forget: the forget set.
         methods: presets and registered methods; retraining is the control that must pass.
@@ -74,6 +75,7 @@ class Options:
     dataset: str = "digits"
     model: str = "mlp"
     width: float = 1.0
+    dtype: Dtype = "float32"
     epochs: int = 30
     forget: str = "random:0.1"
     methods: tuple[str, ...] = (
@@ -98,7 +100,7 @@ def config_of(options: Options, seed: int) -> RunConfig:
         model=options.model,
         forget=options.forget,
         unlearning_seed=seed,
-        network=NetworkOptions(width=options.width),
+        network=NetworkOptions(width=options.width, dtype=options.dtype),
         training=Training(epochs=options.epochs),
     )
 
@@ -142,7 +144,9 @@ def main() -> None:
     of_all = hash_of(plain({"run": old_names(json.loads(to_json(config))), "methods": made_of}))[:8]
     name = f"{splits.name}-{options.model}-{options.width:g}-{request.slug}-{of_all}"
     rearing = Rearing(
-        model=stages.build_model(options.model, splits, NetworkOptions(width=options.width)),
+        model=stages.build_model(
+            options.model, splits, NetworkOptions(width=options.width, dtype=options.dtype)
+        ),
         splits=splits,
         training=Training(epochs=options.epochs),
         group=options.group,
@@ -174,7 +178,7 @@ def main() -> None:
             **dataclasses.asdict(audit_method(networks, oracles, request.ids)),
         }
         print(kind, figures[kind], flush=True)
-    stem = f"method_audit_{splits.name}_{options.model}"
+    stem = of_dtype(f"method_audit_{splits.name}_{options.model}", options.dtype)
     found = {"oracles": len(oracles), "methods": figures}
     write(stem, found, pictures={stem: plots.audits(figures)})
 

@@ -17,10 +17,11 @@ import dataclasses
 import itertools
 from pathlib import Path
 
+from dcmu_jax.runs.options import Dtype
 from dcmu_jax.runs.presets import paper_preset
 from dcmu_jax.sweeps import Bench, Group, Sweep, Variant, means
 from experiments.arguments import parse
-from experiments.writing import write
+from experiments.writing import of_dtype, write
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class Options:
     Attributes:
         dataset: as for `dcmu run`.
         model: as for `dcmu run`.
+        dtype: of the computation; parameters and statistics stay float32.
         per_class: numbers of remembrance samples per class.
         seeds: see ``Group``.
         out: where the cells lie.
@@ -37,6 +39,7 @@ class Options:
 
     dataset: str
     model: str = "mlp"
+    dtype: Dtype = "float32"
     per_class: tuple[int, ...] = (1, 10, 50)
     seeds: tuple[int, ...] = (1, 2, 3)
     out: Path = Path("runs/remembrance_size")
@@ -62,7 +65,10 @@ class Options:
 def main() -> None:
     """Measure what is missing, then write the table."""
     options = parse(Options, __doc__)
-    groups = [Group(dataset=options.dataset, model=options.model, seed=s) for s in options.seeds]
+    groups = [
+        Group(dataset=options.dataset, model=options.model, seed=s, dtype=options.dtype)
+        for s in options.seeds
+    ]
     rows = Sweep(
         cells=tuple(itertools.product(groups, ["random:0.1"])),
         variants=options.variants,
@@ -70,7 +76,7 @@ def main() -> None:
         left_out=max(options.per_class),
     ).rows()
     fields = ("retain_accuracy", "forget_accuracy", "test_accuracy", "mia", "gap", "online_s")
-    write("remembrance_size", means(rows, ["method"], fields), rows)
+    write(of_dtype("remembrance_size", options.dtype), means(rows, ["method"], fields), rows)
 
 
 if __name__ == "__main__":

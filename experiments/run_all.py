@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Literal
 
 from dcmu_jax.data.sources import load
+from dcmu_jax.runs.options import Dtype
 from dcmu_jax.runs.stages import build_model
 from dcmu_jax.sweeps import Group, means
 from dcmu_jax.sweeps.cells import kind_of, train_originals_together
@@ -40,6 +41,7 @@ class Options:
     Attributes:
         dataset: as for `dcmu run`, one or several.
         scale: see experiments.table1.
+        dtype: of the computation; parameters and statistics stay float32.
         methods: rows, instead of those of the scale.
         workers: processes of the worker pool on this machine.
         together: train the originals of all seeds of a network in one program, this many of them
@@ -53,6 +55,7 @@ class Options:
 
     dataset: tuple[str, ...]
     scale: Literal["small", "wide", "full"] = "small"
+    dtype: Dtype = "float32"
     methods: tuple[str, ...] | None = None
     workers: int = 1
     together: int | None = None
@@ -115,7 +118,10 @@ def main() -> None:
     """Run, submit or plan."""
     options = parse(Options, __doc__)
     scale = SCALES[options.scale]
-    chosen, methods = groups(scale, options.dataset), options.methods or scale.methods
+    chosen, methods = (
+        groups(scale, options.dataset, options.dtype),
+        options.methods or scale.methods,
+    )
     if options.plan:
         print_plan(options, chosen, methods)
         return

@@ -22,12 +22,12 @@ from dcmu_jax.audits.audit import STATISTICS, audit_networks
 from dcmu_jax.audits.building import Rearing, oracle_population, unlearned_population
 from dcmu_jax.data.requests import parse_request
 from dcmu_jax.data.sources import load
-from dcmu_jax.runs.options import NetworkOptions
+from dcmu_jax.runs.options import Dtype, NetworkOptions
 from dcmu_jax.runs.stages import build_model
 from dcmu_jax.sweeps import means
 from dcmu_jax.unlearning.task import Training
 from experiments.arguments import parse
-from experiments.writing import write
+from experiments.writing import of_dtype, write
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,7 @@ class Options:
         dataset: as for `dcmu run`.
         model: as for `dcmu run`.
         width: of the network.
+        dtype: of the computation; parameters and statistics stay float32.
         epochs: of every network.
         forget: what to forget, drawn again in every repetition.
         oracles: of each repetition.
@@ -47,6 +48,7 @@ class Options:
     dataset: str = "digits"
     model: str = "mlp"
     width: float = 1.0
+    dtype: Dtype = "float32"
     epochs: int = 30
     forget: str = "random:0.1"
     oracles: int = 12
@@ -105,8 +107,11 @@ def main() -> None:
     """Repeat, and write what was found after each."""
     options = parse(Options, __doc__)
     splits = load(options.dataset)
-    model = build_model(options.model, splits, NetworkOptions(width=options.width))
+    model = build_model(
+        options.model, splits, NetworkOptions(width=options.width, dtype=options.dtype)
+    )
     name = "self_audit" if options.dataset == "digits" else f"self_audit_{splits.name}"
+    name = of_dtype(name, options.dtype)
     rows: list[dict] = []
     for seed in range(1, options.repetitions + 1):
         rows += repetition(options, splits, model, seed)

@@ -36,13 +36,14 @@ from dcmu_jax.baselines.registry import METHODS
 from dcmu_jax.metrics.ranks import rank_methods
 from dcmu_jax.metrics.rbe import rbe
 from dcmu_jax.reporting.pareto import pareto_figure, rank_figure
+from dcmu_jax.runs.options import Dtype
 from dcmu_jax.runs.presets import PRESETS
 from dcmu_jax.sweeps import AGAIN, Bench, Group, Sweep, Variant, means, scored_cells
 from dcmu_jax.sweeps.cells import Settings, kind_of
 from dcmu_jax.sweeps.summaries import Row
 from experiments.arguments import parse
 from experiments.benchmarks import record
-from experiments.writing import write
+from experiments.writing import of_dtype, write
 
 ROWS = (
     "original",
@@ -108,10 +109,10 @@ SCALES = {
 }
 
 
-def groups(scale: Scale, datasets: tuple[str, ...]) -> list[Group]:
+def groups(scale: Scale, datasets: tuple[str, ...], dtype: Dtype = "float32") -> list[Group]:
     """All groups of a scale, the cheapest networks first."""
     return [
-        Group(dataset=dataset, model=model, width=width, seed=seed)
+        Group(dataset=dataset, model=model, width=width, seed=seed, dtype=dtype)
         for (model, width), dataset, seed in itertools.product(
             scale.networks, datasets, scale.seeds
         )
@@ -125,8 +126,10 @@ def request_of(text: str, dataset: str) -> str:
 
 def tuned(scale: str, group: Group) -> Settings:
     """The settings that tuning found for networks of the kind, if it has run."""
-    path = record.RESULTS / f"tuning_{SCALES[scale].tuning}.json"
-    if not path.exists():
+    name = f"tuning_{SCALES[scale].tuning}"
+    paths = [record.RESULTS / f"{n}.json" for n in (of_dtype(name, group.dtype), name)]
+    path = next((each for each in paths if each.exists()), None)
+    if path is None:
         return {}
     found = json.loads(path.read_text())["figures"]["networks"].get(group.model, {})
     return {
@@ -231,6 +234,7 @@ class Options:
     Attributes:
         dataset: as for `dcmu run`, one or several.
         scale: which cells; see ``SCALES``.
+        dtype: of the computation; parameters and statistics stay float32.
         networks: only these of them.
         methods: these rows instead of the scale's; retraining is always there.
         seeds: only these of them.
@@ -240,6 +244,7 @@ class Options:
 
     dataset: tuple[str, ...]
     scale: Literal["small", "wide", "full"] = "small"
+    dtype: Dtype = "float32"
     networks: tuple[str, ...] | None = None
     methods: tuple[str, ...] | None = None
     seeds: tuple[int, ...] | None = None
@@ -254,7 +259,7 @@ def main() -> None:
     methods = tuple(dict.fromkeys(("retrain", *(options.methods or scale.methods))))
     chosen = [
         group
-        for group in groups(scale, options.dataset)
+        for group in groups(scale, options.dataset, options.dtype)
         if group.model in (options.networks or (group.model,))
         and group.seed in (options.seeds or (group.seed,))
     ]
@@ -263,7 +268,7 @@ def main() -> None:
         tables = [scored_cells(row for folder in folders for row in finished_rows(folder))]
     else:
         tables = sweep(options.scale, chosen, methods, options.out).so_far()
-    name = f"table1_{options.scale}"
+    name = of_dtype(f"table1_{options.scale}", options.dtype)
     for rows in tables:
         summary = summarise(rows)
         figures = {

@@ -32,6 +32,7 @@ from typing import Any, Literal
 import jax
 
 from dcmu_jax.baselines.registry import METHODS
+from dcmu_jax.runs.options import Dtype
 from dcmu_jax.sweeps import Bench, Group, Step, run_in_pool
 from dcmu_jax.sweeps.cells import kind_of
 from dcmu_jax.sweeps.summaries import scored
@@ -39,7 +40,7 @@ from dcmu_jax.training.divergence import Diverged
 from experiments.arguments import parse
 from experiments.benchmarks import record
 from experiments.table1 import SCALES
-from experiments.writing import write
+from experiments.writing import of_dtype, write
 
 SEED = 1000
 """Of the original network; forget set and unlearning follow from it, see ``Group``."""
@@ -168,6 +169,7 @@ class Options:
     Attributes:
         dataset: as for `dcmu run`.
         scale: see experiments.table1.
+        dtype: of the computation; parameters and statistics stay float32.
         methods: only these.
         networks: only these of the scale.
         kinds: only these kinds of request; without trials a method keeps its published settings.
@@ -177,6 +179,7 @@ class Options:
 
     dataset: str
     scale: Literal["small", "full"] = "small"
+    dtype: Dtype = "float32"
     methods: tuple[str, ...] = tuple(CANDIDATES)
     networks: tuple[str, ...] | None = None
     kinds: tuple[str, ...] = ("random", "class")
@@ -187,7 +190,7 @@ class Options:
 def groups(options: Options) -> list[Group]:
     """The networks of a scale, those that are asked for."""
     return [
-        Group(dataset=options.dataset, model=model, width=width, seed=SEED)
+        Group(dataset=options.dataset, model=model, width=width, seed=SEED, dtype=options.dtype)
         for model, width in SCALES[options.scale].networks
         if not options.networks or model in options.networks
     ]
@@ -209,7 +212,7 @@ def main() -> None:
     if options.workers > 1:
         taken = steps(chosen, texts, options.methods, options.out)
         run_in_pool(taken, options.workers, options.out / "compiled")
-    name = f"tuning_{options.scale}"
+    name = of_dtype(f"tuning_{options.scale}", options.dtype)
     path = record.RESULTS / f"{name}.json"
     known = json.loads(path.read_text())["figures"] if path.exists() else {"networks": {}}
     networks: dict[str, dict] = known["networks"]

@@ -24,6 +24,7 @@ import numpy as np
 from dcmu_jax.baselines.registry import build_method
 from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.runs import stages
+from dcmu_jax.runs.options import Dtype
 from dcmu_jax.runs.presets import PRESETS
 from dcmu_jax.sweeps import Bench, Group, means
 from dcmu_jax.sweeps.summaries import Row, scored_cells
@@ -31,7 +32,7 @@ from dcmu_jax.training.keys import named_seed
 from dcmu_jax.unlearning.task import Hooks, Method, UnlearningTask
 from experiments import plots
 from experiments.arguments import parse
-from experiments.writing import write
+from experiments.writing import of_dtype, write
 
 METHODS = ("catastrophic_forgetting", "paper", "condensed", "recommended")
 SHOWN = {
@@ -51,6 +52,7 @@ class Options:
         dataset: as for `dcmu run`.
         model: as for `dcmu run`.
         width: of the network.
+        dtype: of the computation; parameters and statistics stay float32.
         cycles: requests, one after another.
         share: of what is left, that goes in each.
         seeds: see ``Group``.
@@ -61,6 +63,7 @@ class Options:
     dataset: str
     model: str = "mlp"
     width: float = 1.0
+    dtype: Dtype = "float32"
     cycles: int = 5
     share: float = 0.1
     seeds: tuple[int, ...] = (1, 2, 3)
@@ -144,7 +147,13 @@ def _chain(options: Options, bench: Bench, name: str, method: Method) -> list[di
 
 def measure_seed(options: Options, seed: int) -> list[Row]:
     """The rows of one seed: every cycle and method, scored against retraining in that cycle."""
-    group = Group(dataset=options.dataset, model=options.model, seed=seed, width=options.width)
+    group = Group(
+        dataset=options.dataset,
+        model=options.model,
+        seed=seed,
+        width=options.width,
+        dtype=options.dtype,
+    )
     bench = Bench(group, options.out)
     chains = {name: chain(options, bench, name) for name in ("retrain", *METHODS)}
     spent = {
@@ -171,6 +180,7 @@ def main() -> None:
     options = parse(Options, __doc__)
     rows = [row for seed in options.seeds for row in measure_seed(options, seed)]
     name = "unlearning_cycles" + ("_restarted" if options.restart else "")
+    name = of_dtype(name, options.dtype)
     last = [r for r in rows if r["cycle"] == options.cycles]
     fields = ("retain_accuracy", "forget_accuracy", "test_accuracy", "gap", "tug_of_war")
     fields += ("cumulative_s", "flops_over_retraining")

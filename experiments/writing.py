@@ -31,6 +31,15 @@ def without_folders(word: str) -> str:
     return f"npz:{Path(word[4:]).name}" if word.startswith("npz:") else word
 
 
+def of_dtype(name: str, dtype: str) -> str:
+    """The name of a result of networks that compute in ``dtype``: files of its own if not float32.
+
+    >>> of_dtype("table1_full", "float32"), of_dtype("table1_full", "bfloat16")
+    ('table1_full', 'table1_full_bfloat16')
+    """
+    return name if dtype == "float32" else f"{name}_{dtype}"
+
+
 def command() -> str:
     """The command that is running, from the root of the repository."""
     words = ["python", "-m", f"experiments.{Path(sys.argv[0]).stem}"]

@@ -262,7 +262,13 @@ class CondensedModelBench:
             method, network = budget.fdm, self.unlearned()[0]
         else:
             shape, classes = self.splits.image_shape, self.splits.num_classes
-            model = create("convnet", image_shape=shape, num_classes=classes, width=budget.dm_width)
+            model = create(
+                "convnet",
+                image_shape=shape,
+                num_classes=classes,
+                width=budget.dm_width,
+                dtype=self.construction.architecture.dtype,
+            )
             method, network = budget.dm, fresh_classifier(model, retain, self.seed)
         watch = Stopwatch()
         with watch.running(), self.hooks.progress(f"condensing by {kind}", 1):

@@ -97,6 +97,7 @@ def check_target(construction: Construction, splits: Splits, recipe: Recipe) -> 
         image_shape=(height, width, channels),
         num_classes=splits.num_classes,
         width=recipe.width,
+        dtype=construction.architecture.dtype,
     )
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from dcmu_jax.condensation.inversion import InversionConfig
 from dcmu_jax.fast.matching import MatchingConfig
 from dcmu_jax.theory import best_clusters_per_class
 from dcmu_jax.unlearning.modular import ModularUnlearning, Offline
+
+Dtype: TypeAlias = Literal["float32", "bfloat16"]
+"""What a network computes in."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,7 @@ class NetworkOptions:
     """
 
     init: Literal["torch", "flax"] = "torch"
-    dtype: Literal["float32", "bfloat16"] = "float32"
+    dtype: Dtype = "float32"
     conv: Literal["auto", "lax", "dot"] = "auto"
     width: float = 1.0
     norm: Literal["batch", "group"] = "batch"

@@ -24,7 +24,7 @@ from dcmu_jax.reading import read_json
 from dcmu_jax.runs import stages
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.config_json import to_json
-from dcmu_jax.runs.options import MethodOptions, NetworkOptions
+from dcmu_jax.runs.options import Dtype, MethodOptions, NetworkOptions
 from dcmu_jax.runs.presets import PRESETS
 from dcmu_jax.runs.renamed import old_names
 from dcmu_jax.runs.run import Run
@@ -52,6 +52,7 @@ class Group:
             of the tables are below 100, those that settings were chosen by 1000 and above.
         width: of the network.
         epochs: of the original and of retraining.
+        dtype: see ``NetworkOptions``.
     """
 
     dataset: str
@@ -59,6 +60,7 @@ class Group:
     seed: int
     width: float = 1.0
     epochs: int = 30
+    dtype: Dtype = "float32"
 
     @property
     def data(self) -> str:
@@ -81,7 +83,7 @@ class Group:
             seed=self.seed,
             forget_seed=self.seed,
             unlearning_seed=self.seed + 100,
-            network=NetworkOptions(width=self.width),
+            network=NetworkOptions(width=self.width, dtype=self.dtype),
             training=Training(epochs=self.epochs),
         )
 

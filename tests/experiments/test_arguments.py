@@ -38,6 +38,15 @@ def test_options_are_those_that_tyro_makes(kind):
     assert parse(kind, None, words) == tyro.cli(kind, args=words)
 
 
+@pytest.mark.parametrize("kind", _kinds())
+def test_networks_compute_in_either_dtype_by_either_name(kind):
+    if "model" not in (names := [field.name for field in dataclasses.fields(kind)]):
+        return
+    words = ["--dataset", "digits"] * ("dataset" in names)
+    for option in ("--dtype", "--network.dtype"):
+        assert parse(kind, None, [*words, option, "bfloat16"]).dtype == "bfloat16"
+
+
 def test_words_become_numbers_tuples_and_nothing():
     words = "--dataset a b --scale full --plan --together None --workers 2 --out runs/x".split()
     found = parse(Options, None, words)

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import math
 
+import jax
 import pytest
 
 from dcmu_jax.sweeps import Bench, Group, cells, scored_cells
@@ -57,3 +59,15 @@ def test_rows_are_scored_against_the_retrained_network_of_their_cell(tmp_path):
         names = ("retain_accuracy", "forget_accuracy", "test_accuracy", "mia")
         gap = sum(abs(original[n] - retrained[n]) for n in names) / 4
         assert original["gap"] == pytest.approx(gap)
+
+
+def test_a_group_that_computes_in_bfloat16_keeps_its_weights_and_measures_in_float32(tmp_path):
+    group = dataclasses.replace(GROUP, dtype="bfloat16")
+    assert group.name != GROUP.name
+    bench = Bench(group, tmp_path)
+    row = bench.cell("class:3", "recommended")
+    assert row["dtype"] == "bfloat16" and math.isfinite(row["unlearning_metric"])
+    network = bench.run.train()
+    assert network.model.dtype == "bfloat16"
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(network.variables)} == {"float32"}
+    assert network.logits(bench.run.splits.test.images[:2]).dtype.name == "float32"
