@@ -10,6 +10,8 @@ import typing
 from collections.abc import Sequence
 from typing import Any, Literal, TypeVar
 
+from dcmu_jax.programs import keep_programs
+
 _T = TypeVar("_T")
 _ALSO = {"baselines": "--rivals", "dtype": "--network.dtype"}
 """Other names of options."""
@@ -51,6 +53,8 @@ def parse(kind: type[_T], doc: str | None, arguments: Sequence[str] | None = Non
             **_argument(types_of[field.name]),
         )
     found = vars(parser.parse_args(arguments))
+    if arguments is None:
+        keep_programs()  # every experiment comes by here before it compiles anything
     return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in found.items()})
 
 

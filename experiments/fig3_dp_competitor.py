@@ -152,7 +152,7 @@ def main() -> None:
     """Measure what is not there yet, attack, write, draw."""
     options = parse(Options, __doc__)
     if options.workers > 1:
-        run_in_pool(steps(options), options.workers, options.out / "compiled")
+        run_in_pool(steps(options), options.workers)
     cells = Cells(options)
     rows: dict[str, dict[str, list[float]]] = {}
     about: dict[str, list[dict]] = {}

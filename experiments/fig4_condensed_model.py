@@ -33,8 +33,6 @@ import dataclasses
 from pathlib import Path
 from typing import Literal
 
-import jax
-
 from dcmu_jax.applications.condensed_model_bench import CondensedModelBench
 from dcmu_jax.applications.condensed_model_recipes import (
     CONDENSED,
@@ -54,6 +52,7 @@ from dcmu_jax.condensation.distribution_matching import DistributionMatching
 from dcmu_jax.data.requests import parse_request
 from dcmu_jax.data.sources import load
 from dcmu_jax.networks.autoencoder import Architecture
+from dcmu_jax.programs import make_room
 from dcmu_jax.reporting.condensed_diagram import diagram
 from dcmu_jax.reporting.condensed_model import (
     DIAGRAM,
@@ -295,7 +294,7 @@ def measure(options: Options, seed: int) -> tuple[list[dict], list[dict]]:
     ]
     rows += measure_published(options, seed)
     curve = measure_curve(options, seed)
-    jax.clear_caches()  # a process may not have the programs of three seeds mapped at a time
+    make_room()
     return with_gaps(rows), curve
 
 
@@ -342,7 +341,7 @@ def main() -> None:
     rows: list[dict] = []
     curve: list[dict] = []
     if options.workers > 1:
-        run_in_pool(steps(options), options.workers, options.out / "compiled")
+        run_in_pool(steps(options), options.workers)
     for seed in options.seeds:
         compared, points = measure(options, seed)
         rows, curve = rows + compared, curve + points

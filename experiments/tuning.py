@@ -29,8 +29,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
-
 from dcmu_jax.baselines.registry import METHODS
 from dcmu_jax.runs.options import Dtype
 from dcmu_jax.sweeps import Bench, Group, Step, run_in_pool
@@ -211,7 +209,7 @@ def main() -> None:
     chosen, texts = groups(options), requests(options)
     if options.workers > 1:
         taken = steps(chosen, texts, options.methods, options.out)
-        run_in_pool(taken, options.workers, options.out / "compiled")
+        run_in_pool(taken, options.workers)
     name = of_dtype(f"tuning_{options.scale}", options.dtype)
     path = record.RESULTS / f"{name}.json"
     known = json.loads(path.read_text())["figures"] if path.exists() else {"networks": {}}
@@ -220,8 +218,6 @@ def main() -> None:
         found = networks.setdefault(group.model, {}).setdefault(kind_of(text), {})
         tried = try_method(group, text, method, options.out)
         found[method] = {"seed": group.seed, "request": text, **tried}
-        if options.workers == 1:
-            jax.clear_caches()  # the programs of one method serve no other, and code fills memory
     write(name, {"trials_each": TRIALS, "networks": networks})
 
 

@@ -7,9 +7,7 @@ piece, not in several at once, a tenth less.
 """
 
 import atexit
-import gc
 import os
-import pathlib
 import shutil
 import tempfile
 from importlib.metadata import version
@@ -47,13 +45,8 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True, scope="module")
 def few_compiled_programs():
-    """Forget what was compiled now and then.
-
-    Every compiled program takes some memory maps, of which Linux allows a process 65,530; beyond
-    them the compiler crashes, and the whole suite compiles more than that.
-    """
+    """Forget what was compiled now and then: the suite compiles more than a process may hold."""
     yield
-    maps = pathlib.Path("/proc/self/maps")
-    if not maps.exists() or len(maps.read_bytes().splitlines()) > 45_000:
-        jax.clear_caches()
-        gc.collect()
+    from dcmu_jax.programs import make_room  # not before the hook above is installed
+
+    make_room()

@@ -67,6 +67,7 @@ LAYERS = (
         "own_code",
         "platforms",
         "prng",
+        "programs",
         "reading",
         "threads",
     ),

@@ -26,6 +26,7 @@ from dcmu_jax.cli.runs import RUN_COMMANDS, NewRun
 from dcmu_jax.cli.service import SERVICE_COMMANDS, ProcessCommand, process_defaults
 from dcmu_jax.errors import InputError, check_numbers, unknown_name
 from dcmu_jax.outlets import OutputFailed, WayOn, interrupted
+from dcmu_jax.programs import keep_programs
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.cost import CostWarning
 from dcmu_jax.runs.presets import PRESETS
@@ -135,6 +136,7 @@ def execute(argv: Sequence[str], way_on: WayOn) -> int:
     several = getattr(args, "several", None)
     if several is None or not several.several:
         check_platform()
+    keep_programs()
     with warnings.catch_warnings(), ended_together(lambda: interrupted(way_on.find())):
         warnings.simplefilter("ignore", CostWarning)  # it is said beside the command's output
         COMMANDS[argv[0]][0](args, console)

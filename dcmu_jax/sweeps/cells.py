@@ -20,6 +20,7 @@ from dcmu_jax.data.remembrance import remembrance_samples
 from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.files import write_json
 from dcmu_jax.metrics.scores import nomus, zero_retrain_forgetting
+from dcmu_jax.programs import keep_programs, make_room
 from dcmu_jax.reading import read_json
 from dcmu_jax.runs import stages
 from dcmu_jax.runs.config import RunConfig
@@ -136,6 +137,7 @@ class Bench:
     """The original network of a group, and one cell at a time."""
 
     def __init__(self, group: Group, out: Path):
+        keep_programs()
         self.group, self.folder = group, out / group.name
         self.config = group.config()
         self.run = Run.create_or_open(self.folder / "run", self.config)
@@ -170,6 +172,7 @@ class Bench:
         path = self.folder / kind / f"{name}-{hash_of(plain(known))[:16]}.json"
         if not path.exists():
             write_json(path, measure())
+            make_room()
         return read_json(path, "a measured cell", "Delete it and run again")
 
     def of_method(self, name: str, request: ForgetRequest) -> dict[str, Any]:

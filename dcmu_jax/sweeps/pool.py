@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
+from dcmu_jax.programs import keep_programs, make_room
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,33 +54,31 @@ def _shares(workers: int) -> list[set[int]]:
     return [set(cores[i::workers]) if len(cores) >= workers else set() for i in range(workers)]
 
 
-def _begin(cache: str, shares: multiprocessing.queues.Queue) -> None:
+def _begin(cache: Path | None, shares: multiprocessing.queues.Queue) -> None:
     # Before JAX counts the cores: as many threads in all as there are cores, and none wanders.
     if cores := shares.get():
         os.sched_setaffinity(0, cores)
-    if not getattr(jax.config, "jax_compilation_cache_dir"):  # noqa: B009, unknown to type checkers
-        jax.config.update("jax_compilation_cache_dir", cache)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    keep_programs(cache)
 
 
 def _taken(call: Callable[..., Any], arguments: tuple) -> None:
     call(*arguments)
-    # Linux allows a process 65,530 memory maps, and programs take up thousands.
-    jax.clear_caches()
+    make_room()
 
 
-def run_in_pool(steps: Sequence[Step], workers: int, cache: Path) -> None:
+def run_in_pool(steps: Sequence[Step], workers: int) -> None:
     """Take all steps; ``next_step`` says in which order.
+
+    What a worker has compiled no other need compile, nor a later process; see ``keep_programs``.
 
     Args:
         steps: in the order in which they are taken where nothing speaks against it.
         workers: processes; each has its share of the cores, and all devices.
-        cache: folder for compiled programs, if JAX has not been given one: what a worker has
-            compiled no other need compile, nor a later call.
 
     Raises:
         Exception: of the first step that failed. Those that were running are waited for.
     """
+    cache = keep_programs()  # where this process has been told, in whatever way
     waiting, done = list(steps), []
     running: dict[concurrent.futures.Future, Step] = {}
     # JAX's threads do not survive a fork.
@@ -88,9 +86,7 @@ def run_in_pool(steps: Sequence[Step], workers: int, cache: Path) -> None:
     shares = context.Queue()
     for share in _shares(workers):
         shares.put(share)
-    with concurrent.futures.ProcessPoolExecutor(
-        workers, context, _begin, (str(cache.resolve()), shares)
-    ) as pool:
+    with concurrent.futures.ProcessPoolExecutor(workers, context, _begin, (cache, shares)) as pool:
         while waiting or running:
             while len(running) < workers:
                 step = next_step(waiting, list(running.values()), done)

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from dcmu_jax.runs.options import MethodOptions
 from dcmu_jax.sweeps.cells import Bench, Group
 from dcmu_jax.sweeps.pool import Step, run_in_pool
@@ -90,8 +88,6 @@ class Sweep:
                     continue
                 rows.append({**row, **variant.columns})
                 print(f"{where}: {_shown(row)}", flush=True)
-        # Linux allows a process 65,530 memory maps, and the programs of a group take up to 50,000.
-        jax.clear_caches()
         return rows
 
     def so_far(self) -> Iterator[list[Row]]:
@@ -130,7 +126,7 @@ class Sweep:
 
     def run(self, workers: int) -> None:
         """Measure all that is missing in a pool of worker processes."""
-        run_in_pool(self.steps(), workers, self.out / "compiled")
+        run_in_pool(self.steps(), workers)
 
 
 def _shown(row: Row) -> str:

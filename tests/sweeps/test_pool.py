@@ -81,10 +81,10 @@ def test_steps_run_in_processes_and_a_failure_is_raised(tmp_path):
         Step("second", _write, (second, "2", first), after=("first",)),
         Step("first", _write, (first, "1")),
     ]
-    run_in_pool(steps, 2, tmp_path / "cache")
+    run_in_pool(steps, 2)
     assert second.read_text() == "21"
     failing = [Step("failing", _write, (second, "2", tmp_path / "nothing"))]
     with pytest.raises(FileNotFoundError):
-        run_in_pool(failing, 1, tmp_path / "cache")
+        run_in_pool(failing, 1)
     with pytest.raises(ValueError, match="wait for none"):
-        run_in_pool([Step("late", print, after=("never",))], 1, tmp_path / "cache")
+        run_in_pool([Step("late", print, after=("never",))], 1)
