@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from collections.abc import Iterator
 
-import sklearn.cluster  # noqa: F401 - loads scikit-learn's OpenMP and SciPy's BLAS, to be found below
 from threadpoolctl import LibController, ThreadpoolController
 
 
@@ -29,7 +29,9 @@ def one_thread() -> Iterator[None]:
     processor, whose vector instructions add in another order, other versions of the libraries,
     Apple's Accelerate, which takes no limit, and JAX, whose threads are its own.
     """
-    with _OWN.limit(limits=1), _SHARED:
+    with _FINDING:  # threads that come first together share what is found
+        own, shared = _pools()
+    with own.limit(limits=1), shared:
         yield
 
 
@@ -67,6 +69,15 @@ class _Shared:
                 release()
 
 
-_ALL = ThreadpoolController()
-_OWN = _ALL.select(user_api="openmp", internal_api="mkl", threading_layer="openmp")
-_SHARED = _Shared([pool for pool in _ALL.lib_controllers if pool not in _OWN.lib_controllers])
+_FINDING = threading.Lock()
+
+
+@functools.cache
+def _pools() -> tuple[ThreadpoolController, _Shared]:
+    """The pools with a limit for each thread that calls them, and those with one in all."""
+    # A second's work. It loads scikit-learn's OpenMP and SciPy's BLAS, to be found.
+    import sklearn.cluster  # noqa: F401
+
+    every = ThreadpoolController()
+    own = every.select(user_api="openmp", internal_api="mkl", threading_layer="openmp")
+    return own, _Shared([p for p in every.lib_controllers if p not in own.lib_controllers])

@@ -44,7 +44,6 @@ from dcmu_jax.runs.options import Dtype, NetworkOptions
 from dcmu_jax.runs.presets import PRESETS
 from dcmu_jax.runs.renamed import old_names
 from dcmu_jax.runs.store import hash_of, plain
-from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.unlearning.task import Training
 from experiments import plots
 from experiments.arguments import parse
@@ -122,8 +121,8 @@ def serving(options: Options, name: str, splits: Any, request: ForgetRequest) ->
 def print_plan(options: Options, rearing: Rearing) -> None:
     """Operations and minutes of all networks: three forward passes for each example and epoch."""
     train, size = rearing.splits.train, rearing.training.batch_size
-    forward = forward_flops(fresh_classifier(rearing.model, train, 0), size)
-    one = 3 * forward * options.epochs * math.ceil(len(train) / size)
+    forward = forward_flops(rearing.model, train.images.shape[1:])
+    one = 3 * forward * options.epochs * size * math.ceil(len(train) / size)
     count = options.oracles + options.originals * (1 + len(options.methods))
     print(
         f"{count} networks at most of {one / 1e12:.2f} TFLOP each (methods counted as retraining, "

@@ -1,37 +1,66 @@
-"""Every group of cells of a table in one command: beside each other, on SLURM, or as a plan.
+"""All cells of a table in one command, in pieces of minutes: one process a GPU, SLURM, or a plan.
 
 Command:   python -m experiments.run_all --scale full --dataset npz:cifar10.npz npz:svhn.npz --plan
-           python -m experiments.run_all --scale full --dataset ... --workers 2
+           python -m experiments.run_all --scale full --dataset ... --dtype bfloat16 --minutes 9
+           python -m experiments.run_all --scale small --dataset ... --workers 2
            python -m experiments.run_all --scale full --dataset ... --slurm gpu --minutes 30
            python -m experiments.run_all --scale small --dataset ... --together 3
 Data:      as for experiments.table1
-Hardware:  any; on a GPU one worker for each device. With --slurm the extra ``slurm`` (submitit)
+Hardware:  any; on GPUs a worker for each. With --slurm the extra ``slurm`` (submitit)
 Expected:  the files that experiments.table1 reads: run that afterwards, it measures nothing again
 
 A group is a data set, network and seed, and groups share nothing. Workers take a group's offline
-phases, then its requests, one at a time. What is done is skipped, so a piece that ran out of time
-is started again with the same command. --plan prints for each group the
-floating-point operations of its retraining, counted by the compiler, those of all its methods by
-their shares in the small table, and the minutes they take at --tflops; pieces of --minutes are
-packed from them. Nothing is run.
+phases, then its requests. What is done is skipped, so the same command goes on where it was
+stopped. With --minutes it ends by itself: no cell begins that is not expected to end in time, by
+the plan and by how long those before took. The exit status is then 75 while cells are left. What
+says most comes first: on a GPU the benchmarks of ``BENCHMARKS``, then the CNN, ResNet18 and the
+others on the first data set and seed. Without --minutes the dearest networks come first, so that
+no worker ends long after the others.
+
+--plan counts operations by tracing, and prints the seconds of every group beside what it assumes:
+the rates of --rates (a result of experiments.benchmarks.accelerator), else --tflops and
+--compile-s. Nothing is run or compiled.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from dcmu_jax.data.sources import load
+import jax
+
 from dcmu_jax.runs.options import Dtype
-from dcmu_jax.runs.stages import build_model
-from dcmu_jax.sweeps import Group, means
-from dcmu_jax.sweeps.cells import kind_of, train_originals_together
-from dcmu_jax.training.classifier import fresh_classifier
+from dcmu_jax.sweeps import Group, Piece, Step, Sweep, run_in_pool
+from dcmu_jax.sweeps.cells import train_originals_together
+from dcmu_jax.sweeps.pool import gpus
+from experiments import plan
 from experiments.arguments import parse
+from experiments.benchmarks import record
+from experiments.benchmarks.command import ROOT
 from experiments.table1 import SCALES, groups, sweep
-from experiments.writing import forward_flops, read_rows
+
+TOOK = "took"
+"""Folder of what steps took, see ``Piece``."""
+LEFT = 75
+"""Exit status while cells are left: try again."""
+ORDER = ("cnn", "resnet18", "vgg16", "mlp")
+"""Networks in the order of what their cells say."""
+BENCHMARKS = {
+    "accelerator": ("accelerator_*.json", "--minutes 5", 420.0),
+    "distribution_matching": (
+        "distribution_matching_4500_gpu.json",
+        "--data {archive} --clusters-per-class 450 --rounds 1",
+        300.0,
+    ),
+}
+"""Run first on a GPU: module -> its result, its options, and the seconds it may take."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,101 +76,123 @@ class Options:
         together: train the originals of all seeds of a network in one program, this many of them
             side by side, before their cells are measured; for small networks on a GPU.
         slurm: partition to submit one job for each group to, instead.
-        minutes: of a job, or of a piece of the plan.
+        minutes: how long the machine is held: no step begins that cannot end in it. Of a job of
+            --slurm, 30 if not given.
         plan: print what it would cost, and run nothing.
-        tflops: rate for the plan, as measured on the device at hand.
+        rates: result of experiments.benchmarks.accelerator on the device, for the plan.
+        tflops: rate of networks that are not in it, TFLOP/s.
+        compile_s: seconds that a training program of them compiles.
+        host_s: seconds that the host takes for every cell: loading, measuring, writing.
         out: where the cells lie.
     """
 
     dataset: tuple[str, ...]
-    scale: Literal["small", "wide", "full"] = "small"
+    scale: Literal["trial", "small", "wide", "full"] = "small"
     dtype: Dtype = "float32"
     methods: tuple[str, ...] | None = None
     workers: int = 1
     together: int | None = None
     slurm: str | None = None
-    minutes: int = 30
+    minutes: float | None = None
     plan: bool = False
+    rates: Path | None = None
     tflops: float = 20.0
+    compile_s: float = 20.0
+    host_s: float = 2.0
     out: Path = Path("runs/table1")
 
 
-def retraining_flops(group: Group) -> float:
-    """Operations of retraining on nine tenths of the data: three times its forward passes."""
-    splits, config = load(group.dataset), group.config()
-    model = build_model(group.model, splits, config.network)
-    size = config.training.batch_size
-    steps = config.training.epochs * math.ceil(0.9 * len(splits.train) / size)
-    return 3 * forward_flops(fresh_classifier(model, splits.train, seed=0), size) * steps
+def ordered(chosen: Sequence[Group], minutes: float | None) -> list[Group]:
+    """The groups as they are taken: the most telling first in pieces, else the dearest."""
+    if minutes is None:
+        return list(chosen[::-1])
+    names = dict.fromkeys(group.dataset for group in chosen)
+    return sorted(chosen, key=lambda g: (g.seed, [*names].index(g.dataset), ORDER.index(g.model)))
 
 
-def method_shares() -> dict[str, dict[str, float]]:
-    """Kind of request -> method -> operations over retraining's, from the small table."""
-    words = ("dataset", "model", "request", "method", "settings")
-    rows = [row | {"kind": kind_of(row["request"])} for row in read_rows("table1_small", words)]
-    field = "flops_over_retraining"
-    return {
-        kind: {name: entry[field]["mean"] for name, entry in found.items() if field in entry}
-        for kind, found in means(rows, ["kind", "method"], [field]).items()
-    }
+def benchmark(name: str, words: str, seconds: float, piece: Piece | None) -> None:
+    """Run a benchmark in a process of its own; one that fails or takes too long is left."""
+    command = [sys.executable, "-m", f"experiments.benchmarks.{name}", *words.split()]
+    held = piece.step("benchmark", (name,)) if piece else contextlib.nullcontext()
+    with held, contextlib.suppress(subprocess.TimeoutExpired):
+        subprocess.run(command, cwd=ROOT, timeout=seconds)
 
 
-def print_plan(options: Options, chosen: list[Group], methods: tuple[str, ...]) -> None:
-    """Operations and minutes of every group, and how they fit into pieces."""
-    shares = method_shares()
-    # The original, the rounds of the paper's offline phase over all of the data, and all methods.
-    offline = 1 + (200 / 30 if "paper" in methods else 0)
-    known = sum(shares.get(kind, {}).get(m, 1.0) for kind in ("random", "class") for m in methods)
-    pieces: list[float] = []
-    for group in chosen:
-        retraining = retraining_flops(group)
-        total = retraining * (offline / 0.9 + known)
-        minutes = total / (options.tflops * 1e12) / 60
-        fits = next((i for i, used in enumerate(pieces) if used + minutes <= options.minutes), None)
-        if fits is None:
-            pieces.append(0.0)
-            fits = len(pieces) - 1
-        pieces[fits] += minutes
-        print(
-            f"{group.name:34} retraining {retraining / 1e12:9.2f} TFLOP  "
-            f"all methods {total / 1e12:10.1f} TFLOP  {minutes:7.1f} min  piece {fits + 1}"
-        )
-    longest = max(pieces)
-    print(
-        f"{len(pieces)} pieces, {sum(pieces):.0f} minutes at {options.tflops} TFLOP/s without "
-        f"compilation and measurement; the longest piece has {longest:.0f} minutes"
-        + ("" if longest <= options.minutes else ", and is finished by starting it again")
+def first_steps(options: Options, piece: Piece | None) -> list[Step]:
+    """The benchmarks that have not run here, where the table is full and there is a GPU."""
+    archive = next((d[4:] for d in options.dataset if d.startswith("npz:")), None)
+    if options.scale != "full" or archive is None or not gpus():
+        return []
+    where = Path(archive).expanduser().resolve()
+    return [
+        Step(name, benchmark, (name, words.format(archive=where), seconds, piece))
+        for name, (result, words, seconds) in BENCHMARKS.items()
+        if not any(record.RESULTS.glob(result))
+        and not (options.out / TOOK / f"benchmark--{name}.json").exists()
+    ]
+
+
+def piece_of(options: Options, planned: plan.Plan, table: Sweep, methods: Sequence[str]) -> Piece:
+    """The minutes that begin now, and what each step is expected to take."""
+    assert options.minutes is not None
+    seconds = 60 * options.minutes
+    expected = {step.words: step.seconds for step in planned.steps(table, methods)}
+    expected |= {(name,): most for name, (_, _, most) in BENCHMARKS.items()}
+    return Piece(
+        seconds=seconds,
+        ends=time.time() + seconds,
+        planned=expected,
+        folder=options.out / TOOK,
     )
+
+
+def submit(options: Options, table: Sweep) -> None:
+    """One SLURM job for each group."""
+    import submitit
+
+    minutes = math.ceil(options.minutes or 30)
+    executor = submitit.AutoExecutor(folder=options.out / "slurm")
+    executor.update_parameters(slurm_partition=options.slurm, timeout_min=minutes, gpus_per_node=1)
+    alone = [
+        dataclasses.replace(table, cells=tuple(cell for cell in table.cells if cell[0] == group))
+        for group in table.groups
+    ]
+    for job in executor.map_array(Sweep.run, alone, [1] * len(alone)):
+        print("submitted", job.job_id)
 
 
 def main() -> None:
     """Run, submit or plan."""
     options = parse(Options, __doc__)
+    # This process counts and waits. A GPU that it took would be lost to the workers.
+    jax.config.update("jax_platforms", "cpu")
     scale = SCALES[options.scale]
-    chosen, methods = (
-        groups(scale, options.dataset, options.dtype),
-        options.methods or scale.methods,
+    methods = options.methods or scale.methods
+    chosen = ordered(groups(scale, options.dataset, options.dtype), options.minutes)
+    table = sweep(options.scale, chosen, methods, options.out)
+    planned = plan.Plan(
+        rates=plan.read_rates(options.rates),
+        tflops=options.tflops,
+        compile_s=options.compile_s,
+        host_s=options.host_s,
     )
     if options.plan:
-        print_plan(options, chosen, methods)
+        plan.show(planned, table, methods, options.minutes or 9)
+        return
+    if options.slurm:
+        submit(options, table)
         return
     if options.together:
-        train_originals_together(chosen, options.out, options.together)
-    table = sweep(options.scale, chosen, methods, options.out)
-    if options.slurm:
-        import submitit
-
-        executor = submitit.AutoExecutor(folder=options.out / "slurm")
-        executor.update_parameters(
-            slurm_partition=options.slurm, timeout_min=options.minutes, gpus_per_node=1
-        )
-        for job in executor.map_array(table.measure, chosen):
-            print("submitted", job.job_id)
-    elif options.workers == 1:
-        for group in chosen:
-            table.measure(group)
-    else:
-        table.run(options.workers)
+        together = (chosen, options.out, options.together)
+        run_in_pool([Step("together", train_originals_together, together)], 1)
+    if options.minutes is not None:
+        piece = piece_of(options, planned, table, methods)
+        table = dataclasses.replace(table, piece=piece)
+    left = table.run(options.workers, first_steps(options, table.piece))
+    if left:
+        print(f"{left} steps are left: the same command goes on with them", flush=True)
+        sys.exit(LEFT)
+    print("All is measured: experiments.table1 with the same options makes the table", flush=True)
 
 
 if __name__ == "__main__":

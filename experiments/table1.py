@@ -35,7 +35,6 @@ import numpy as np
 from dcmu_jax.baselines.registry import METHODS
 from dcmu_jax.metrics.ranks import rank_methods
 from dcmu_jax.metrics.rbe import rbe
-from dcmu_jax.reporting.pareto import pareto_figure, rank_figure
 from dcmu_jax.runs.options import Dtype
 from dcmu_jax.runs.presets import PRESETS
 from dcmu_jax.sweeps import AGAIN, Bench, Group, Sweep, Variant, means, scored_cells
@@ -88,6 +87,7 @@ class Scale:
         seeds: see ``Group``; 1000 and above are for tuning.
         methods: rows that are measured unless others are asked for.
         tuning: the scale whose tuned settings are taken.
+        epochs: of the originals and of retraining.
     """
 
     networks: tuple[tuple[str, float], ...]
@@ -95,9 +95,11 @@ class Scale:
     seeds: tuple[int, ...] = (1, 2, 3)
     methods: tuple[str, ...] = ROWS
     tuning: str = "small"
+    epochs: int = 30
 
 
 SCALES = {
+    "trial": Scale(networks=(("mlp", 0.05),), seeds=(1,), epochs=1),
     "small": Scale(networks=(("mlp", 1.0), ("cnn", 0.25))),
     "wide": Scale(
         networks=(("cnn", 1.0),),
@@ -112,7 +114,9 @@ SCALES = {
 def groups(scale: Scale, datasets: tuple[str, ...], dtype: Dtype = "float32") -> list[Group]:
     """All groups of a scale, the cheapest networks first."""
     return [
-        Group(dataset=dataset, model=model, width=width, seed=seed, dtype=dtype)
+        Group(
+            dataset=dataset, model=model, width=width, seed=seed, dtype=dtype, epochs=scale.epochs
+        )
         for (model, width), dataset, seed in itertools.product(
             scale.networks, datasets, scale.seeds
         )
@@ -243,7 +247,7 @@ class Options:
     """
 
     dataset: tuple[str, ...]
-    scale: Literal["small", "wide", "full"] = "small"
+    scale: Literal["trial", "small", "wide", "full"] = "small"
     dtype: Dtype = "float32"
     networks: tuple[str, ...] | None = None
     methods: tuple[str, ...] | None = None
@@ -254,6 +258,8 @@ class Options:
 
 def main() -> None:
     """Measure what is missing, then write table and figures; also after every group."""
+    from dcmu_jax.reporting.pareto import pareto_figure, rank_figure
+
     options = parse(Options, __doc__)
     scale = SCALES[options.scale]
     methods = tuple(dict.fromkeys(("retrain", *(options.methods or scale.methods))))

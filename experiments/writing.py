@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import csv
+import functools
 import math
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
-from matplotlib.figure import Figure
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import write_rows, write_text
-from dcmu_jax.networks.partition import Variables, apply_parts
-from dcmu_jax.reporting.sections import Conclusion
-from dcmu_jax.reporting.style import save_figure
-from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.networks.convolution import all_lax
+from dcmu_jax.networks.partition import Part, Variables, apply_parts, initialise
+from dcmu_jax.prng import key_of
 from dcmu_jax.training.flops import program_flops
 from experiments.benchmarks import record
+
+if TYPE_CHECKING:  # a plan draws nothing, and importing what draws takes half a second
+    from matplotlib.figure import Figure
+
+    from dcmu_jax.reporting.sections import Conclusion
 
 
 def without_folders(word: str) -> str:
@@ -62,6 +66,8 @@ def write(
 
 def save(pictures: Mapping[str, Figure]) -> None:
     """Write each picture under its name."""
+    from dcmu_jax.reporting.style import save_figure
+
     for stem, picture in pictures.items():
         save_figure(picture, record.RESULTS / f"{stem}.png")
 
@@ -116,11 +122,25 @@ def write_captions(name: str, title: str, captions: Mapping[str, Conclusion]) ->
     return path
 
 
-def _logits(model: nn.Module, variables: Variables, x: Array) -> Array:
-    return apply_parts(model, variables, x)[0]
+def _forward(program: tuple[nn.Module, Part | None], variables: Variables, x: Array) -> Array:
+    model, stop = program
+    return apply_parts(model, variables, x, stop=stop)[0]
 
 
-def forward_flops(network: Classifier, batch_size: int) -> float:
-    """Operations of one batch's way through a network, for plans; NaN where nobody counts them."""
-    x = jax.ShapeDtypeStruct((batch_size, *network.image_shape), jnp.float32)
-    return program_flops(_logits, network.model, network.variables, x) or math.nan
+@functools.cache
+def forward_flops(
+    model: nn.Module, image_shape: tuple[int, int, int], stop: Part | None = None
+) -> float:
+    """Operations of one image's way through a network, for plans; NaN where nobody counts them.
+
+    Shapes are traced, nothing is computed or compiled.
+
+    Args:
+        model: in three parts.
+        image_shape: of the image.
+        stop: the part before which the way ends, if it does.
+    """
+    with all_lax():  # other forms of a convolution take longer to trace
+        variables = jax.eval_shape(lambda: initialise(model, key_of(0), image_shape))
+    x = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+    return program_flops(_forward, (model, stop), variables, x) or math.nan

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
-from sklearn.cluster import KMeans
+import scipy
 
 from dcmu_jax.errors import check_seed
 from dcmu_jax.threads import one_thread
@@ -82,6 +81,8 @@ def _assign(features: np.ndarray, capacities: np.ndarray, seed: int) -> np.ndarr
     clusters = len(capacities)
     if clusters == 1:
         return np.zeros(len(features), np.int64)
+    from sklearn.cluster import KMeans  # a second's import
+
     start = KMeans(clusters, n_init="auto", random_state=sklearn_state(seed))
     found = np.bincount(start.fit_predict(features), minlength=clusters)
     centroids = start.cluster_centers_
@@ -93,7 +94,7 @@ def _assign(features: np.ndarray, capacities: np.ndarray, seed: int) -> np.ndarr
     for _ in range(ITERATIONS):
         # The samples' own norms are the same for every slot and do not matter.
         cost = np.sum(centroids**2, axis=1)[None] - 2 * features @ centroids.T
-        rows, columns = linear_sum_assignment(cost[:, slots])
+        rows, columns = scipy.optimize.linear_sum_assignment(cost[:, slots])
         new = np.empty_like(assignment)
         new[rows] = slots[columns]
         if (new == assignment).all():

@@ -12,7 +12,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Float, Int
-from sklearn.cluster import KMeans
 
 from dcmu_jax.condensation.balanced import balanced_kmeans
 from dcmu_jax.condensation.minibatch import minibatch_kmeans, read
@@ -184,6 +183,8 @@ def _each_in_a_thread(method: str) -> Divide:
 
 @one_thread()
 def _kmeans(features: np.ndarray, members: np.ndarray, clusters: int, seed: int) -> np.ndarray:
+    from sklearn.cluster import KMeans  # a second's import
+
     model = KMeans(clusters, n_init="auto", random_state=sklearn_state(seed))
     return model.fit_predict(read(features, members))
 

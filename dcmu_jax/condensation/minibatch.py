@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from sklearn.cluster import MiniBatchKMeans
 
 from dcmu_jax.errors import check_seed
 from dcmu_jax.threads import one_thread
@@ -32,6 +31,8 @@ def minibatch_kmeans(
     seed = check_seed("seed", seed)
     batch = max(BATCH, 3 * clusters)
     rng = np.random.default_rng(seed)
+    from sklearn.cluster import MiniBatchKMeans  # a second's import
+
     model = MiniBatchKMeans(
         clusters, n_init="auto", batch_size=batch, random_state=sklearn_state(seed)
     )

@@ -7,8 +7,6 @@ from typing import Literal, get_args
 
 import numpy as np
 from jaxtyping import Float, Int
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedShuffleSplit
 
 from dcmu_jax.data.numbers import Numbers, as_classes, as_numbers
 from dcmu_jax.errors import InputError, check_at_least, check_seed, unknown_name
@@ -119,6 +117,10 @@ def loss_attack(
             "at least 2 of each",
             "Forget more samples or use a larger test set",
         )
+    # A second's import.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedShuffleSplit
+
     rng = np.random.default_rng(seed)
     pair = [rng.permutation(losses)[:size] for losses in (forget_losses, control_losses)]
     feature = np.concatenate(pair).clip(None, _LARGEST_LOSS)[:, None]

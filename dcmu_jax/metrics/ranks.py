@@ -7,7 +7,6 @@ import math
 
 import numpy as np
 from jaxtyping import Float
-from scipy import stats
 
 from dcmu_jax.data.numbers import as_numbers
 from dcmu_jax.errors import InputError, check_fraction
@@ -55,6 +54,8 @@ def rank_methods(
             f"Ranks of {methods} methods in {cells} cells", "2 or more of each", "Compare more"
         )
     check_fraction("level", level)
+    from scipy import stats  # a second's import
+
     ranks = stats.rankdata(scores if lower_is_better else -scores, axis=1)
     quantile = stats.studentized_range.ppf(1 - level, methods, np.inf) / math.sqrt(2)
     # Friedman's test in its form with ties; scipy's own wants three methods.

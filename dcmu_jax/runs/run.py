@@ -327,15 +327,21 @@ class Run:
         make = _in_another_run()(make)
         return store.once(stage, load, make, save, log, devices=self.config.devices)
 
+    def _prepared_stage(self, name: str) -> store.Stage:
+        made_of = facts.of_prepared(self.config, name, self.splits, self.data, self.train())
+        return store.find_stage(self.directory / "prepared", name, made_of)
+
+    def has_prepared(self, name: str) -> bool:
+        """Whether the offline phase of a preset exists, so that ``prepare`` runs nothing."""
+        return self._prepared_stage(name).there
+
     @one_at_a_time
     def prepare(self, name: str | None = None) -> Prepared:
         """The offline phase of a preset (the run's own by default), run if not done yet."""
         name = name or self.config.preset
         if name not in PRESETS:
             raise unknown_name("preset", name, PRESETS)
-        original = self.train()
-        made_of = facts.of_prepared(self.config, name, self.splits, self.data, original)
-        stage = store.find_stage(self.directory / "prepared", name, made_of)
+        original, stage = self.train(), self._prepared_stage(name)
         config, splits, label = self.config, self.splits, f"prepare {name}"
         remembrance = stages.remembrance_of(config, name, splits)
         hooks = self._hooks(label)

@@ -7,7 +7,9 @@ which is not measured again. Groups share nothing, so they may run beside each o
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -30,6 +32,7 @@ from dcmu_jax.runs.presets import PRESETS
 from dcmu_jax.runs.renamed import old_names
 from dcmu_jax.runs.run import Run
 from dcmu_jax.runs.store import digest, hash_of, plain
+from dcmu_jax.sweeps.piece import Piece
 from dcmu_jax.training.classifier import fresh_classifier
 from dcmu_jax.training.keys import named_seed
 from dcmu_jax.training.population import member
@@ -64,11 +67,16 @@ class Group:
     dtype: Dtype = "float32"
 
     @property
+    def network(self) -> str:
+        """Name of the network, the same for all data sets and seeds."""
+        return f"{self.model}-{self.width:g}-{self.dtype}"
+
+    @property
     def data(self) -> str:
         """Name of the data set, without folders."""
         return stem_of(self.dataset)
 
-    @property
+    @functools.cached_property
     def name(self) -> str:
         """Name of the group's folder."""
         of_all = hash_of(old_names(json.loads(to_json(self.config()))))[:8]
@@ -134,15 +142,38 @@ def train_originals_together(groups: Sequence[Group], out: Path, chunk: int | No
 
 
 class Bench:
-    """The original network of a group, and one cell at a time."""
+    """The original network of a group, and one cell at a time.
 
-    def __init__(self, group: Group, out: Path):
+    Args:
+        group: which.
+        out: the folder that all groups lie in.
+        piece: the minutes that are left for it, if they are limited. Every method then raises
+            ``NoTimeError`` for what is not there yet and cannot end in them.
+    """
+
+    def __init__(self, group: Group, out: Path, piece: Piece | None = None):
         keep_programs()
-        self.group, self.folder = group, out / group.name
+        self.group, self.folder, self._piece = group, out / group.name, piece
         self.config = group.config()
         self.run = Run.create_or_open(self.folder / "run", self.config)
         self._prepared: dict[Any, Prepared] = {}
         self.usable = self.run.usable_tests()
+
+    def _step(self, *words: str) -> contextlib.AbstractContextManager[None]:
+        """Around what takes long, and is done once."""
+        if self._piece is None:
+            return contextlib.nullcontext()
+        return self._piece.step(self.group.network, (self.group.name, *words))
+
+    def prepare(self, presets: Sequence[str] = ()) -> None:
+        """Train the original, and run the offline phases of presets, where they are not there."""
+        if not self.run.has_original():
+            with self._step("original"):
+                self.run.train()
+        for name in presets:
+            if not self.run.has_prepared(name):
+                with self._step(name):
+                    self.run.prepare(name)
 
     def leave_out(self, first_per_class: int) -> None:
         """Evaluate on none of the first test samples of each class: a variant remembers them."""
@@ -204,7 +235,8 @@ class Bench:
         asked, given = self.run.request(request), dict(settings or {})
 
         def measure() -> dict[str, Any]:
-            row = self._measure(asked, method or name, given, options) | {"method": name}
+            with self._step(request, name):
+                row = self._measure(asked, method or name, given, options) | {"method": name}
             row = {**dataclasses.asdict(self.group), "request": request, **row}
             return row | {"dataset": self.group.data}
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.scores import with_scores
@@ -34,6 +33,8 @@ def mean_and_interval(values: Sequence[float]) -> dict[str, float]:
     x = np.asarray(values, float)
     entry = {"mean": float(x.mean())}
     if len(x) > 1:
+        from scipy import stats  # a second's import
+
         error = x.std(ddof=1) / np.sqrt(len(x))
         entry["ci95"] = float(error * stats.t.ppf(0.975, len(x) - 1))
     return entry

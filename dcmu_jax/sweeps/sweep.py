@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from dcmu_jax.runs.options import MethodOptions
 from dcmu_jax.sweeps.cells import Bench, Group
+from dcmu_jax.sweeps.piece import NoTimeError, Piece
 from dcmu_jax.sweeps.pool import Step, run_in_pool
 from dcmu_jax.sweeps.summaries import Row, scored_cells
 from dcmu_jax.training.divergence import Diverged
@@ -38,11 +40,12 @@ class Sweep:
     """All rows of a table; each is a file that is not measured again, in any order and process.
 
     Attributes:
-        cells: a group and a request each, the cheapest networks first.
+        cells: a group and a request each, in the order in which they are measured.
         variants: gives the rows of a cell; of a module, where worker processes are to take it.
         out: the folder that all lies in.
         presets: whose offline phase all requests of a group share.
         left_out: nothing is evaluated on this many first test samples of each class.
+        piece: the minutes there are for it, if they are limited.
     """
 
     cells: tuple[tuple[Group, str], ...]
@@ -50,6 +53,7 @@ class Sweep:
     out: Path
     presets: tuple[str, ...] = ()
     left_out: int = 0
+    piece: Piece | None = None
 
     @property
     def groups(self) -> tuple[Group, ...]:
@@ -58,24 +62,24 @@ class Sweep:
 
     def bench(self, group: Group) -> Bench:
         """Where the cells of a group are measured."""
-        bench = Bench(group, self.out)
+        bench = Bench(group, self.out, self.piece)
         if self.left_out:
             bench.leave_out(self.left_out)
         return bench
 
     def prepare(self, group: Group) -> None:
         """Train the original of a group, and the offline phases, where they are not there."""
-        run = self.bench(group).run
-        run.train()
-        for name in self.presets:
-            run.prepare(name)
+        self.bench(group).prepare(self.presets)
 
     def measure(self, group: Group, only: str | None = None) -> list[Row]:
         """The rows of a group, or of one of its requests, measured where they are not there yet.
 
         A method that diverges has no row, and so no place among the ranks.
+
+        Raises:
+            NoTimeError: after all that could end in what is left of the piece.
         """
-        bench, rows = self.bench(group), []
+        bench, rows, left_out = self.bench(group), [], None
         for request in (asked for of, asked in self.cells if of == group and only in (None, asked)):
             for variant in self.variants(bench, request):
                 where = f"{group.name} {request} {variant.name}"
@@ -86,8 +90,13 @@ class Sweep:
                 except Diverged as error:
                     print(f"{where}: {error.given}", flush=True)
                     continue
+                except NoTimeError as error:
+                    left_out = error
+                    continue
                 rows.append({**row, **variant.columns})
                 print(f"{where}: {_shown(row)}", flush=True)
+        if left_out is not None:
+            raise left_out
         return rows
 
     def so_far(self) -> Iterator[list[Row]]:
@@ -102,12 +111,9 @@ class Sweep:
         return scored_cells(row for group in self.groups for row in self.measure(group))
 
     def steps(self) -> list[Step]:
-        """What a group shares, then its requests, which share nothing else.
-
-        The dearest networks come first, or one worker would end long after the others.
-        """
+        """What a group shares, then its requests, which share nothing else."""
         found = []
-        for group in self.groups[::-1]:
+        for group in self.groups:
             alike = dataclasses.replace(group, seed=0)
             prepared = (alike, "prepared")
             found.append(Step(group.name, self.prepare, (group,), programs=prepared))
@@ -124,9 +130,15 @@ class Sweep:
                 )
         return found
 
-    def run(self, workers: int) -> None:
-        """Measure all that is missing in a pool of worker processes."""
-        run_in_pool(self.steps(), workers)
+    def run(self, workers: int, first: Iterable[Step] = ()) -> int:
+        """Measure all that is missing in a pool of worker processes, see ``run_in_pool``.
+
+        Args:
+            workers: processes.
+            first: steps that are taken before those of the sweep.
+        """
+        ends = self.piece.ends if self.piece else math.inf
+        return run_in_pool([*first, *self.steps()], workers, ends)
 
 
 def _shown(row: Row) -> str:

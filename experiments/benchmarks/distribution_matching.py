@@ -41,6 +41,7 @@ from dcmu_jax.condensation import (
 )
 from dcmu_jax.core.distribution_matching import match_one_cluster
 from dcmu_jax.networks.catalogue import create
+from dcmu_jax.platforms import on_cpu, platform
 from dcmu_jax.training.classifier import Classifier, fresh_classifier
 from dcmu_jax.training.minimise import descend
 from experiments.benchmarks.clock import in_turn, least, peak_mib
@@ -189,14 +190,15 @@ def main() -> None:
     padded = padded_form(classifier, inputs, features)
     part = images[:4000]
     case = classifier, "lax", inputs, features, longest
-    best = classifier, "dot", inputs, features, longest
-    loops = {
+    loops: dict[str, Callable | None] = {
         "compiled loop, lax convolution in a scan": compiled_loop(*case),
         "compiled loop, lax convolution, stepped": stepped_loop(*case),
-        "compiled loop, dot convolution in a scan": compiled_loop(*best),
         "eager PyTorch, as many threads as cores": torch_loop(model, inputs, features, 2),
         "eager PyTorch, one thread": torch_loop(model, inputs, features, 1),
     }
+    if on_cpu():  # elsewhere this convolution is refused
+        best = classifier, "dot", inputs, features, longest
+        loops["compiled loop, dot convolution in a scan"] = compiled_loop(*best)
     ways = {
         "all at once": functools.partial(condense, CONFIG),
         "all at once, gauss-newton": functools.partial(condense, NEWTON),
@@ -237,7 +239,8 @@ def main() -> None:
     }
     for name, row in rows.items():
         print(f"{name:42s} {row}")
-    line.write(f"distribution_matching_{len(clusters.sizes)}", figures, args)
+    name = f"distribution_matching_{len(clusters.sizes)}"
+    line.write(name if on_cpu() else f"{name}_{platform()}", figures, args)
 
 
 if __name__ == "__main__":

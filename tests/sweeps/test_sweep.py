@@ -51,15 +51,15 @@ def test_a_row_is_scored_against_the_reference_of_its_cell(sweep):
 def test_steps_are_what_a_group_shares_and_then_its_requests(sweep, monkeypatch):
     first, last = sweep.groups
     steps = pickle.loads(pickle.dumps(sweep.steps()))
-    names = [(g.name, *rest) for g in (last, first) for rest in ((), ("class:3",), ("class:4",))]
+    names = [(g.name, *rest) for g in (first, last) for rest in ((), ("class:3",), ("class:4",))]
     assert [s.name if isinstance(s.name, tuple) else (s.name,) for s in steps] == names
-    assert [step.after for step in steps[:3]] == [(), (last.name,), (last.name,)]
+    assert [step.after for step in steps[:3]] == [(), (first.name,), (first.name,)]
     assert {step.programs for step in steps[:3]} == {step.programs for step in steps[3:]}
     trained = []
     monkeypatch.setattr(Run, "train", lambda run: trained.append(run.config.seed))
     for step in steps:
         step.call(*step.arguments)
-    assert trained == [4, 3]
+    assert trained == [3, 4]
     assert len(sweep.measure(first, "class:3")) == 2
 
 
