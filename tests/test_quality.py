@@ -83,6 +83,7 @@ LAYERS = (
     ("reporting",),
     ("face", "schedules"),
     ("cli",),
+    ("__main__",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 SIDEWAYS = {("networks", "data"), ("metrics", "condensation"), ("audits", "baselines")}

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from dcmu_jax.data.augmentation import Augmentation
 from dcmu_jax.errors import InputError, check_at_least
+from dcmu_jax.extensions import calling
 from dcmu_jax.networks.partition import PARTS, check_parts
 from dcmu_jax.training.examples import Examples, Loss, cross_entropy
 from dcmu_jax.training.private import PrivateGradient
@@ -44,6 +45,25 @@ class Objective:
     def of(cls, loss: Loss | Objective) -> Objective:
         """An objective as it is; a loss by itself without augmentation or rule."""
         return loss if isinstance(loss, Objective) else cls(loss)
+
+    def losses(self, outputs: Any, labels: Any, targets: Any) -> Any:
+        """The loss of each example of a batch; ``targets`` are ``None`` where there are none.
+
+        Raises:
+            InputError: while a program is made of it: it failed, or gives anything else.
+        """
+        given = (outputs, labels) if targets is None else (outputs, labels, targets)
+        returns = "a function of outputs and labels that returns the loss of each example"
+        with calling("loss", returns, (InputError,)):
+            found = self.loss(*given)
+        if getattr(found, "shape", None) != labels.shape:
+            shown = f"the shape {found.shape}" if hasattr(found, "shape") else f"{found!r:.40}"
+            raise InputError(
+                f"The loss returned {shown} for a batch of {len(labels)} examples",
+                f"one value for each example: {labels.shape}",
+                "Leave out the mean over the batch, which training takes itself",
+            )
+        return found
 
     def check(self, weights: Any, batch_stats: Any, start: str = PARTS[0]) -> None:
         """Raise ``InputError`` for examples or a network that it cannot serve.

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from dcmu_jax.errors import InputError
@@ -75,6 +76,17 @@ def reporting(progress: Progress | None) -> tuple[Callback, ...]:
     if progress is None:
         return ()
     return (lambda now: progress(now.number, now.loss, now.accuracy),)
+
+
+def says_true(answer: Any) -> bool:
+    """Whether a callback ends the training: True of Python, of NumPy, or of JAX.
+
+    >>> says_true(np.True_), says_true(jax.numpy.asarray(True)), says_true(1), says_true("yes")
+    (True, True, False, False)
+    """
+    single = isinstance(answer, np.ndarray | jax.Array) and answer.ndim == 0
+    plain = answer.item() if single else answer
+    return isinstance(plain, bool | np.bool_) and bool(plain)
 
 
 def check_callbacks(callbacks: Sequence[Callback] | Any) -> tuple[Callback, ...]:

@@ -24,8 +24,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pydantic
 
-from dcmu_jax.errors import InputError
-from dcmu_jax.files import FilePath
+from dcmu_jax.errors import InputError, check_at_least
+from dcmu_jax.files import FilePath, expanded
 from dcmu_jax.networks.behaviour import (
     BEHAVIOUR,
     behaviour_of,
@@ -320,9 +320,16 @@ class FitCheckpoint:
         identity: what the run is of; a checkpoint of anything else is refused.
     """
 
-    path: Path
+    path: FilePath
     every: int
     identity: str
+
+    def __post_init__(self):
+        check_at_least("every", self.every, 1)
+
+    @property
+    def _folder(self) -> Path:
+        return expanded(self.path)
 
     def __call__(self, now: EpochEnd) -> None:
         """Save after an epoch, if one is due; the last epoch is left to the caller to save.
@@ -342,7 +349,7 @@ class FitCheckpoint:
                 "seconds": now.seconds,
             }
             items = _drop_empty(items)
-            _write(self.path, items, {**about, "fingerprint": _fingerprint(about, items)})
+            _write(self._folder, items, {**about, "fingerprint": _fingerprint(about, items)})
 
     def restore(self, state: TrainState) -> tuple[TrainState, list[tuple[Any, Any]], float]:
         """The saved state, history and seconds; or ``state``, none and 0 if nothing was saved."""
@@ -360,13 +367,13 @@ class FitCheckpoint:
 
     def _about(self) -> dict[str, Any] | None:
         """What is written with the state that was saved, if one was."""
-        if not self.path.is_dir():
+        if not self._folder.is_dir():
             return None
         try:
-            about = _read_about(self.path)
+            about = _read_about(self._folder)
             about["identity"]
         except Exception as error:
-            raise _damaged(self.path, error, _BEGIN_AGAIN) from error
+            raise _damaged(self._folder, error, _BEGIN_AGAIN) from error
         return about
 
     def _begun(self) -> dict[str, Any] | None:
@@ -374,7 +381,7 @@ class FitCheckpoint:
         about = self._about()
         if about is not None and about["identity"] != self.identity:
             raise InputError(
-                f"The unfinished run at {str(self.path)!r} is of other settings or data",
+                f"The unfinished run at {str(self._folder)!r} is of other settings or data",
                 "the settings it was started with",
                 "Use those, or start in another directory",
             )
@@ -387,12 +394,12 @@ class FitCheckpoint:
         like["opt_state"] = jax.tree.leaves(like["opt_state"])
         like["marker"] = np.zeros((), np.int32)
         try:
-            items = _read(self.path, _drop_empty({"state": like}))
+            items = _read(self._folder, _drop_empty({"state": like}))
             rest = {k: v for k, v in about.items() if k != "fingerprint"}
             if _fingerprint(rest, items) != about.get("fingerprint"):
                 raise ValueError(_OTHER_CONTENTS)
         except Exception as error:
-            raise _damaged(self.path, error, _BEGIN_AGAIN) from error
+            raise _damaged(self._folder, error, _BEGIN_AGAIN) from error
         saved = items["state"]
         return type(state)(
             params=saved["params"],
@@ -403,8 +410,8 @@ class FitCheckpoint:
 
     def discard(self) -> None:
         """Remove the checkpoint of a finished run."""
-        if is_writer() and self.path.is_dir():
-            shutil.rmtree(self.path)
+        if is_writer() and self._folder.is_dir():
+            shutil.rmtree(self._folder)
 
 
 def _fingerprint(about: dict[str, Any], items: dict[str, Any]) -> str:

@@ -64,7 +64,7 @@ def _objective(settings: EpochSettings, frozen, normalisation, stats, epoch, par
         train=settings.parts,
         dropout_key=dropout_key,
     )
-    losses = settings.objective.loss(outputs, labels, *(() if targets is None else (targets,)))
+    losses = settings.objective.losses(outputs, labels, targets)
     # A batch can hold nothing but padding only if every weight is zero; then do not move.
     mean = jnp.vdot(weights, losses) / jnp.maximum(weights.sum(), 1e-12)
     logits = outputs[0] if isinstance(outputs, tuple) else outputs

@@ -23,7 +23,7 @@ from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.networks.partition import PARTS, partition
 from dcmu_jax.prng import Key, typed_key
 from dcmu_jax.training.arguments import ONE_DEVICE, Objective, Placement, Trainable, size_of
-from dcmu_jax.training.callbacks import Callback, EpochEnd, check_callbacks
+from dcmu_jax.training.callbacks import Callback, EpochEnd, check_callbacks, says_true
 from dcmu_jax.training.checkpoints import FitCheckpoint
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import at_home, check_same_arrays, placed
@@ -330,7 +330,7 @@ def run_epochs(
         now = EpochEnd(len(history), epochs, tuple(history), watch.elapsed(), read, assemble)
         with watch.paused():
             said = [callback(now) for callback in others]
-            ended = any(isinstance(one, bool | np.bool_) and one for one in said)
+            ended = any(map(says_true, said))
             for save in () if ended else saving:
                 save(now)
     state = fetch(jax.block_until_ready(state))

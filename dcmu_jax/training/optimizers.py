@@ -15,6 +15,7 @@ import pydantic
 from jaxtyping import Array
 
 from dcmu_jax.errors import InputError, check_at_least, check_positive, unknown_name
+from dcmu_jax.extensions import said_of
 
 
 class _Steps(NamedTuple):
@@ -208,7 +209,7 @@ def as_optimizer(given: Any) -> Any:
         named = f"the text {given!r}" if isinstance(given, str) else f"a {type(given).__name__}"
         raise _no_optimizer(named)
     given.check()
-    check_update(given, {"any": jax.ShapeDtypeStruct((2,), jnp.float32)})
+    check_update(given, {"any": jax.ShapeDtypeStruct((2,), jnp.float32)}, stand_in=True)
     return given
 
 
@@ -232,33 +233,89 @@ def _check_function(make: OfRate, rate: float) -> None:
         raise _no_optimizer(f"{shown}, which returns a {type(found).__name__}")
 
 
-def check_update(optimizer: Any, params: Any) -> None:
-    """Raise unless gradients, state and parameters are all that an optimizer's ``update`` needs.
+def check_update(optimizer: Any, params: Any, stand_in: bool = False) -> None:
+    """Raise unless an optimizer's ``update`` serves these parameters.
+
+    It needs gradients, state and parameters alone, and gives updates like the parameters and a
+    state like the one before.
 
     Args:
         optimizer: of ``as_optimizer``.
         params: arrays or their shapes.
+        stand_in: they are not those of the network, so that an error may come of that.
     """
     if isinstance(optimizer, _Given) or callable(optimizer.name):
         leaves, structure = jax.tree.flatten(params)
-        _check_update(optimizer, structure, tuple((x.shape, x.dtype) for x in leaves))
+        _check_update(optimizer, structure, tuple((x.shape, x.dtype) for x in leaves), stand_in)
 
 
 @functools.lru_cache(maxsize=64)
-def _check_update(optimizer: Any, structure: Any, shapes: tuple) -> None:
+def _check_update(optimizer: Any, structure: Any, shapes: tuple, stand_in: bool) -> None:
     """``check_update``, once for each optimizer and shapes."""
     params = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(*shape) for shape in shapes])
     transform = optimizer.build(1)
     try:
-        jax.eval_shape(lambda p: transform.update(p, transform.init(p), p), params)
-    except Exception as error:  # anything else is told by the training, on the true parameters
-        if isinstance(error, TypeError) and "required keyword-only argument" in str(error):
-            wanted = ", ".join(re.findall(r"'(\w+)'", str(error)))
-            raise InputError(
-                f"An optax transformation whose update needs {wanted} besides",
-                "one that needs gradients, state and parameters alone",
-                "Give one such as optax.adam(1e-3); lbfgs and polyak_sgd are of the other kind",
-            ) from error
+        state = jax.eval_shape(transform.init, params)
+        updates, after = jax.eval_shape(transform.update, params, state, params)
+    except Exception as error:  # whatever a user's function may raise
+        if stand_in and not _wants_more(error):
+            return
+        raise _no_update(error) from error
+    if stand_in:
+        return
+    if not _is_like(after, state):
+        raise InputError(
+            "An optax transformation whose update returns another state than it was given "
+            f"({_shown(after)} in place of {_shown(state)})",
+            "a state of the same structure, shapes and types",
+            "Return from update a state that is made like that of init",
+        )
+    try:
+        moved = jax.eval_shape(optax.apply_updates, params, updates)
+    except Exception:  # whatever cannot be added to the parameters
+        moved = None
+    if moved is None or not _is_like(moved, params):
+        raise InputError(
+            "An optax transformation whose update returns updates that cannot be added to the "
+            f"parameters ({_shown(updates)} for {_shown(params)})",
+            "an update of the same shape for each array of parameters",
+            "Return from update (updates, state), updates being a tree like the gradients",
+        )
+
+
+def _wants_more(error: Exception) -> bool:
+    return isinstance(error, TypeError) and "required keyword-only argument" in str(error)
+
+
+def _no_update(error: Exception) -> InputError:
+    """What is wrong with a transformation that failed."""
+    if _wants_more(error):
+        wanted = ", ".join(re.findall(r"'(\w+)'", str(error)))
+        return InputError(
+            f"An optax transformation whose update needs {wanted} besides",
+            "one that needs gradients, state and parameters alone",
+            "Give one such as optax.adam(1e-3); lbfgs and polyak_sgd are of the other kind",
+        )
+    return InputError(
+        f"An optax transformation that fails ({said_of(error)})",
+        "one whose init takes the parameters, and whose update takes gradients, state and "
+        "parameters and returns (updates, state)",
+        "Try its init and update on network.variables['params']",
+    )
+
+
+def _is_like(found: Any, wanted: Any) -> bool:
+    """Whether a step can go on from what it made: of weak types JAX takes the stronger."""
+    if jax.tree.structure(found) != jax.tree.structure(wanted):
+        return False
+    pairs = zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True)
+    return all(a.shape == b.shape and (b.weak_type or a.dtype == b.dtype) for a, b in pairs)
+
+
+def _shown(tree: Any) -> str:
+    """A tree of arrays for a message."""
+    leaves = jax.tree.leaves(tree)
+    return f"{jax.tree.map(lambda leaf: leaf.shape, tree)!r:.80}" if leaves else "nothing"
 
 
 def check_state(state: Any, fresh: Any) -> None:

@@ -368,6 +368,15 @@ def test_edited_settings_make_the_stages_anew_and_lose_none(saved, capsys):
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
+def test_python_runs_the_package_as_the_command():
+    command = [sys.executable, "-m", "dcmu_jax"]
+    asked = [
+        subprocess.run([*command, *rest], capture_output=True, text=True) for rest in (["-h"], [])
+    ]
+    assert [one.returncode for one in asked] == [0, 2]
+    assert asked[0].stdout.startswith("usage: dcmu COMMAND")
+
+
 def test_commands_and_flags(capsys):
     _refused(capsys, r"Unknown command 'comprae'.*Did you mean 'compare'", "comprae")
     assert _dcmu("run", "--modle", "cnn") == 2

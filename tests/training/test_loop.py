@@ -383,6 +383,10 @@ ERRORS = {
     "uneven batch": ({"placement": Placement(_MESH)}, r"A batch of 10 over 8 devices.*16"),
     "mesh of another axis": ({"placement": Placement(_OTHER_MESH)}, r"mesh with the axes 'model'"),
     "callback by itself": ({"callbacks": print}, r"Callbacks given as <built-in.*\(function,\)"),
+    "loss of a batch": ({"loss": lambda out, labels: 3.0}, r"loss returned 3.0 for a batch of 10"),
+    "mean loss": ({"loss": lambda out, labels: out.mean()}, r"loss returned the shape \(\) for"),
+    "loss that fails": ({"loss": lambda out, labels: 1 / 0}, r"loss fails .ZeroDivisionError"),
+    "loss of outputs": ({"loss": lambda out: out}, r"loss fails .TypeError"),
     "state and schedule": (
         {"optimizer": _COSINE, "parts": Trainable(opt_state=())},
         r"optimizer state to go on from with the schedule 'cosine'",

@@ -211,6 +211,29 @@ def test_it_is_refused_where_only_the_true_parameters_tell():
         _fit(start, data, optax.masked(optax.polyak_sgd(), everywhere))
 
 
+@pytest.mark.parametrize(
+    ("init", "update", "message"),
+    [
+        (lambda p: {"a": 1.0}, lambda g, s, p: (g, {"b": 1.0}), "another state .*'b'.*'a'"),
+        (lambda p: jnp.zeros(()), lambda g, s, p: (g, jnp.zeros(2)), "another state .*(2,)"),
+        (lambda p: (), lambda g, s, p: ({"x": 1.0}, s), "cannot be added to the parameters"),
+        (lambda p: (), lambda g, s, p: (jax.tree.map(lambda a: a[None], g), s), "cannot be added"),
+        (lambda p: (), lambda g, s, p: g, "fails .ValueError"),
+        (lambda p: (), lambda g, s: (g, s), "fails .TypeError"),
+    ],
+)
+def test_a_transformation_of_the_users_own_that_cannot_step_is_refused(init, update, message):
+    data = toy_splits().train
+    with pytest.raises(InputError, match=message):
+        _fit(fresh(Plain(), data), data, optax.GradientTransformation(init, update))
+
+
+def test_a_state_that_grows_from_a_number_of_python_is_let_in():
+    data = toy_splits().train
+    own = optax.GradientTransformation(lambda p: 1, lambda g, s, p: (g, s * 0.5))
+    assert float(_fit(fresh(Plain(), data), data, own, batch_size=None).opt_state) == 0.25
+
+
 def test_a_state_of_another_optimizer_is_refused():
     data = toy_splits().train
     start = fresh(Plain(), data)

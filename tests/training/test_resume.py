@@ -35,7 +35,7 @@ def _fit(tmp_path, *, every=1, identity="mine", stop_at=None, model=None, checkp
         if now.number == stop_at:
             raise Interrupted
 
-    saving = FitCheckpoint(tmp_path / "unfinished", every, identity)
+    saving = FitCheckpoint(str(tmp_path / "unfinished"), every, identity)  # a text will do
     return fit(
         fresh(model or Noisy(), TRAIN),
         examples_of(TRAIN),
