@@ -1,7 +1,10 @@
 """Networks and data small enough for tests, and comparisons to the bit."""
 
+import contextlib
+
 import flax.linen as nn
 import jax
+import jax.monitoring
 import numpy as np
 
 from dcmu_jax.data.dataset import Dataset
@@ -97,6 +100,22 @@ def same_bits(a, b) -> bool:
     pairs = zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
     arrays = ((np.asarray(x), np.asarray(y)) for x, y in pairs)
     return all(x.dtype == y.dtype and np.array_equal(x, y, equal_nan=True) for x, y in arrays)
+
+
+@contextlib.contextmanager
+def compiled():
+    """The names of all programs that are compiled within, or read from the folder for them."""
+    names = []
+
+    def note(event, duration_secs, **more):
+        if event.endswith("/backend_compile_duration"):
+            names.append(more["fun_name"])
+
+    jax.monitoring.register_event_duration_secs_listener(note)
+    try:
+        yield names
+    finally:
+        jax.monitoring.unregister_event_duration_listener(note)
 
 
 def assert_close(a, b, *, atol: float, rtol: float = 1e-7) -> None:

@@ -1,4 +1,9 @@
-"""One epoch of training as a pure function: a ``lax.scan`` over batches, whole or in chunks."""
+"""One epoch of training as a pure function: a loop over batches, whole or in chunks.
+
+On one device a program serves any number of examples up to that which they are padded to: how
+many there are, and their order, are arguments. Another request of about the same size compiles
+nothing. Over a mesh, where the order would have to be exchanged, it serves one number of them.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +15,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
@@ -18,8 +24,12 @@ from jaxtyping import Array
 from dcmu_jax.data.augmentation import augment
 from dcmu_jax.networks.convolution import whole_batches
 from dcmu_jax.networks.partition import apply_parts
+from dcmu_jax.prng import IMPLEMENTATION
 from dcmu_jax.training.arguments import Objective
 from dcmu_jax.training.examples import Examples
+
+_MOST_PADDED = 2**29
+"""Bytes of examples up to which they are padded."""
 
 
 class TrainState(NamedTuple):
@@ -43,6 +53,7 @@ class EpochSettings:
     total_steps: int
     batch_size: int
     mesh: Mesh | None
+    steps: int | None = None  # of an epoch, where the program is to know them
 
 
 def _objective(settings: EpochSettings, frozen, normalisation, stats, epoch, params, batch, key):
@@ -124,7 +135,7 @@ def train_epoch(
     key,
     rows=None,
 ):
-    """One epoch: a scan over shuffled batches. Pure; ``fit`` compiles it.
+    """One epoch: a scan over shuffled batches. Pure; for meshes, populations, and rules.
 
     With ``rows``, int32 ``(n,)``, as if ``examples`` were those alone: populations of networks
     share the images and differ in the rows.
@@ -182,21 +193,104 @@ def _split(batch: Examples, mesh: Mesh) -> Examples:
 
 def _finished(state: TrainState, sums):
     """The state at the end of an epoch, its mean loss and accuracy (%)."""
+    return (state._replace(epoch=state.epoch + 1), *_means(sums))
+
+
+def _means(sums):
     losses, hits, weights = sums
     total = jnp.maximum(weights.sum(), 1e-12)
-    state = state._replace(epoch=state.epoch + 1)
-    return state, losses.sum() / total, 100 * hits.sum() / total
+    return losses.sum() / total, 100 * hits.sum() / total
 
 
+_compiled_means = jax.jit(_means)
 compiled_epoch = functools.partial(
     jax.jit, static_argnames=("settings",), donate_argnames=("state",)
 )(train_epoch)
 
 
-@functools.partial(jax.jit, static_argnames=("n", "size"))
-def compiled_order(key, epoch, n, size):
-    """The order of an epoch, and which places are no padding: what ``train_epoch`` goes by."""
-    return _order(_keys(key, epoch)[0], n, size)
+@functools.partial(jax.jit, static_argnames=("settings",), donate_argnames=("state",))
+def compiled_steps(settings, state, frozen, normalisation, mask, examples, order, real, steps, key):
+    """The first ``steps`` batches of an order: the next state, and the sums of each step."""
+    step_key, size = _keys(key, state.epoch)[1], settings.batch_size
+    steps = steps if settings.steps is None else settings.steps
+
+    def step(number, carry):
+        state, sums = carry
+        at, own = (jax.lax.dynamic_slice_in_dim(x, number * size, size) for x in (order, real))
+        batch = jax.tree.map(lambda array: array[at], examples)
+        batch = batch._replace(weights=batch.weights * own)
+        key = jax.random.fold_in(step_key, number)
+        state, new = batch_step(settings, frozen, normalisation, mask, state, batch, key)
+        return state, jax.tree.map(lambda all_, one: all_.at[number].set(one), sums, new)
+
+    sums = (jnp.zeros(settings.steps or len(order) // size, jnp.float32),) * 3
+    state, sums = jax.lax.fori_loop(0, steps, step, (state, sums))
+    return state._replace(epoch=state.epoch + 1), sums
+
+
+def resident_epoch(settings, state, frozen, normalisation, mask, examples, count, key):
+    """``train_epoch`` on ``count`` examples, padded by ``padded`` and on the device: its bits."""
+    rows, size = len(examples.labels), settings.batch_size
+    order, real = epoch_order(key, state.epoch, count, size, rows)
+    steps = math.ceil(count / size)
+    given = settings, state, frozen, normalisation, mask, examples, order, real
+    state, sums = compiled_steps(*given, np.int32(steps), key)
+    # Sums over another number of steps, padded by zeros, would be rounded otherwise.
+    return (state, *_compiled_means(tuple(np.asarray(x)[:steps] for x in sums)))
+
+
+def rows_for(examples: Examples, size: int, key: Array) -> int:
+    """How many rows examples are padded to: a power of two, so that programs are shared.
+
+    Not where they are many bytes, which would lie there twice; nor where they fill no batch, whose
+    size is theirs; nor for a generator that gives other numbers where more of them are drawn.
+    """
+    count = len(examples.labels)
+    rows = 1 << (count - 1).bit_length()
+    nbytes = sum(leaf.nbytes for leaf in jax.tree.leaves(examples)) / count * rows
+    config: Any = jax.config  # whose type does not tell of what it holds
+    prefixed = config.jax_threefry_partitionable and jax.random.key_impl(key) == IMPLEMENTATION
+    return rows if count > size and nbytes <= _MOST_PADDED and prefixed else count
+
+
+def padded(examples: Examples, rows: int) -> Examples:
+    """Examples on the device, followed by zeros to make so many rows."""
+
+    def longer(array):
+        more = rows - len(array)
+        if not more:
+            return jnp.asarray(array)
+        if isinstance(array, jax.Array):
+            return jnp.pad(array, ((0, more), *((0, 0),) * (array.ndim - 1)))
+        whole = np.zeros((rows, *array.shape[1:]), array.dtype)
+        whole[: len(array)] = array
+        return jnp.asarray(whole)
+
+    return jax.tree.map(longer, examples)
+
+
+def epoch_order(key: Array, epoch: Array, n: int, size: int, rows: int) -> tuple[Array, Array]:
+    """The order of an epoch, and which places are no padding: what ``train_epoch`` goes by.
+
+    As many places as batches of ``rows`` examples have; those of ``n`` come first.
+    """
+    # Of the sorts by random numbers that make a shuffle, as many as leave few ties.
+    sorts = math.ceil(3 * math.log(max(1, n)) / math.log(2**32 - 1))
+    return _compiled_order(key, epoch, np.int32(n), size, rows, sorts)
+
+
+@functools.partial(jax.jit, static_argnames=("size", "rows", "sorts"))
+def _compiled_order(key, epoch, n, size, rows, sorts):
+    """``_order`` for any ``n`` up to ``rows``: ``jax.random.permutation``, the last rows last."""
+    key, order = _keys(key, epoch)[0], jnp.arange(rows, dtype=jnp.int32)
+    there = jnp.arange(rows) < n
+    for _ in range(sorts):
+        key, own = jax.random.split(key)
+        # The sort is stable: what is equal to the padding comes before it, as it did before.
+        drawn = jnp.where(there, jax.random.bits(own, (rows,), jnp.uint32), jnp.uint32(2**32 - 1))
+        order = jax.lax.sort_key_val(drawn, order)[1]
+    places = jnp.arange(math.ceil(rows / size) * size, dtype=jnp.int32)
+    return order[places % n], (places < n).astype(jnp.float32)
 
 
 @functools.partial(jax.jit, static_argnames=("settings",), donate_argnames=("state",))

@@ -21,6 +21,7 @@ from jaxtyping import Array
 
 from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.networks.partition import PARTS, partition
+from dcmu_jax.platforms import platform
 from dcmu_jax.prng import Key, typed_key
 from dcmu_jax.training.arguments import ONE_DEVICE, Objective, Placement, Trainable, size_of
 from dcmu_jax.training.callbacks import Callback, EpochEnd, check_callbacks, says_true
@@ -28,7 +29,15 @@ from dcmu_jax.training.checkpoints import FitCheckpoint
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.devices import at_home, check_same_arrays, placed
 from dcmu_jax.training.divergence import check_losses, check_parameters
-from dcmu_jax.training.epoch import EpochSettings, TrainState, batch_step, compiled_epoch
+from dcmu_jax.training.epoch import (
+    EpochSettings,
+    TrainState,
+    batch_step,
+    compiled_epoch,
+    padded,
+    resident_epoch,
+    rows_for,
+)
 from dcmu_jax.training.examples import (
     Examples,
     Loss,
@@ -156,6 +165,7 @@ def fit(
     at_once = placement.steps_at_once(examples, size)
     if objective.rule is not None:
         _check_rule(placement, examples, at_once)
+    steps = math.ceil(len(examples.labels) / size)
     settings = EpochSettings(
         model=classifier.model,
         parts=names,
@@ -163,9 +173,11 @@ def fit(
         objective=objective,
         optimizer=own,
         # Constant rates do without, so that calls of any length share one program.
-        total_steps=epochs * math.ceil(len(examples.labels) / size) if own.scheduled else 0,
+        total_steps=epochs * steps if own.scheduled else 0,
         batch_size=size,
         mesh=placement.mesh,
+        # A loop of unknown length has a GPU wait for the host after every step.
+        steps=steps if platform() == "gpu" else None,
     )
     callbacks = check_callbacks(callbacks)
     return _fit(classifier, examples, typed, epochs, settings, trainable, at_once, callbacks)
@@ -219,7 +231,10 @@ def _fit(
             jnp.copy, TrainState(params, stats, opt_state, jnp.zeros((), jnp.int32))
         )
         mask = trainable.mask_of(params)
-        resident = jax.tree.map(jnp.asarray, examples) if at_once is None else None
+        count = len(examples.labels)
+        as_they_are = settings.objective.rule is not None or mesh is not None
+        rows = count if as_they_are else rows_for(examples, settings.batch_size, key)
+        resident = padded(examples, rows) if at_once is None else None
         data = (frozen, classifier.normalisation, mask, resident)
         state, history = resumed(callbacks, state, watch)
         if mesh is not None:
@@ -229,9 +244,11 @@ def _fit(
 
         def one_epoch(state: TrainState) -> tuple[TrainState, Any, Any]:
             given = settings, state, frozen, normalisation, mask
-            if at_once is None:
+            if at_once is not None:
+                return streamed_epoch(*given, examples, key, at_once)
+            if as_they_are:
                 return compiled_epoch(*given, resident, key)
-            return streamed_epoch(*given, examples, key, at_once)
+            return resident_epoch(*given, resident, count, key)
 
         state = run_epochs(
             one_epoch,
@@ -244,7 +261,7 @@ def _fit(
             fetch=at_home if mesh is not None else lambda tree: tree,
             assemble=functools.partial(_assembled, classifier),
         )
-    count = None
+    flops = None
     if history and settings.objective.rule is None:
         size = settings.batch_size
         batch = jax.tree.map(
@@ -252,10 +269,10 @@ def _fit(
         )
         args = (frozen, normalisation, mask, state, batch, key)
         described = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), args)
-        steps = math.ceil(len(examples.labels) / size)
-        one_device = dataclasses.replace(settings, mesh=None)
-        count = functools.partial(_flops, one_device, len(history), steps, described)
-    spend(count if history else 0.0)
+        steps = math.ceil(count / size)
+        one_device = dataclasses.replace(settings, mesh=None, steps=None)
+        flops = functools.partial(_flops, one_device, len(history), steps, described)
+    spend(flops if history else 0.0)
     return Fitted(
         _assembled(classifier, state),
         state.opt_state,
@@ -263,7 +280,7 @@ def _fit(
         tuple(float(accuracy) for _, accuracy in history),
         watch.run_s,
         watch.compile_s,
-        count,
+        flops,
     )
 
 

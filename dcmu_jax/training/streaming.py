@@ -22,7 +22,7 @@ from dcmu_jax.training.epoch import (
     TrainState,
     compiled_chunk,
     compiled_end,
-    compiled_order,
+    epoch_order,
 )
 from dcmu_jax.training.examples import Examples
 
@@ -50,7 +50,7 @@ def streamed_epoch(
         chunk: steps that are sent at once.
     """
     n, size = len(examples.labels), settings.batch_size
-    order, real = map(np.asarray, compiled_order(key, state.epoch, n=n, size=size))
+    order, real = map(np.asarray, epoch_order(key, state.epoch, n, size, n))
     sums = []
     for first in range(0, len(order) // size, chunk):
         places = slice(first * size, (first + chunk) * size)
