@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -28,16 +29,66 @@ _WITHOUT_DIFFERENCE = frozenset({"train_accuracy", "unlearning_metric"})
 _MINUS = "in brackets: minus the retrained model's"
 
 
+class _Fitting(Table):
+    """A table that, where it is too wide, is shown as several with the same names of rows."""
+
+    numbers: Numbers
+    words: int
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Rich alone would cut numbers, and leave no room for names."""
+        room = options.max_width
+        if _width(self, console, options) <= room:
+            yield from super().__rich_console__(console, options)
+            return
+        given, shown, caption = self.numbers, [], self.numbers.caption
+        for column in range(self.words, len(given.headings)):
+            tried = self._piece([*shown, column], caption)
+            if shown and _width(tried, console, options) > room:
+                yield self._piece(shown, caption)
+                shown, caption = [], ""
+            shown.append(column)
+        yield self._piece(shown, caption)
+        if given.meaning:
+            yield Text(given.meaning, style="table.caption")
+
+    def _piece(self, columns: Sequence[int], caption: str) -> Table:
+        given, kept = self.numbers, [*range(self.words), *columns]
+        headings = [given.headings[column] for column in kept]
+        rows = [[row[column] for column in kept] for row in given.rows]
+        piece = _filled(Table, Numbers(caption, headings, rows, "", given.reference), self.words)
+        piece.show_edge = False
+        return piece
+
+
+def _width(table: Table, console: Console, options: ConsoleOptions) -> int:
+    """The columns that a table takes where there is room for all of it; its title may wrap."""
+    endless = options.update(max_width=10_000)
+    return table.__rich_measure__(console, endless).maximum
+
+
 def terminal(numbers: Numbers, words: int = 1) -> Table:
     """A table of a section for the terminal; all of it is text, never markup.
+
+    Where the terminal is too narrow its columns are shown in several tables, one below the other,
+    each with the names of the rows.
 
     Args:
         numbers: the table.
         words: how many columns are text, from the left; the others are numbers.
     """
-    table = Table(
-        title=Text(numbers.caption),
-        caption=Text(numbers.meaning),
+    table = _filled(_Fitting, numbers, words)
+    table.numbers, table.words = numbers, words
+    return table
+
+
+_T = TypeVar("_T", bound=Table)
+
+
+def _filled(kind: type[_T], numbers: Numbers, words: int) -> _T:
+    table = kind(
+        title=Text(numbers.caption) if numbers.caption else None,
+        caption=Text(numbers.meaning) if numbers.meaning else None,
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,

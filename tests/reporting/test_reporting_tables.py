@@ -150,3 +150,20 @@ def test_metrics_of_ones_own_stand_beside_the_retrained_models(measurements, tmp
     assert row(text, "original").split() == ["original", "1.235e+04", "(+1.23e+04)", "-"]
     assert row(text, "retrain").split() == ["retrain", "1e-05", "2"]
     assert row(text, "recommended").split() == ["recommended", "2.5", "(+2.5)", "-"]
+
+
+@pytest.mark.parametrize("width", [100, 80, 60, 40])
+@pytest.mark.parametrize("make", [terminal_table, cost_table])
+def test_names_and_numbers_are_whole_in_a_narrow_terminal(width, make, measurements):
+    longest = dataclasses.replace(measurements[-1], method="catastrophic_forgetting")
+    given = [*measurements[:2], longest]
+    wide, text = (printed(make(given, "t"), columns) for columns in (200, width))
+    assert max(map(len, text.splitlines())) <= width
+    # Every number, mark and heading of the wide table stands in the narrow ones.
+    shown, body = text.split(), wide.split("in brackets")[0]
+    for word in set(body.split()):
+        assert "─" in word or shown.count(word) >= body.split().count(word), word
+    tables = sum("──" in line for line in text.splitlines())
+    for method in ("original", "retrain", "catastrophic_forgetting"):
+        rows = [line.split() for line in text.splitlines() if line.split()[:1] == [method]]
+        assert len(rows) == tables and min(map(len, rows)) > 1
