@@ -209,6 +209,8 @@ def flat_rows(
     """Dotted names and values as text, in order; floats to so many significant digits, or whole."""
     rows = []
     for name, value in mapping.items():
+        if isinstance(value, list | tuple) and any(isinstance(item, Mapping) for item in value):
+            value = {str(at): item for at, item in enumerate(value)}  # as the options count
         if isinstance(value, Mapping) and value:
             rows += flat_rows(value, f"{prefix}{name}.", digits)
         elif isinstance(value, float) and digits is not None:

@@ -145,3 +145,15 @@ def test_settings_that_are_empty_have_no_heading_of_their_own():
     settings, _ = html.about({"baselines": (), "settings": {}, "data": {"size": 1}}, {})
     empty = ("", [("baselines", "(empty)"), ("settings", "(empty)")])
     assert settings.pairs == [empty, ("data", [("size", "1")])]
+
+
+def test_settings_within_lists_are_shown():
+    steps = [{"parts": ["final"], "epochs": 8}, {"parts": ["beginning", "final"], "epochs": 2}]
+    rows = dict(html.flat_rows({"online": {"closing_steps": steps, "round_steps": []}}))
+    assert rows == {
+        "online.closing_steps.0.parts": "final",
+        "online.closing_steps.0.epochs": "8",
+        "online.closing_steps.1.parts": "beginning, final",
+        "online.closing_steps.1.epochs": "2",
+        "online.round_steps": "(empty)",
+    }
