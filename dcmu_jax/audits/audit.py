@@ -20,6 +20,8 @@ from dcmu_jax.errors import InputError, check_fraction
 
 FEWEST_ORACLES = 4
 """Three must be left to spread when one is left out."""
+ENOUGH_ORACLES = 16
+"""With fewer the ranges are so wide that a pass says little."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,6 +168,20 @@ SHOWN: dict[str, Callable[..., float]] = {
 These take few values, so that oracles may all give the same, and a band of a normal distribution
 means little. Accuracies are in percent.
 """
+
+
+def possible(name: str, low: float, high: float) -> tuple[float, float]:
+    """The part of a band that its statistic can reach, for showing: what lies within is the same.
+
+    >>> possible("lira_auc", -1.5, 2.5), possible("retain_accuracy", 97.5, 101.0)
+    ((0.0, 1.0), (97.5, 100.0))
+    """
+    if name.endswith("_difference"):
+        return max(low, 0.0), high
+    if name == "forget_excess":
+        return low, high
+    most = 100.0 if name.endswith("_accuracy") else 1.0
+    return max(low, 0.0), min(high, most)
 
 
 def audit_networks(

@@ -9,7 +9,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from rich.table import Table
 
-from dcmu_jax.audits.audit import MEMBERSHIP, SHOWN, STATISTICS, NetworkAudit, Statistic
+from dcmu_jax.audits.audit import (
+    ENOUGH_ORACLES,
+    MEMBERSHIP,
+    SHOWN,
+    STATISTICS,
+    NetworkAudit,
+    Statistic,
+    possible,
+)
 from dcmu_jax.audits.class_traces import TRACES, Trace
 from dcmu_jax.audits.population import Population
 from dcmu_jax.audits.roc import roc_curve
@@ -50,8 +58,9 @@ def audit_numbers(audits: Sequence[NetworkAudit]) -> Numbers:
         audits: of one request, one or more.
     """
     names = (*STATISTICS, *SHOWN)
-    bands = [audits[0].statistics[name].band for name in names]
-    lowest = ["oracles", "", *(f"{_rounded(b.low, 2)}..{_rounded(b.high, 2)}" for b in bands)]
+    bands = {name: audits[0].statistics[name].band for name in names}
+    ends = [possible(name, band.low, band.high) for name, band in bands.items()]
+    lowest = ["oracles", "", *(f"{_rounded(low, 2)}..{_rounded(high, 2)}" for low, high in ends)]
     rows = [
         [audit.kind, _verdict(audit), *(_text(audit.statistics[name]) for name in names)]
         for audit in audits
@@ -197,10 +206,20 @@ def audit_sentences(audits: Sequence[NetworkAudit]) -> list[str]:
             text = "differs: it is less sure of the forgotten samples than networks that never saw "
             text += f"them ({_furthest(audit, below)}), which gives them away as well."
         else:
-            text = "does not show that the forgotten samples were members, but is told from "
+            text = "differs: it does not remember the forgotten samples, but is told from "
             text += f"networks that never saw them ({_furthest(audit, outside)})."
         found.append(f"{audit.kind} {text}")
     return found
+
+
+def few_oracles(count: int) -> str:
+    """A sentence where there are too few oracles for a pass to say much; else empty."""
+    if count >= ENOUGH_ORACLES:
+        return ""
+    return (
+        f"{count} oracles are few: the ranges are so wide that a pass says little. Take "
+        f"{ENOUGH_ORACLES} or more."
+    )
 
 
 def _furthest(audit: NetworkAudit, names: Sequence[str]) -> str:

@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from dcmu_jax.audits.audit import SHOWN, STATISTICS, NetworkAudit, Statistic
 from dcmu_jax.audits.class_traces import TRACES, Trace
 from dcmu_jax.audits.null_band import NullBand
-from dcmu_jax.reporting.audits import audit_numbers, audit_sentences, trace_numbers, trace_sentences
+from dcmu_jax.reporting.audits import (
+    audit_numbers,
+    audit_sentences,
+    few_oracles,
+    trace_numbers,
+    trace_sentences,
+)
 
 INSIDE = {name: Trace(50.0, 40.0, 60.0) for name in TRACES}
 
@@ -48,6 +54,14 @@ def test_more_of_the_class_is_what_counts():
     ]
 
 
+def test_a_range_is_cut_to_what_the_number_can_be():
+    _, headings, rows, *_ = audit_numbers([audit()])
+    shown = dict(zip(headings, rows[0], strict=True))
+    assert shown["AUC LiRA"] == "0.00..1.00" and shown["excess"] == "-2.00..2.00"
+    assert shown["diff. test"] == shown["FA (%)"] == "0.00..2.00"
+    assert "4 oracles are few" in few_oracles(4) and not few_oracles(16)
+
+
 BAND = NullBand(-2.0, 2.0, 0.0, 1.0, 8, 0.99)
 
 
@@ -64,7 +78,7 @@ def audit(**values):
         ({"lira_auc": 3.0, "loss_auc": -9.0}, "remembers.*AUC LiRA is [+]3.0"),
         ({"forget_excess": 3.0, "retain_difference": 50.0}, "remembers.*excess is [+]3.0"),
         ({"loss_auc": -4.0, "test_difference": 9.0}, "differs.*less sure.*AUC loss is -4.0"),
-        ({"retain_difference": 7.0}, "does not show.*diff. retain is [+]7.0"),
+        ({"retain_difference": 7.0}, "differs: it does not remember.*diff. retain is [+]7.0"),
     ],
 )
 def test_the_number_in_a_sentence_shows_what_the_sentence_says(values, says):
