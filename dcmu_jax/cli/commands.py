@@ -25,6 +25,7 @@ from dcmu_jax.cli.output import Output, dated
 from dcmu_jax.cli.runs import RUN_COMMANDS, NewRun
 from dcmu_jax.cli.service import SERVICE_COMMANDS, ProcessCommand, process_defaults
 from dcmu_jax.errors import InputError, check_numbers, unknown_name
+from dcmu_jax.metrics.telltale import TelltaleWarning
 from dcmu_jax.outlets import OutputFailed, WayOn, interrupted
 from dcmu_jax.programs import keep_programs
 from dcmu_jax.runs.config import RunConfig
@@ -138,7 +139,8 @@ def execute(argv: Sequence[str], way_on: WayOn) -> int:
         check_platform()
     keep_programs()
     with warnings.catch_warnings(), ended_together(lambda: interrupted(way_on.find())):
-        warnings.simplefilter("ignore", CostWarning)  # it is said beside the command's output
+        for said in (CostWarning, TelltaleWarning):  # beside the command's output
+            warnings.simplefilter("ignore", said)
         COMMANDS[argv[0]][0](args, console)
     if console.failure is not None:
         raise OutputFailed(console.failure)

@@ -17,7 +17,14 @@ from dcmu_jax.data.requests import ForgetRequest
 from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.metrics.measurement import own_columns
 from dcmu_jax.metrics.own import measured_by, own_metrics
-from dcmu_jax.reporting.audits import audit_sentences, audit_table, trace_sentences, trace_table
+from dcmu_jax.metrics.telltale import telltale
+from dcmu_jax.reporting.audits import (
+    audit_sentences,
+    audit_table,
+    few_oracles,
+    trace_sentences,
+    trace_table,
+)
 from dcmu_jax.reporting.certificate import accuracy_sentence
 from dcmu_jax.reporting.comparison import Comparison, compare, renew_report
 from dcmu_jax.reporting.defending import DefenceOptions, defend_run
@@ -278,6 +285,7 @@ def _forget(args: ForgetRun, console: Output) -> None:
         _accuracies(run, network, request) for network in (run.train(), served.classifier)
     )
     console.say(accuracy_sentence({"accuracy_before": before, "accuracy": after}))
+    console.say(telltale(served.classifier, run.splits, request, run.usable_tests()))
     own_after = _own(run, served.classifier, request, metrics)
     for name, value in own_before.items():
         console.say(f"{name}: {value:.4g} before, {own_after[name]:.4g} after")
@@ -327,7 +335,7 @@ def _audit(args: AuditRun, console: Output) -> None:
     if own_columns(comparison.measurements):
         console.print(own_table(comparison.measurements, "Metrics of your own"))
     console.print(audit_table(audit.audits, f"Audit of forgetting {request.text}"))
-    console.say(*audit_sentences(audit.audits))
+    console.say(*audit_sentences(audit.audits), few_oracles(args.oracles))
     if audit.traces:
         console.print(trace_table(audit.traces, "What is left of the forgotten class"))
         console.say(*trace_sentences(audit.traces))

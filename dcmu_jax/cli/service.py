@@ -20,6 +20,7 @@ from dcmu_jax.reporting.certificate import (
     accuracy_sentence,
     audit_sentence,
     certificate_sentences,
+    telltale_sentence,
     write_certificate,
 )
 from dcmu_jax.runs.config import RunConfig
@@ -245,7 +246,8 @@ def _say_published(workspace: Workspace, versions: Sequence[int], console: Outpu
         certificate = workspace.certificate(version)
         console.say(certificate_sentences(certificate)[0])
         if certificate["record"].get("accuracy_before"):  # of a batch; not of a purge
-            console.say(accuracy_sentence(certificate["record"]))
+            record = certificate["record"]
+            console.say(accuracy_sentence(record), telltale_sentence(record))
 
 
 def _gate(args: _Gate, console: Output) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dcmu_jax.audits.audit import MEMBERSHIP, SHOWN, STATISTICS, possible
 from dcmu_jax.data.copies import copies_sentence
 from dcmu_jax.errors import InputError
 from dcmu_jax.files import FilePath
+from dcmu_jax.metrics.telltale import Beside
+from dcmu_jax.reporting.audits import few_oracles
 from dcmu_jax.reporting.html import about, flat_rows, write_page
 from dcmu_jax.reporting.sections import Numbers, Section
 from dcmu_jax.service.remains import listed
@@ -37,7 +40,9 @@ def certificate_sentences(certificate: Mapping[str, Any]) -> list[str]:
                 "again."
             )
         if record.get("accuracy_before"):  # records of earlier versions of dcmu_jax lack it
-            sentences += [accuracy_sentence(record), *_gate_sentences(record)]
+            told = telltale_sentence(record)
+            sentences += [accuracy_sentence(record), *([told] if told else ())]
+            sentences += _gate_sentences(record)
         if record.get("forgotten"):
             sentences += _copies_sentences(certificate.get("copies"))
         if record.get("looks_at_what_goes"):
@@ -136,6 +141,16 @@ def accuracy_sentence(record: Mapping[str, Any]) -> str:
     return f"Accuracy on {'; on '.join(parts)}."
 
 
+def telltale_sentence(record: Mapping[str, Any]) -> str:
+    """What follows where forgotten and test images are classified unequally well; else empty.
+
+    Args:
+        record: of a version that forgot a batch; those of earlier versions of dcmu_jax say nothing.
+    """
+    found = record.get("forgotten_beside_test")
+    return Beside(**found).sentence() if found else ""
+
+
 def _percent(value: float | None) -> str:
     return "not measured" if value is None else f"{value:.2f} %"
 
@@ -211,15 +226,15 @@ def write_certificate(path: FilePath, certificate: Mapping[str, Any], name: str)
 
 
 def _audit_section(audit: Any) -> Section:
-    statistics = [
-        [
-            statistic,
-            f"{found['value']:.3f}",
-            f"{found['low']:.3f} .. {found['high']:.3f}",
-            "yes" if found["within"] else "no",
-        ]
-        for statistic, found in (audit or {}).get("statistics", {}).items()
-    ]
+    found = (audit or {}).get("statistics", {})
+    statistics = []
+    for name in [*(n for n in STATISTICS if n in found), *(n for n in found if n in SHOWN)]:
+        low, high = possible(name, found[name]["low"], found[name]["high"])
+        within = "yes" if found[name]["within"] else "no"
+        decides = within if name in STATISTICS else "decides nothing"
+        statistics.append(
+            [name, f"{found[name]['value']:.3f}", f"{low:.3f} .. {high:.3f}", decides]
+        )
     caption = "The network compared with ones that never saw the forgotten samples"
     headings = ["statistic", "network", "range of one more such network", "within"]
     tables = [Numbers(caption, headings, statistics)] if audit else []
@@ -232,11 +247,29 @@ def _shown(ids: list[int]) -> str:
 
 
 def audit_sentence(audit: Any) -> str:
-    """Whether a version passed its audit; empty for one that was not audited."""
+    """Whether a version passed its audit, and if not in which way; empty where there was none."""
     if not audit:
         return ""
     passed = "passed" if audit["passed"] else "did not pass"
-    return (
+    said = (
         f"The network {passed} the audit, compared with {audit['oracles']} that never saw the "
         "forgotten samples."
     )
+    return " ".join(filter(None, [said, _in_which_way(audit), few_oracles(audit["oracles"])]))
+
+
+def _in_which_way(audit: Mapping[str, Any]) -> str:
+    """*Remembers* or *differs*, as the guide to guarantees has it; empty where it passed."""
+    deciding = [audit["statistics"][n] for n in MEMBERSHIP if n in audit["statistics"]]
+    if audit["passed"] or not deciding:
+        return ""
+    if any(found["value"] > found["high"] for found in deciding):
+        return (
+            "It remembers: the forgotten samples look like members beyond what those networks show."
+        )
+    if any(found["value"] < found["low"] for found in deciding):
+        return (
+            "It differs: it is less sure of the forgotten samples than those networks, which gives "
+            "them away as well."
+        )
+    return "It differs: it is told from those networks, but not by remembering."

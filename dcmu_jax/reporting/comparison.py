@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from dcmu_jax.metrics.measurement import Measurement
 from dcmu_jax.metrics.membership import control_losses_for
 from dcmu_jax.metrics.own import own_metrics
 from dcmu_jax.metrics.scores import with_scores
+from dcmu_jax.metrics.telltale import TelltaleWarning
 from dcmu_jax.reporting.audits import audit_section, roc_figure
 from dcmu_jax.reporting.figures import cluster_figure, loss_histogram_figure, trajectory_figure
 from dcmu_jax.reporting.html import write_report
@@ -174,7 +176,9 @@ def _serve_all(run: Run, request: ForgetRequest) -> tuple[dict[str, Served], lis
     served, failed = {}, []
     for name in run.methods:
         try:
-            served[name] = run.unlearn(request, name)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", TelltaleWarning)  # the summary says more
+                served[name] = run.unlearn(request, name)
         except Diverged as error:
             if name in ("retrain", run.config.preset):  # without which there is no table
                 raise

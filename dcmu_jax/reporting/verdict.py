@@ -36,10 +36,9 @@ import math
 from collections.abc import Sequence
 
 from dcmu_jax.metrics.measurement import Measurement
+from dcmu_jax.metrics.telltale import TOLERANCE
 from dcmu_jax.reporting.cells import ORIGINAL, RETRAINED, find, ratio_text, seconds_text
 
-TOLERANCE = 5.0
-"""Points of accuracy within which a model counts as being where the retrained model is."""
 _NEAR = round(10 * TOLERANCE)
 WARNING = "Warning: "
 """The start of a sentence that a reader must not miss."""

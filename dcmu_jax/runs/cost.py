@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -195,6 +196,15 @@ def cost_warning(
         f"for networks that were trained longer than {trained}. Retraining "
         f"is cheaper, and exact; or lower {setting.replace('_', '-')}{place}."
     )
+
+
+def warn_of_cost(
+    config: RunConfig, splits: Splits, request: ForgetRequest, name: str, model: nn.Module
+) -> None:
+    """Warn with ``cost_warning``, if there is one, where the caller's caller was called."""
+    dear = cost_warning(config, splits, request, name=name, model=model)
+    if dear:
+        warnings.warn(dear, CostWarning, stacklevel=4)
 
 
 def short_classes(config: RunConfig, name: str, splits: Splits) -> str | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -21,12 +20,13 @@ from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.extensions import is_reference
 from dcmu_jax.files import FilePath
 from dcmu_jax.locks import locked_again
+from dcmu_jax.metrics.telltale import warn_of_telltale
 from dcmu_jax.networks.adoption import check_module
 from dcmu_jax.networks.behaviour import behaviour_of, initial_of, model_text
 from dcmu_jax.runs import brought, facts, saved, stages, store
 from dcmu_jax.runs.config import RunConfig, check_method_name
 from dcmu_jax.runs.config_json import to_file
-from dcmu_jax.runs.cost import CostWarning, cost_warning
+from dcmu_jax.runs.cost import warn_of_cost
 from dcmu_jax.runs.directory import check_new, make_directory, read_settings
 from dcmu_jax.runs.meant import as_path, check_splits
 from dcmu_jax.runs.presets import PRESETS
@@ -39,8 +39,6 @@ from dcmu_jax.training.divergence import Diverged, during
 from dcmu_jax.unlearning.task import Hooks, Prepared
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
 _in_another_run = functools.partial(during, place=" in a new run (another --out)")
 """Says which setting made a stage diverge; the settings of a run cannot be changed."""
 
@@ -369,6 +367,7 @@ class Run:
 
         Warns:
             CostWarning: before it begins, where retraining is cheaper.
+            TelltaleWarning: the network shows which samples were forgotten (``metrics.telltale``).
         """
         name, request = name or self.config.preset, self.request(request)
         check_method_name("method", name)
@@ -380,10 +379,8 @@ class Run:
         )
         asked = self.request_directory(request)
         stage = store.find_stage(asked, name, made_of)
-        new = not stage.there and is_writer()
-        dear = new and cost_warning(self.config, self.splits, request, name=name, model=self.model)
-        if dear:
-            warnings.warn(dear, CostWarning, stacklevel=3)  # where ``unlearn`` is called
+        if not stage.there and is_writer():
+            warn_of_cost(self.config, self.splits, request, name, self.model)
         label = f"forget {asked.name} {name}"
 
         def make() -> saved.Served:
@@ -402,4 +399,6 @@ class Run:
             return saved.Served(unlearned, trajectory, stage.path)
 
         load = functools.partial(saved.load_served, network=self._network_in)
-        return self._once(stage, label, load=load, make=make, save=saved.save_served)
+        served = self._once(stage, label, load=load, make=make, save=saved.save_served)
+        warn_of_telltale(served.unlearned.classifier, self.splits, request, usable)
+        return served

@@ -20,6 +20,7 @@ from dcmu_jax.data.copies import copies_of, same_images
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.data.requests import request_for_ids
 from dcmu_jax.errors import InputError
+from dcmu_jax.metrics.telltale import forgotten_beside_test
 from dcmu_jax.runs import stages
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.presets import PRESETS
@@ -119,7 +120,9 @@ def forget_batch(
             method.condensation.matching,
             warm=False,
         )
-    sets = _sets(before, train, fixed.test.without(remembrance.ids))
+    tests = fixed.test.without(remembrance.ids)
+    sets = _sets(before, train, tests)
+    beside = forgotten_beside_test(unlearned.classifier, sets["forgotten"], tests)
     facts = {
         "copies": copies_of(ids, before.train, fixed.test, remembrance.ids).plain(),
         "classes_forgotten_whole": [
@@ -135,6 +138,7 @@ def forget_batch(
         },
         "accuracy_before": _accuracies(before.network, sets),
         "accuracy": _accuracies(unlearned.classifier, sets),
+        "forgotten_beside_test": beside and beside._asdict(),
     }
     return Made(unlearned.classifier, bank, facts)
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from dcmu_jax.errors import InputError
-from dcmu_jax.reporting.certificate import certificate_sentences, write_certificate
+from dcmu_jax.reporting.certificate import audit_sentence, certificate_sentences, write_certificate
 
 CERTIFICATE = {
     "version": 2,
@@ -84,6 +84,38 @@ def test_what_is_said_of_each_kind():
     assert "nothing is forgotten" in certificate_sentences(original)[0]
     for certificate in (CERTIFICATE, purge, original):
         assert "no proof" in certificate_sentences(certificate)[-1]
+
+
+def test_what_gives_the_forget_set_away_is_said():
+    record = CERTIFICATE["record"] | {
+        "accuracy_before": {"retained": 100.0, "test_of_classes_that_stay": 93.5},
+        "accuracy": {"retained": 100.0, "test_of_classes_that_stay": 92.0},
+        "forgotten_beside_test": {"forgotten": 0.0, "test": 92.0, "tells": True},
+        "other_settings": False,
+        "gate": {"accepted_for_this_batch": None},
+        "refused": [],
+    }
+    said = certificate_sentences(CERTIFICATE | {"record": record})
+    assert said[2].startswith("Of the forgotten samples 0.0 % are classified correctly, of test")
+    record["forgotten_beside_test"] = None
+    said = certificate_sentences(CERTIFICATE | {"record": record})
+    assert not any("0.0 %" in each for each in said)
+
+
+@pytest.mark.parametrize(
+    ("auc", "says"), [(3.0, "It remembers"), (0.0, "gives them away"), (0.5, "not by remembering")]
+)
+def test_the_audit_is_said_as_the_guarantees_define_it(auc, says, tmp_path):
+    audit = {"passed": False, "oracles": 4}
+    audit["statistics"] = {
+        "retain_accuracy": {"value": 99.0, "low": 97.7, "high": 101.1, "within": True},
+        "lira_auc": {"value": auc, "low": 0.1, "high": 2.7, "within": 0.1 <= auc <= 2.7},
+    }
+    said = audit_sentence(audit)
+    assert says in said and "4 oracles are few" in said
+    write_certificate(tmp_path / "c.html", CERTIFICATE | {"audit": audit}, "digits")
+    page = (tmp_path / "c.html").read_text()
+    assert "0.100 .. 1.000" in page and "97.700 .. 100.000" in page and "decides nothing" in page
 
 
 @pytest.mark.parametrize("spoil", [lambda r: r.pop("settings"), lambda r: r.update(requests=[1])])

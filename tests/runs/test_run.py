@@ -14,7 +14,7 @@ from toys import Plain, fresh, same_bits, toy_splits
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.fast.matching import MatchingConfig
-from dcmu_jax.metrics import accuracy
+from dcmu_jax.metrics import accuracy, telltale
 from dcmu_jax.networks.partition import check_parts
 from dcmu_jax.reporting.comparison import compare
 from dcmu_jax.runs import stages
@@ -442,7 +442,7 @@ def test_numbers_are_finite(value):
             config.check()
 
 
-def test_texts_for_paths_and_ids_for_requests(directory):
+def test_texts_for_paths_and_ids_for_requests(directory, monkeypatch):
     run = Run.open(str(directory), model=Plain())
     train = run.splits.train
     served = run.unlearn("class:2")
@@ -452,6 +452,10 @@ def test_texts_for_paths_and_ids_for_requests(directory):
         run.check_comparable(asked)
         assert "ids-" in run.request_directory(asked).name
     again = run.unlearn(run.request("class:2"))
+    monkeypatch.setattr(telltale, "beside", lambda *_: telltale.Beside(0.0, 92.0, True))
+    with pytest.warns(telltale.TelltaleWarning, match=r"forgotten samples 0\.0 %.*92\.0 %") as told:
+        run.unlearn("class:2")
+    assert len(told) == 1
     assert again.unlearned.classifier.fingerprint() == served.unlearned.classifier.fingerprint()
     assert compare(run, "class:2").directory == directory
     for wrong in ([0, 0], [10**6], gone[:-1], [], "nothing"):
