@@ -100,11 +100,8 @@ def product_bytes(jaxpr: Any) -> int:
     return sum(array.size * array.dtype.itemsize for array in arrays)
 
 
-def step_costs(classifier: Classifier, batch: int, optimizer: Optimizer) -> dict[str, Any]:
-    """What the compiler counts of a training step of ``fit``, before and after optimising it.
-
-    Nothing runs. Bytes before are those of all operations one by one; after, of the fused ones,
-    each reading its inputs and writing its outputs once.
+def step_arguments(classifier: Classifier, batch: int, optimizer: Optimizer) -> tuple:
+    """What ``batch_step`` takes, of arrays the shapes.
 
     Args:
         classifier: the network; all its parts train.
@@ -127,7 +124,8 @@ def step_costs(classifier: Classifier, batch: int, optimizer: Optimizer) -> dict
         return TrainState(params, stats, moments, jnp.zeros((), jnp.int32))
 
     variables = classifier.variables
-    args = (
+    return (
+        settings,
         {"params": {}, "batch_stats": {}},
         classifier.normalisation,
         None,
@@ -139,11 +137,23 @@ def step_costs(classifier: Classifier, batch: int, optimizer: Optimizer) -> dict
         ),
         key_of(0),
     )
-    # The state is given away, as in the loop, where it is updated in place.
-    traced = jax.jit(batch_step, static_argnums=0, donate_argnums=4).trace(settings, *args)
+
+
+# The state is given away, as in the loop, where it is updated in place.
+compiled_step = jax.jit(batch_step, static_argnums=0, donate_argnums=4)
+
+
+def step_costs(classifier: Classifier, batch: int, optimizer: Optimizer) -> dict[str, Any]:
+    """What the compiler counts of a training step of ``fit``, before and after optimising it.
+
+    Nothing runs. Bytes before are those of all operations one by one; after, of the fused ones,
+    each reading its inputs and writing its outputs once. For the arguments see ``step_arguments``.
+    """
+    args = step_arguments(classifier, batch, optimizer)
+    traced = compiled_step.trace(*args)
     compiled = traced.lower().compile()
     return {
-        "before": program_cost(batch_step, settings, *args)._asdict(),
+        "before": program_cost(batch_step, *args)._asdict(),
         "after": compiler_cost(compiled.cost_analysis())._asdict(),
         "product_bytes": product_bytes(traced.jaxpr),
     }

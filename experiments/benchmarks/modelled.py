@@ -1,0 +1,145 @@
+"""Benchmark: training steps on an H100, as the compiler for one sees them on a machine without.
+
+Command:  python -m experiments.benchmarks.modelled   (from the root of the repository)
+Needs:    JAX's wheels for CUDA, no device; about five minutes on 2 CPU cores, which compile.
+Aim:      rates for ``experiments.run_all --plan --rates``, until experiments.benchmarks.accelerator
+          has measured some. Nothing runs, so these are a model's, and say so in the plan.
+
+A step is compiled ahead of time for the device. It is taken to last as long as its operations at
+the rate of matrix products, and its bytes at the bandwidth of the memory, and its kernels' starts,
+one after another: what overlaps on the device makes it faster. Seconds of compilation are those of
+the processor of this machine; on the device autotuning is added to them.
+
+Writes experiments/results/modelled_h100.json, with cases as accelerator_DEVICE.json has them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import re
+import time
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+from jax.sharding import SingleDeviceSharding
+
+from dcmu_jax.networks.catalogue import DTYPES, create
+from dcmu_jax.platforms import compiling_for
+from dcmu_jax.training.classifier import fresh_classifier
+from dcmu_jax.training.epoch import batch_step
+from dcmu_jax.training.flops import program_cost
+from dcmu_jax.training.optimizers import Optimizer
+from experiments.benchmarks import roofline
+from experiments.benchmarks.command import DRY, CommandLine
+from experiments.benchmarks.images import dataset_of, random_images
+
+H100 = """
+gpu_device_info {
+  threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152
+  shared_memory_per_core: 233472 threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  memory_bandwidth: 3352320000000 l2_cache_size: 52428800 clock_rate_ghz: 1.98
+  device_memory_size: 84942979072 shared_memory_per_block_optin: 232448
+  cuda_compute_capability { major: 9 feature_extension: ACCELERATED_FEATURES }
+  registers_per_core_limit: 65536 registers_per_block_limit: 65536
+  thread_dim_limit_x: 1024 thread_dim_limit_y: 1024 thread_dim_limit_z: 64
+  device_address_bits: 64 name: "NVIDIA H100 80GB HBM3" driver_version: "12.8.0"
+  runtime_version: "12.8.0" compile_time_toolkit_version: "12.8.0" dnn_version: "9.10.0"
+}
+platform_name: "CUDA" dnn_version_info { major: 9 minor: 10 }
+device_description_str: "NVIDIA H100 80GB HBM3"
+"""
+"""What the compiler is told of the device."""
+
+LINE = CommandLine(
+    "modelled",
+    __doc__,
+    models=["mlp", "cnn", "resnet18", "vgg16"],
+    dtype={"nargs": "+", "choices": DTYPES, "default": ["bfloat16"], "help": "compute dtypes"},
+    batch=256,
+    rate=(600.0, "TFLOP/s of bfloat16 matrix products; of float32, half of them"),
+    bandwidth=(3350.0, "GB/s of the memory"),
+    dry=DRY,
+    start=(2.5, "microseconds from one kernel to the next"),
+)
+
+
+def device() -> Any:
+    """One H100 that is not there."""
+    names: Any = {"target_config": H100, "topology": "1x1x1"}
+    return topologies.get_topology_desc("h100", platform="cuda", **names).devices[0]
+
+
+def _bytes(shape: str) -> int:
+    """Of one array of a program's text, or of all in a tuple."""
+    total = 0
+    for dtype, sizes in re.findall(r"\b([a-z]+\d+|pred)\[([\d,]*)\]", shape):
+        width = 1 if dtype == "pred" else int(re.sub(r"\D", "", dtype)) / 8
+        total += math.prod(int(n) for n in sizes.split(",") if n) * width
+    return int(total)
+
+
+def kernels(program: str) -> list[int]:
+    """Bytes that each kernel of a compiled program reads and writes, what lies within left out."""
+    entry = program[program.index("\nENTRY ") :]
+    defined = re.findall(
+        r"^  (?:ROOT )?%(\S+) = (\(.*?\)|\S+) ([\w-]+)\((.*?)\)", entry, re.MULTILINE
+    )
+    size = {name: _bytes(shape) for name, shape, _, _ in defined}
+    return [
+        size[name] + sum(size.get(of, 0) for of in re.findall(r"%([\w.-]+)", operands))
+        for name, _, kind, operands in defined
+        if kind in ("fusion", "custom-call", "copy")
+    ]
+
+
+def modelled(model: str, dtype: str, options: Any, target: Any) -> dict[str, float]:
+    """A step of a network: its seconds, and what they are made of."""
+    images, labels = random_images(options.batch, 32)
+    module = create(model, image_shape=(32, 32, 3), num_classes=10, dtype=dtype)
+    classifier = fresh_classifier(module, dataset_of(images, labels), seed=0)
+    settings, *args = roofline.step_arguments(classifier, options.batch, Optimizer())
+    flops = program_cost(batch_step, settings, *args).flops
+    here = SingleDeviceSharding(target)
+    there = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(jax.numpy.shape(x), x.dtype, sharding=here), args
+    )
+    with compiling_for("gpu"):
+        began = time.process_time()
+        traced = roofline.compiled_step.trace(settings, *there)
+        compiled = traced.lower(lowering_platforms=("cuda",)).compile()
+        seconds = time.process_time() - began
+    moved = kernels(compiled.as_text())
+    parts = {
+        "arithmetic_s": flops / (1e12 * options.rate * (1.0 if dtype == "bfloat16" else 0.5)),
+        "memory_s": sum(moved) / (1e9 * options.bandwidth),
+        "starts_s": 1e-6 * options.start * len(moved),
+    }
+    step = sum(parts.values())
+    return {
+        "flops_of_a_step": flops,
+        "kernels": len(moved),
+        **parts,
+        "step_s": step,
+        "images_per_s": options.batch / step,
+        "tflops": flops / step / 1e12,
+        "compile_s": seconds,
+    }
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Compile, print and write."""
+    options = LINE.parse(arguments)
+    target, cases = device(), {}
+    for model, dtype in itertools.product(options.models, options.dtype):
+        cases[f"{model} {dtype}"] = found = modelled(model, dtype, options, target)
+        print(model, dtype, found, flush=True)
+    shown = ("batch", "rate", "bandwidth", "start")
+    figures = {"modelled": True, **{o: getattr(options, o) for o in shown}, "cases": cases}
+    LINE.write("modelled_h100", figures, options)
+
+
+if __name__ == "__main__":
+    main()
