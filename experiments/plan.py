@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dcmu_jax.data.sources import load
+from dcmu_jax.errors import InputError
 from dcmu_jax.networks.catalogue import create
 from dcmu_jax.runs.presets import PRESETS
 from dcmu_jax.sweeps import Group, Sweep, means
@@ -37,10 +38,8 @@ class Rate:
     source: str
 
 
-def read_rates(path: Path | None) -> dict[tuple[str, str], Rate]:
-    """Network and dtype -> rate, of a result of ``experiments.benchmarks.accelerator``."""
-    if path is None:
-        return {}
+def read_rates(path: Path) -> dict[tuple[str, str], Rate]:
+    """Network and dtype -> rate, of a result of the benchmarks ``accelerator`` or ``modelled``."""
     cases = json.loads(path.read_text())["figures"]["cases"]
     return {
         tuple(label.split()): Rate(case["tflops"], case["compile_s"], path.name)
@@ -92,20 +91,30 @@ class Plan:
 
     Attributes:
         rates: by network and dtype.
-        tflops: of networks that are not among them.
-        compile_s: of a training program, likewise.
+        tflops: of every network instead, if it is given,
+        compile_s: and of a training program then.
         host_s: of measuring a cell.
     """
 
     rates: dict[tuple[str, str], Rate]
-    tflops: float
+    tflops: float | None
     compile_s: float
     host_s: float
 
     def rate(self, group: Group) -> Rate:
         """What the network of a group is assumed to reach."""
-        known = self.rates.get((group.model, group.dtype))
-        return known or Rate(self.tflops, self.compile_s, "--tflops and --compile-s")
+        if self.tflops is not None:
+            return Rate(self.tflops, self.compile_s, "--tflops and --compile-s")
+        found = self.rates.get((group.model, group.dtype))
+        if found is None:
+            known = ", ".join(map(" ".join, self.rates)) or "nothing"
+            raise InputError(
+                f"A plan for {group.model} in {group.dtype} by the rates of {known}",
+                "a rate of every network",
+                "Give --tflops for all, or measure it for --rates with "
+                "experiments.benchmarks.accelerator",
+            )
+        return found
 
     def steps(self, table: Sweep, methods: Sequence[str]) -> Iterator[Expected]:
         """All of a table, in its order."""
@@ -198,10 +207,12 @@ def pieces(steps: Sequence[Expected], seconds: float) -> int:
     return count
 
 
-def show(plan: Plan, table: Sweep, methods: Sequence[str], minutes: float) -> None:
+def show(
+    plan: Plan, table: Sweep, methods: Sequence[str], minutes: float, workers: int = 1
+) -> None:
     """Print assumptions, the seconds of every group, and how many pieces they fill."""
     steps = list(plan.steps(table, methods))
-    print("Assumed, where nothing has been measured (--rates):")
+    print("Assumed:")
     for network in dict.fromkeys((g.model, g.dtype) for g in table.groups):
         group = next(g for g in table.groups if (g.model, g.dtype) == network)
         rate = plan.rate(group)
@@ -225,9 +236,16 @@ def show(plan: Plan, table: Sweep, methods: Sequence[str], minutes: float) -> No
     longest = max(steps, key=lambda step: step.seconds)
     print(
         f"{len(steps)} steps, {total:.0f} s ({total / 3600:.2f} h): {_parts(steps)}; "
-        f"{count} piece{'s' * (count > 1)} of {minutes:g} minutes on one device\n"
+        f"{count} piece{'s' * (count > 1)} of {minutes:g} minutes for one worker\n"
         f"longest step: {' '.join(longest.words)}, {longest.seconds:.0f} s"
     )
+    if workers > 1:
+        trained = sum(step.train_s for step in steps)
+        least = max(trained, total / workers)
+        print(
+            f"{workers} workers on one device: {least:.0f} s ({least / 3600:.2f} h) at least, as "
+            "one compiles and measures while another trains"
+        )
 
 
 def _parts(steps: Sequence[Expected]) -> str:

@@ -18,8 +18,8 @@ others on the first data set and seed. Without --minutes the dearest networks co
 no worker ends long after the others.
 
 --plan counts operations by tracing, and prints the seconds of every group beside what it assumes:
-the rates of --rates (a result of experiments.benchmarks.accelerator), else --tflops and
---compile-s. Nothing is run or compiled.
+the rates of --rates (a result of experiments.benchmarks.accelerator; those of a model of an H100
+if not given), or --tflops and --compile-s. Nothing is run or compiled. On a CPU give --tflops.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ class Options:
             --slurm, 30 if not given.
         plan: print what it would cost, and run nothing.
         rates: result of experiments.benchmarks.accelerator on the device, for the plan.
-        tflops: rate of networks that are not in it, TFLOP/s.
-        compile_s: seconds that a training program of them compiles.
+        tflops: rate of every network instead, TFLOP/s,
+        compile_s: and seconds that a training program then compiles.
         host_s: seconds that the host takes for every cell: loading, measuring, writing.
         out: where the cells lie.
     """
@@ -95,8 +95,8 @@ class Options:
     slurm: str | None = None
     minutes: float | None = None
     plan: bool = False
-    rates: Path | None = None
-    tflops: float = 20.0
+    rates: Path = record.RESULTS / "modelled_h100.json"
+    tflops: float | None = None
     compile_s: float = 20.0
     host_s: float = 2.0
     out: Path = Path("runs/table1")
@@ -136,7 +136,10 @@ def piece_of(options: Options, planned: plan.Plan, table: Sweep, methods: Sequen
     """The minutes that begin now, and what each step is expected to take."""
     assert options.minutes is not None
     seconds = 60 * options.minutes
-    expected = {step.words: step.seconds for step in planned.steps(table, methods)}
+    # Workers that share a GPU take turns to train.
+    turns = math.ceil(options.workers / max(len(gpus()), 1))
+    steps = planned.steps(table, methods)
+    expected = {step.words: step.seconds + (turns - 1) * step.train_s for step in steps}
     expected |= {(name,): most for name, (_, _, most) in BENCHMARKS.items()}
     return Piece(
         seconds=seconds,
@@ -177,7 +180,7 @@ def main() -> None:
         host_s=options.host_s,
     )
     if options.plan:
-        plan.show(planned, table, methods, options.minutes or 9)
+        plan.show(planned, table, methods, options.minutes or 9, options.workers)
         return
     if options.slurm:
         submit(options, table)

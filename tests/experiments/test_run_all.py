@@ -1,5 +1,6 @@
 """All cells in pieces: the command itself, killed and started again, without what is not needed."""
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dcmu_jax.errors import InputError
 from experiments import plan, run_all, table1
 from experiments.run_all import LEFT, ordered
 
@@ -66,7 +68,7 @@ def test_the_plan_has_a_time_for_every_step_and_counts_compilation_once(capsys):
     chosen = table1.groups(scale, ("digits",))
     table = table1.sweep("trial", chosen, ("retrain", "paper"))
     rates = {("mlp", "float32"): plan.Rate(1e-3, 7.0, "a file")}
-    planned = plan.Plan(rates=rates, tflops=2.0, compile_s=20.0, host_s=0.5)
+    planned = plan.Plan(rates=rates, tflops=None, compile_s=20.0, host_s=0.5)
     steps = {step.words: step for step in planned.steps(table, ("retrain", "paper"))}
     one, two = (group.name for group in chosen)
     assert len(steps) == 2 * (1 + 1 + 2 * 2)
@@ -75,8 +77,15 @@ def test_the_plan_has_a_time_for_every_step_and_counts_compilation_once(capsys):
     assert retrained.train_s == pytest.approx(0.9 * steps[one, "original"].train_s)
     assert steps[one, "original"].train_s == pytest.approx(plan.of_training(chosen[0]) / 1e9)
     assert plan.of_training(chosen[0], above=True) < plan.of_training(chosen[0])
-    plan.show(planned, table, ("retrain", "paper"), 9)
+    plan.show(planned, table, ("retrain", "paper"), 9, workers=2)
     said = capsys.readouterr().out
+    total = sum(step.seconds for step in steps.values())
+    trained = sum(step.train_s for step in steps.values())
+    assert f"2 workers on one device: {max(trained, total / 2):.0f} s" in said
+    with pytest.raises(InputError, match="mlp in float32 by the rates of nothing"):
+        list(dataclasses.replace(planned, rates={}).steps(table, ()))
+    flat = dataclasses.replace(planned, tflops=2.0)
+    assert flat.rate(chosen[0]).tflops == 2 and flat.rate(chosen[0]).compile_s == 20
     assert "0.001 TFLOP/s, 7 s to compile a training program (a file)" in said
     assert "1 piece of 9 minutes" in said
 
