@@ -16,6 +16,7 @@ from dcmu_jax.baselines.masks import largest
 from dcmu_jax.baselines.one_fit import Fit, OneFit, on
 from dcmu_jax.errors import check_at_least, check_fraction
 from dcmu_jax.networks.partition import PARTS, Variables, apply_parts
+from dcmu_jax.networks.whole import runs_by_part
 from dcmu_jax.training.arguments import Trainable
 from dcmu_jax.training.flops import spend_on
 from dcmu_jax.training.optimizers import Optimizer
@@ -61,8 +62,9 @@ def _unit(x: Array) -> Array:
 
 def _flow(model: nn.Module, image_shape, params, rest) -> Float[Array, ""]:
     x = jnp.ones((1, *image_shape), jnp.float32)
+    starts = PARTS if runs_by_part(model) else PARTS[:1]
     with nn.intercept_methods(_only_scale):
-        for part, stop in zip(PARTS, (*PARTS[1:], None), strict=True):
+        for part, stop in zip(starts, (*starts[1:], None), strict=True):
             x, _ = apply_parts(model, {"params": params, **rest}, x, start=part, stop=stop)
             # Every path from input to output passes here, so all scores get one factor: it keeps
             # deep networks within float32 and changes no order.

@@ -31,13 +31,17 @@ from dcmu_jax.networks.partition import (
 from dcmu_jax.networks.whole import Whole, runs_by_part
 from dcmu_jax.prng import key_of
 
-_ALWAYS = (*PARTS, "features", "coarse")
+_ALWAYS = (PARTS[-1], "features", "coarse")
 """Names in every behaviour; ``training`` is another where a module does not draw by itself."""
+_BY_PART = PARTS[:-1]
+"""Others: both of them where the parts of a module can be run one by one, else neither."""
 
 
 def _complete(found: dict[str, list[float]]) -> dict[str, list[float]]:
     """A behaviour out of a file; refused where it says too little to tell modules apart."""
-    lacking = [name for name in dict.fromkeys((*_ALWAYS, *found)) if not found.get(name)]
+    by_part = any(name in found for name in _BY_PART)
+    named = (*(_BY_PART if by_part else ()), *_ALWAYS, *found)
+    lacking = [name for name in dict.fromkeys(named) if not found.get(name)]
     if lacking:
         raise ValueError(f"it has no numbers of {', '.join(lacking)}")
     return found

@@ -83,8 +83,13 @@ def check_kind(model: Any) -> None:
                 remedy += "; it has to be a flax.linen module"
         elif any(kind.__module__.startswith("flax.nnx") for kind in type(model).__mro__):
             given = f"The NNX module {type(model).__name__}"
+            remedy = (
+                "Give dcmu.adopt(module, None, splits, parts=..., make=...), and go on with what "
+                "it returns"
+            )
         elif "torch" in homes:
             given = f"The PyTorch module {type(model).__name__}"
+            remedy += "; dcmu.from_torch takes weights for a network of the catalogue"
         else:
             kind = type(model).__name__
             named = getattr(model, "__name__", None)
@@ -203,16 +208,26 @@ def apply_features(model: nn.Module, variables: Variables, x: Array) -> Array:
     return y.reshape(y.shape[0], -1).astype(jax.numpy.float32)
 
 
-def _wrong_parts(params: Collection[str], missing: str | None = None) -> InputError:
+def _wrong_parts(model: Any, found: Collection[str], missing: str | None = None) -> InputError:
+    """The error for a module that is not written in parts, or in others.
+
+    Args:
+        model: the module.
+        found: the names that it defines; of parts alone where one of them is missing.
+        missing: a part.
+    """
+    name = type(model).__name__
+    given = f"The module {name}, which is not written in three parts"
+    if missing is None:
+        given = f"The module {name} with the parts {', '.join(sorted(found))}"
+    elif found:
+        given = f"The module {name} with {' and '.join(found)}, but without {missing!r}"
     return InputError(
-        f"A model with the parts {sorted(params) or 'none'}"
-        + (f", without {missing!r}" if missing else ""),
+        given,
         "a Linen module whose setup() defines exactly beginning, intermediate and final, in which "
-        "order they run",
-        f"Define self.{missing} in setup(), of some of the layers: which part ends where is yours "
-        "to choose"
-        if missing
-        else "Group the layers of the model under those three names",
+        "order they run; any other module by dcmu.adopt",
+        "Give dcmu.adopt(module, variables, splits, parts=...), with patterns of parameters for "
+        "each of the three parts, and go on with what it returns; or define the three in setup()",
     )
 
 
@@ -224,7 +239,7 @@ def _init(model, key, image_shape):
         there = [name for name, part in parts.items() if isinstance(part, nn.Module)]
         for name, part in parts.items():
             if name not in there:
-                raise _wrong_parts(there, name)
+                raise _wrong_parts(module, there, name)
             x = _run_part(part, x, False)
         return x
 
@@ -254,7 +269,7 @@ def initialise(
     variables = _compiled_init(model, typed_key(key), shape)
     params = variables.get("params", {})
     if not set(params) <= set(PARTS):
-        raise _wrong_parts(params)
+        raise _wrong_parts(model, params)
     others = sorted(set(variables) - {"params", "batch_stats", "intermediates"})
     if others:
         raise InputError(

@@ -16,12 +16,13 @@ from dcmu_jax.errors import InputError
 from dcmu_jax.extensions import load_reference, said_of
 from dcmu_jax.metrics.own import own_metrics
 from dcmu_jax.networks.adoption import check_variables
-from dcmu_jax.networks.behaviour import differing, differing_initial
+from dcmu_jax.networks.behaviour import differing, differing_initial, model_text
 from dcmu_jax.networks.catalogue import MODELS
+from dcmu_jax.networks.whole import name_of
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.config_json import differing_settings
 from dcmu_jax.runs.saved import DataNote
-from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.classifier import Classifier, module_of
 
 _KINDS = {name.partition(":")[0] for name in SOURCES}
 
@@ -144,7 +145,8 @@ def check_adopted(network: Any, model: nn.Module, splits: Splits) -> None:
         raise InputError(
             f"A network given as a {type(network).__name__}",
             "a Classifier",
-            "Give dcmu_jax.Classifier(module, variables, normalisation, splits.image_shape)",
+            "Give dcmu_jax.Classifier(module, variables, normalisation, splits.image_shape), or "
+            "what dcmu.adopt or dcmu.from_torch returned",
         )
     if network.image_shape != splits.image_shape:
         raise InputError(
@@ -153,11 +155,18 @@ def check_adopted(network: Any, model: nn.Module, splits: Splits) -> None:
             f"Give image_shape={splits.image_shape} to the Classifier if it takes them",
         )
     check_variables(model, network.variables, splits.image_shape)
+    if model_text(network.model) != model_text(model):
+        raise InputError(
+            f"A network of the module {name_of(network.model)} with other settings or parts than "
+            "those of the module of the run",
+            "a network of the module that the run was created with",
+            "Create the run with the module of this network: Run.create(..., model=network)",
+        )
 
 
 def own_module(name: str, splits: Splits) -> nn.Module:
     """The module that a reference (``file.py:attribute``) leads to; see ``stages.build_model``."""
-    found = load_reference(name, "network")
+    found = module_of(load_reference(name, "network"))
     if isinstance(found, nn.Module):
         return found
     given = {"image_shape": splits.image_shape, "num_classes": splits.num_classes}
@@ -166,7 +175,7 @@ def own_module(name: str, splits: Splits) -> nn.Module:
     kind = f"a {type(found).__name__}"
     if callable(found) and not (isinstance(found, type) and issubclass(found, nn.Module)):
         try:
-            found = found(**given)
+            found = module_of(found(**given))
         except Exception as error:  # whatever a user's function may raise
             raise InputError(
                 f"The network {name!r} fails ({said_of(error)})", allowed, remedy

@@ -22,6 +22,7 @@ from dcmu_jax.networks.partition import (
     initialise,
     partition,
 )
+from dcmu_jax.networks.whole import runs_by_part
 from dcmu_jax.prng import key_of
 from dcmu_jax.runs import stages
 from dcmu_jax.runs.config import RunConfig
@@ -78,7 +79,7 @@ def _operations(
     """
     variables = jax.eval_shape(lambda: initialise(model, key_of(0), image_shape))
     x, features = jax.ShapeDtypeStruct((1, *image_shape), np.float32), 0.0
-    lowest = min(parts, key=PARTS.index)
+    lowest = min(parts, key=PARTS.index) if runs_by_part(model) else PARTS[0]
     if lowest != PARTS[0]:
         below = (model, PARTS[0], lowest)
         features = program_flops(_forward, below, variables, x) or 0.0

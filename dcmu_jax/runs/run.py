@@ -33,7 +33,7 @@ from dcmu_jax.runs.presets import PRESETS
 from dcmu_jax.runs.recording import TrajectoryRecorder, logged
 from dcmu_jax.runs.typed import refused
 from dcmu_jax.training.checkpoints import load_classifier, save_classifier
-from dcmu_jax.training.classifier import Classifier, fresh_classifier
+from dcmu_jax.training.classifier import Classifier, fresh_classifier, module_of
 from dcmu_jax.training.devices import by_writer, check_platform, check_same, device_mesh, is_writer
 from dcmu_jax.training.divergence import Diverged, during
 from dcmu_jax.unlearning.task import Hooks, Prepared
@@ -73,7 +73,9 @@ class Run:
         directory: where it lies.
         config: its settings.
         progress: as in ``Hooks``; shown while training.
-        model: a Flax module of the user's own, in place of the catalogue's.
+        model: a Flax module of the user's own, in place of the catalogue's: in three parts, or
+            what ``dcmu.adopt`` or ``dcmu.from_torch`` gave, whose module alone is taken. ``adopt``
+            takes its parameters.
         splits: data of the user's own, in place of what ``config.dataset`` names.
     """
 
@@ -86,7 +88,7 @@ class Run:
         config: RunConfig,
         *,
         progress: Any = None,
-        model: nn.Module | Any = None,
+        model: nn.Module | Classifier | Any = None,
         splits: Splits | None = None,
         _saved: bool = False,
     ):
@@ -109,7 +111,9 @@ class Run:
                 data_dir=config.data.directory,
             )
             shape = self.splits.image_shape
-            self.model = model or stages.build_model(config.model, self.splits, config.network)
+            self.model = module_of(model) or stages.build_model(
+                config.model, self.splits, config.network
+            )
             if model is not None or is_reference(config.model):
                 check_module(self.model, shape, self.splits.num_classes)
                 self._brought = dataclasses.replace(

@@ -14,7 +14,9 @@ from dcmu_jax.condensation.bank import CondensedBank
 from dcmu_jax.condensation.building import feature_network
 from dcmu_jax.data.dataset import Dataset, Splits
 from dcmu_jax.errors import InputError
+from dcmu_jax.extensions import is_reference
 from dcmu_jax.files import json_text
+from dcmu_jax.networks.catalogue import MODELS
 from dcmu_jax.reading import parse_json, read_archive, read_json_as
 from dcmu_jax.runs import stages
 from dcmu_jax.runs.config import RunConfig
@@ -129,6 +131,13 @@ def read_fixed(directory: Path, hashes: dict[str, str], model: nn.Module | None)
         raise not_as_written(str(directory / KNOWN), "no ids, or ids that occur twice")
     fixed = Fixed(config, name, class_names, known, test, model or nn.Module())
     if model is None:
+        if config.model not in MODELS and not is_reference(config.model):
+            raise InputError(
+                f"The workspace {str(directory)!r} without its module, which came from Python "
+                f"({config.model!r} is only a name)",
+                "the same module as model; the command line has no way to bring it",
+                f"Open it in Python by Workspace({str(directory)!r}, model=model)",
+            )
         built = stages.build_model(config.model, fixed.splits(test), config.network)
         fixed = dataclasses.replace(fixed, model=built)
     return fixed

@@ -19,6 +19,7 @@ from dcmu_jax.service.manifest import differences
 from dcmu_jax.service.opened import looked_at
 from dcmu_jax.service.remains import remains, unknown_note
 from dcmu_jax.service.work import fault_of, of_no_use
+from dcmu_jax.training.classifier import Classifier, module_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Verification:
         return not self.problems
 
 
-def verify(directory: FilePath, *, model: nn.Module | None = None) -> Verification:
+def verify(directory: FilePath, *, model: nn.Module | Classifier | None = None) -> Verification:
     """Check a workspace without changing it, and without stopping at the first problem.
 
     Where a batch or a purge overtakes it, it starts over, five times at most.
@@ -112,16 +113,16 @@ def verify(directory: FilePath, *, model: nn.Module | None = None) -> Verificati
 
     Args:
         directory: of the workspace.
-        model: the module, where it is not of the catalogue.
+        model: the module, where it is not of the catalogue; as for ``Run``.
 
     Raises:
         InputError: it is no workspace.
     """
-    directory = folder_of(directory)
-    check_kind("model", model, (nn.Module, type(None)), "None, or the Flax module of the run")
+    directory, module = folder_of(directory), module_of(model)
+    check_kind("model", module, (nn.Module, type(None)), "None, or the Flax module of the run")
     check_workspace(directory)
     try:
-        return looked_at(directory, lambda history: _verified(directory, history, model))
+        return looked_at(directory, lambda history: _verified(directory, history, module))
     except (InputError, OSError) as error:
         return Verification((str(error),), ())
 

@@ -24,7 +24,7 @@ from dcmu_jax.service.publishing import Notify, process, purge, to_log
 from dcmu_jax.service.remains import Remains, remains
 from dcmu_jax.service.requesting import Answer, ask
 from dcmu_jax.service.verification import Status, Verification, status, verify
-from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.classifier import Classifier, module_of
 from dcmu_jax.unlearning.task import Hooks
 
 
@@ -42,7 +42,7 @@ class Workspace:
 
     Args:
         directory: where it lies.
-        model: the module, where the run's was not of the catalogue.
+        model: the module, where the run's was not of the catalogue; as for ``Run``.
         disk: see ``Disk``.
 
     >>> Workspace("nowhere")  # doctest: +ELLIPSIS
@@ -52,12 +52,17 @@ class Workspace:
     """
 
     def __init__(
-        self, directory: FilePath, *, model: nn.Module | None = None, disk: Disk | None = None
+        self,
+        directory: FilePath,
+        *,
+        model: nn.Module | Classifier | None = None,
+        disk: Disk | None = None,
     ):
+        module = module_of(model)
         self.directory = folder_of(directory)
-        check_kind("model", model, (nn.Module, type(None)), "None, or the Flax module of the run")
+        check_kind("model", module, (nn.Module, type(None)), "None, or the Flax module of the run")
         check_kind("disk", disk, (Disk, type(None)), "None, or a Disk")
-        self._opened = Opened(self.directory, model, disk or Disk())
+        self._opened = Opened(self.directory, module, disk or Disk())
         self.fixed: Fixed = self._opened.fixed
 
     @classmethod

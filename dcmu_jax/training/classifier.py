@@ -273,6 +273,11 @@ class Classifier:
         return digest.hexdigest()
 
 
+def module_of(model: Any) -> Any:
+    """The module of a network, where what is asked for is a module and a ``Classifier`` came."""
+    return model.model if isinstance(model, Classifier) else model
+
+
 def _plain(variables: Any) -> dict[str, Any]:
     """Variables as plain dictionaries, those of 64 bits in NumPy as float32."""
     params = variables.get("params") if isinstance(variables, Mapping) else None

@@ -242,15 +242,15 @@ REFUSED = {
     ),
     "a class": (Plain, r"The class Plain.*Plain\(\)"),
     "a class of another kind": (dict, "has to be a flax.linen module"),
-    "NNX": (OfNnx(), "The NNX module OfNnx"),
+    "NNX": (OfNnx(), r"The NNX module OfNnx.*Give dcmu\.adopt\(module, None, splits, parts="),
     "an NNX class": (OfNnx, "The class OfNnx.*flax.linen"),
     "PyTorch": (torch_like(), "The PyTorch module torch_like"),
     "a function": (lambda x: x, "The function"),
     "a name": ("mlp", "str"),
-    "not split": (Unsplit(), "without 'beginning'"),
+    "not split": (Unsplit(), r"Unsplit, which is not written .*Give dcmu\.adopt\(.*, parts="),
     "two parts": (
         Built(intermediate_of=lambda: None),
-        r"\['beginning', 'final'\], without 'intermediate'.*Define self\.intermediate in setup",
+        r"with beginning and final, but without 'intermediate'.*or define the three in setup",
     ),
     "not flattened": (
         Built(

@@ -3,12 +3,17 @@
 import dataclasses
 import json
 
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
 import pytest
 from cli.test_cli import DATA, TINY, _dcmu
 from service.toy import CONFIG
 
+import dcmu_jax as dcmu
 from dcmu_jax.errors import InputError
 from dcmu_jax.runs.run import Run
+from dcmu_jax.service.workspace import Workspace
 
 FILE = """
 import flax.linen as nn
@@ -101,6 +106,42 @@ def test_the_command_line(here, capsys):
     assert _dcmu("forget", run, "--forget", "class:1", "--quiet") == 0
 
 
+class Unsplit(nn.Module):
+    """As most people write one."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.BatchNorm(use_running_average=not train)(nn.Dense(4)(x.reshape(len(x), -1)))
+        return nn.Dense(3)(nn.relu(nn.Dense(4)(nn.relu(x))))
+
+
+def test_a_network_that_is_not_written_in_parts(tmp_path):
+    """Adopted, it serves as the original of a run, which opens again, and of a workspace."""
+    splits = dcmu.load(CONFIG.dataset)
+    variables = Unsplit().init(jax.random.key(0), jnp.zeros((1, *splits.image_shape)))
+    parts = {"beginning": ["Dense_0", "Batch*"], "intermediate": "Dense_1", "final": "Dense_2"}
+    network = dcmu.adopt(Unsplit(), variables, splits, parts=parts)
+    config = dataclasses.replace(CONFIG, dataset="mine", model="mine")
+    run = Run.create(tmp_path / "run", config, model=network, splits=splits)
+    run.adopt(network)
+    again = Run.open(tmp_path / "run", model=network.model, splits=splits)
+    assert again.train().fingerprint() == network.fingerprint()
+    forgot = again.unlearn("class:1").unlearned.classifier
+    wanted = jax.tree.map(jnp.shape, dict(variables))
+    assert jax.tree.map(jnp.shape, dcmu.variables_of(forgot)) == wanted
+    Workspace.create(again, tmp_path / "work")
+    assert Workspace(tmp_path / "work", model=network).verify()
+    with pytest.raises(InputError, match=r"without its module.*Workspace\(.*model=model"):
+        Workspace(tmp_path / "work")
+    other = dcmu.adopt(Unsplit(), variables, splits, parts=parts | {"final": "Dense_2/*"})
+    assert other.model == network.model  # the same parts
+    parts |= {"intermediate": "Dense_1/kernel", "final": ["Dense_1/bias", "Dense_2"]}
+    other = dcmu.adopt(Unsplit(), variables, splits, parts=parts)
+    run = Run.create(tmp_path / "other", config, model=network, splits=splits)
+    with pytest.raises(InputError, match=r"bias|Unsplit with other settings or parts"):
+        run.adopt(other)
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -109,7 +150,7 @@ def test_the_command_line(here, capsys):
         ("net.py:few", r"fails \(TypeError"),
         ("net.py:mak", r"Did you mean 'make'"),
         ("absent.py:make", r"there is no file"),
-        ("net.py:whole", r"without 'beginning'"),
+        ("net.py:whole", r"Whole, which is not written in three parts.*Give dcmu\.adopt\("),
     ],
 )
 def test_what_is_no_network(here, name, message):
