@@ -39,6 +39,7 @@ import jax
 from dcmu_jax.runs.options import Dtype
 from dcmu_jax.sweeps import Group, Piece, Step, Sweep, run_in_pool
 from dcmu_jax.sweeps.cells import train_originals_together
+from dcmu_jax.sweeps.piece import NoTimeError
 from dcmu_jax.sweeps.pool import gpus
 from experiments import plan
 from experiments.arguments import parse
@@ -110,26 +111,30 @@ def ordered(chosen: Sequence[Group], minutes: float | None) -> list[Group]:
     return sorted(chosen, key=lambda g: (g.seed, [*names].index(g.dataset), ORDER.index(g.model)))
 
 
-def benchmark(name: str, words: str, seconds: float, piece: Piece | None) -> None:
-    """Run a benchmark in a process of its own; one that fails or takes too long is left."""
-    command = [sys.executable, "-m", f"experiments.benchmarks.{name}", *words.split()]
-    held = piece.step("benchmark", (name,)) if piece else contextlib.nullcontext()
-    with held, contextlib.suppress(subprocess.TimeoutExpired):
-        subprocess.run(command, cwd=ROOT, timeout=seconds)
+def run_benchmarks(options: Options, piece: Piece | None) -> int:
+    """Those that have not run here, alone, where the table is full and there is a GPU.
 
-
-def first_steps(options: Options, piece: Piece | None) -> list[Step]:
-    """The benchmarks that have not run here, where the table is full and there is a GPU."""
+    Returns:
+        How many are left for another piece. One that fails or takes too long is not tried again.
+    """
     archive = next((d[4:] for d in options.dataset if d.startswith("npz:")), None)
     if options.scale != "full" or archive is None or not gpus():
-        return []
-    where = Path(archive).expanduser().resolve()
-    return [
-        Step(name, benchmark, (name, words.format(archive=where), seconds, piece))
-        for name, (result, words, seconds) in BENCHMARKS.items()
-        if not any(record.RESULTS.glob(result))
-        and not (options.out / TOOK / f"benchmark--{name}.json").exists()
-    ]
+        return 0
+    where, left = Path(archive).expanduser().resolve(), 0
+    for name, (result, words, seconds) in BENCHMARKS.items():
+        tried = options.out / TOOK / f"benchmark--{name}.json"
+        if tried.exists() or any(record.RESULTS.glob(result)):
+            continue
+        command = [sys.executable, "-m", f"experiments.benchmarks.{name}"]
+        command += words.format(archive=where).split()
+        held = piece.step("benchmark", (name,)) if piece else contextlib.nullcontext()
+        try:
+            with held, contextlib.suppress(subprocess.TimeoutExpired):
+                subprocess.run(command, cwd=ROOT, timeout=seconds)
+        except NoTimeError as error:
+            print(error, flush=True)
+            left += 1
+    return left
 
 
 def piece_of(options: Options, planned: plan.Plan, table: Sweep, methods: Sequence[str]) -> Piece:
@@ -191,7 +196,8 @@ def main() -> None:
     if options.minutes is not None:
         piece = piece_of(options, planned, table, methods)
         table = dataclasses.replace(table, piece=piece)
-    left = table.run(options.workers, first_steps(options, table.piece))
+    left = run_benchmarks(options, table.piece)
+    left += table.run(options.workers)
     if left:
         print(f"{left} steps are left: the same command goes on with them", flush=True)
         sys.exit(LEFT)

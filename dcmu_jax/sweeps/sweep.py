@@ -130,15 +130,10 @@ class Sweep:
                 )
         return found
 
-    def run(self, workers: int, first: Iterable[Step] = ()) -> int:
-        """Measure all that is missing in a pool of worker processes, see ``run_in_pool``.
-
-        Args:
-            workers: processes.
-            first: steps that are taken before those of the sweep.
-        """
+    def run(self, workers: int) -> int:
+        """Measure all that is missing in a pool of worker processes, see ``run_in_pool``."""
         ends = self.piece.ends if self.piece else math.inf
-        return run_in_pool([*first, *self.steps()], workers, ends)
+        return run_in_pool(self.steps(), workers, ends)
 
 
 def _shown(row: Row) -> str:

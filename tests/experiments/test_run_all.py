@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dcmu_jax.errors import InputError
+from dcmu_jax.sweeps import Piece
 from experiments import plan, run_all, table1
 from experiments.run_all import LEFT, ordered
 
@@ -52,6 +53,32 @@ def test_a_piece_that_is_too_short_says_that_something_is_left(tmp_path, monkeyp
     assert ended.value.code == LEFT
     assert "3 steps are left: the same command" in capsys.readouterr().out
     assert not _cells(tmp_path)
+
+
+def test_benchmarks_run_once_on_a_gpu_and_not_where_they_cannot_end(tmp_path, monkeypatch, capsys):
+    ran = []
+    monkeypatch.setattr(run_all.record, "RESULTS", tmp_path)
+    monkeypatch.setattr(run_all, "gpus", lambda: ["0"])
+    monkeypatch.setattr(run_all.subprocess, "run", lambda command, **rest: ran.append(command[2:]))
+    options = run_all.Options(
+        dataset=("npz:of/cifar10.npz",), scale="full", minutes=6, out=tmp_path / "out"
+    )
+    planned = {(name,): most for name, (_, _, most) in run_all.BENCHMARKS.items()}
+
+    def piece(seconds):
+        folder = options.out / run_all.TOOK
+        return Piece(seconds=seconds, ends=time.time() + seconds, planned=planned, folder=folder)
+
+    assert run_all.run_benchmarks(options, piece(360.0)) == 1  # the longer one waits
+    assert "accelerator: not begun" in capsys.readouterr().out
+    [[name, *words]] = ran
+    assert name == "experiments.benchmarks.distribution_matching"
+    assert words[1] == str(Path("of/cifar10.npz").resolve())
+    (tmp_path / "accelerator_nvidia_h100.json").write_text("{}")
+    assert run_all.run_benchmarks(options, piece(360.0)) == 0 and len(ran) == 1
+    monkeypatch.setattr(run_all, "gpus", lambda: [])
+    (tmp_path / "accelerator_nvidia_h100.json").unlink()
+    assert run_all.run_benchmarks(options, piece(900.0)) == 0 and len(ran) == 1
 
 
 def test_what_says_most_comes_first_in_pieces_and_the_dearest_without():
