@@ -33,7 +33,7 @@ def test_notebook_is_stored_without_outputs(path):
     }
     assert notebook.cells[0].cell_type == "markdown"
     code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    assert "except ImportError:" in code and "%pip install" in code
+    assert "except ImportError as error:" in code and "%pip install" in code
     assert "jax.devices()" in code and "# @param" in code
 
 

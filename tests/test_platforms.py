@@ -9,7 +9,7 @@ import pytest
 from dcmu_jax import platforms
 from dcmu_jax.errors import InputError
 from dcmu_jax.networks.convolution import convolution_hook
-from dcmu_jax.platforms import compiling_for, platform
+from dcmu_jax.platforms import check_accelerator, compiling_for, platform
 
 
 def _lowered(name, conv="auto"):
@@ -44,3 +44,33 @@ def test_nothing_asks_for_the_platform_of_this_machine():
     package = pathlib.Path(platforms.__file__).parent
     asking = [p.name for p in package.rglob("*.py") if "default_backend(" in p.read_text()]
     assert asking == ["platforms.py"]
+
+
+@pytest.mark.parametrize(("name", "extra"), [("nvidia0", "cuda12"), ("accel3", "tpu")])
+def test_an_accelerator_that_jax_does_not_use_is_told(name, extra, tmp_path, monkeypatch):
+    monkeypatch.delenv("JAX_PLATFORMS", raising=False)
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    (tmp_path / "nvidiactl").touch()  # of a driver without a card
+    check_accelerator(tmp_path)
+    (tmp_path / name).touch()
+    with pytest.raises(InputError, match=rf"the extra \[{extra}\] and restart"):
+        check_accelerator(tmp_path)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    check_accelerator(tmp_path)
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    check_accelerator(tmp_path)
+
+
+def test_what_is_measured_has_full_precision_on_accelerators():
+    x = jnp.ones((2, 2))
+
+    def program():
+        with platforms.full_precision():
+            return jax.jit(jnp.matmul).trace(x, x).lower(lowering_platforms=("tpu",)).as_text()
+
+    assert "HIGHEST" not in program()
+    with compiling_for("tpu"):
+        assert "HIGHEST" in program()
+        with jax.default_matmul_precision("bfloat16"):
+            assert "HIGHEST" not in program()

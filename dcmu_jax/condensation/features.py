@@ -19,6 +19,7 @@ from jaxtyping import Array, Float
 from dcmu_jax.data.pixels import check_pixels
 from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.networks.partition import Variables, apply_features, run_parts
+from dcmu_jax.platforms import full_precision
 from dcmu_jax.training.classifier import Classifier, each_batch, in_batches
 from dcmu_jax.training.flops import spend_on
 
@@ -93,6 +94,7 @@ def _pass(feature_map: FeatureMap, variables, normalisation, pixels):
 _features = functools.partial(jax.jit, static_argnames="feature_map")(_pass)
 
 
+@full_precision()
 def extract(
     classifier: Classifier,
     pixels: np.ndarray | Any,

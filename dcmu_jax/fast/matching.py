@@ -32,6 +32,7 @@ from dcmu_jax.errors import InputError, check_at_least, check_positive, unknown_
 from dcmu_jax.fast.chunks import Chunk, ChunkArrays, deal_clusters, one_cluster
 from dcmu_jax.fast.gauss_newton import newton_step
 from dcmu_jax.fast.weights import WeightKind, combine, constrain, membership
+from dcmu_jax.platforms import full_precision
 from dcmu_jax.training.devices import local_mesh, merged, placed, turn
 from dcmu_jax.training.divergence import Diverged, all_finite
 from dcmu_jax.training.flops import spend_on
@@ -106,6 +107,7 @@ class Matched:
     final_loss: np.ndarray
 
 
+@full_precision()
 def match_clusters(
     feature_fn: FeatureFn,
     variables: Any,

@@ -3,7 +3,8 @@ r"""Sums over all parameters of |g| or g squared, of each sample's own gradient,
 The gradient of one sample's loss by a dense kernel is the outer product of the layer's input a
 and of the loss's gradient b by its output, so that the sum of its absolute values is
 :math:`\sum|a_i| \sum|b_j|` and that of its squares :math:`\|a\|^2 \|b\|^2`. By a convolution's
-kernel it is the matrix product of patches of a with b: formed for one sample, summed, dropped.
+kernel it is the matrix product of patches of a with b: formed for one sample on CPU, and elsewhere
+for as many as fit into 1 GiB, summed, dropped.
 All a and b come from one pass over the batch, the way back going to the layers' outputs alone.
 The gradients by all other parameters, few in most networks, are formed by ``vmap(grad)``.
 
@@ -33,6 +34,8 @@ from dcmu_jax.training.batches import evaluation_logits
 from dcmu_jax.training.examples import cross_entropy
 
 Kind = Literal["paper", "squared"]
+_ROOM = 2**28
+"""Numbers of kernel gradients that are formed at once, at most: 1 GiB."""
 _OF_ENTRY = {"paper": jnp.abs, "squared": jnp.square}
 
 _Path = tuple[str, ...]
@@ -125,10 +128,13 @@ def _kernel_sums(layer: _Layer, of_entry, inputs: Array, slopes: Array) -> Float
             return of_entry(a).sum() * of_entry(b).sum()
         return of_entry(jnp.matmul(a.T, b)).sum()
 
-    if math.prod(layer.output.shape[:-1]) == 1 or not on_cpu():
-        return jax.vmap(one)((inputs, slopes))
+    pairs = inputs, slopes
+    entries = jax.eval_shape(layer.columns, inputs[0]).shape[-1] * slopes.shape[-1]
     # On CPU a batched matrix product is several times slower than one product after another.
-    return lax.map(one, (inputs, slopes))
+    at_once = 1 if on_cpu() else max(1, _ROOM // entries)
+    if math.prod(layer.output.shape[:-1]) == 1 or at_once >= len(inputs):
+        return jax.vmap(one)(pairs)
+    return lax.map(one, pairs, batch_size=None if at_once == 1 else at_once)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "kind"))

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from dcmu_jax.data.dataset import Dataset
 from dcmu_jax.errors import InputError, check_at_least, unknown_name
 from dcmu_jax.fast.sample_gradients import Kind, formed_parameters, gradient_sums
-from dcmu_jax.platforms import on_cpu
+from dcmu_jax.platforms import full_precision, on_cpu
 from dcmu_jax.training.classifier import Classifier, in_batches
 
 _KINDS: tuple[str, ...] = ("paper", "squared")
@@ -51,6 +51,7 @@ class OverfittingMetric:
     gradients: Float[np.ndarray, " samples"]
 
 
+@full_precision()
 def overfitting_metric(
     classifier: Classifier,
     dataset: Dataset,

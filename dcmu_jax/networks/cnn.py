@@ -19,7 +19,9 @@ class _Blocks(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool = False) -> Array:
         for channels in self.channels:
-            x = self.layers.norm(self.norm, self.layers.conv(x, channels), train)
+            centred = train and self.norm == "batch"
+            x = self.layers.conv(x, channels, centred=centred)
+            x = self.layers.norm(self.norm, x, train)
             x = nn.relu(x)
             x = max_pool(x) if min(x.shape[1:3]) > 1 else x
         return flatten(x) if self.flat else x

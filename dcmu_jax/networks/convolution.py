@@ -295,15 +295,22 @@ def max_pool(
     four is the maximum.
 
     By slices, because the gradient of ``reduce_window`` is slow on CPU, and windows as axes of
-    their own cost copies on a TPU; and by comparing the four with each other, never with their
-    maximum, as the gradient of ``jnp.max`` does: XLA may compute ``x`` once for the maximum and
-    again for the comparison, unlike in the last bit, and then no entry equals the maximum and the
-    gradient of the window is lost.
+    their own cost copies on a TPU, as do slices of rows before those of columns; and by comparing
+    the four with each other, never with their maximum, as the gradient of ``jnp.max`` does: XLA may
+    compute ``x`` once for the maximum and again for the comparison, unlike in the last bit, and
+    then no entry equals the maximum and the gradient of the window is lost.
     """
     height, width = (side // 2 * 2 for side in x.shape[1:3])
-    rows = (x[:, first:height:2] for first in (0, 1))
-    upper, lower = (_larger(row[:, :, 0:width:2], row[:, :, 1:width:2]) for row in rows)
-    return _larger(upper, lower)
+    columns = slice(0, width, 2), slice(1, width, 2)
+
+    def of_row(first: int) -> Array:
+        rows = slice(first, height, 2)
+        if on_cpu():  # in two steps, with which results were recorded
+            row = x[:, rows]
+            return _larger(*(row[:, :, column] for column in columns))
+        return _larger(*(x[:, rows, column] for column in columns))
+
+    return _larger(of_row(0), of_row(1))
 
 
 def _larger(a: Array, b: Array) -> Array:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from flax.linen.dtypes import promote_dtype
+from jax import lax
 from jaxtyping import Array, Float
 
 from dcmu_jax.networks.convolution import Padding, convolution_hook, convolve_doubling
 from dcmu_jax.networks.initialisers import Departure, kernel_and_bias
+from dcmu_jax.platforms import on_cpu
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,11 +50,17 @@ class Layers:
         padding: Padding = ((1, 1), (1, 1)),
         use_bias: bool = True,
         torchvision: Departure | None = None,
+        centred: bool = False,
     ) -> Float[Array, "batch out_height out_width out"]:
         """A convolutional layer with a ``size`` x ``size`` kernel.
 
         The default padding keeps the size of a 3x3, stride-1 convolution, as ``padding=1`` of
         PyTorch does (``SAME`` differs from it at stride 2).
+
+        ``centred`` says that what follows subtracts the mean of the batch, and so the bias with it:
+        its gradient is 0, and what a computer finds for it is rounding. Accelerators are spared the
+        work, 17 % of a step of the CNN on a TPU (experiments/results/compiled_tpu.json); on CPU the
+        rounding stays, with which results were recorded.
         """
         fan_in = size * size * x.shape[-1]
         kernel_init, bias_init = kernel_and_bias(self.init, fan_in, torchvision)
@@ -64,6 +74,7 @@ class Layers:
             kernel_init=kernel_init,
             bias_init=bias_init,
             conv_general_dilated=convolution_hook(self.conv_impl),
+            promote_dtype=_constant_bias if centred and not on_cpu() else promote_dtype,
         )
         return layer(x)
 
@@ -111,6 +122,13 @@ class Layers:
         """
         layer = nn.InstanceNorm(epsilon=1e-5, use_fast_variance=False, dtype=self.dtype)
         return layer(x)
+
+
+def _constant_bias(*arrays: Any, dtype: Any = None, inexact: bool = True) -> Any:
+    """``promote_dtype`` of input, kernel and bias, without a gradient by the bias."""
+    x, kernel, bias = arrays
+    bias = None if bias is None else lax.stop_gradient(bias)
+    return promote_dtype(x, kernel, bias, dtype=dtype, inexact=inexact)
 
 
 class DoublingConv(nn.Module):

@@ -31,7 +31,12 @@ class _Convolutions(nn.Module):
             elif step == "pool":
                 x = max_pool(x)
             else:
-                x = self.layers.conv(x, self.channels[int(step[4:])], torchvision=torchvision)
+                x = self.layers.conv(
+                    x,
+                    self.channels[int(step[4:])],
+                    torchvision=torchvision,
+                    centred=train and self.batch_norm,
+                )
                 x = self.layers.batch_norm(x, train) if self.batch_norm else x
                 torchvision = "kaiming"
         return x

@@ -39,7 +39,7 @@ from dcmu_jax.networks.partition import (
     initialise,
 )
 from dcmu_jax.networks.whole import runs_by_part
-from dcmu_jax.platforms import on_cpu
+from dcmu_jax.platforms import full_precision, on_cpu
 from dcmu_jax.training.flops import spend_on
 from dcmu_jax.training.keys import named_key
 
@@ -128,6 +128,7 @@ def in_batches(
     *arrays: np.ndarray,
     batch_size: int | None = None,
     workers: int = 1,
+    join: Callable[..., Any] = np.concatenate,
 ) -> Any:
     """``fun`` over the rows of ``arrays`` in batches of one shape; results as NumPy, joined.
 
@@ -141,10 +142,11 @@ def in_batches(
             changes. Worth more than one where ``fun`` leaves cores idle: JAX runs what one thread
             calls one after another, and holds no lock meanwhile. The precision of matrix products
             set by ``jax.default_matmul_precision`` holds in them, too; other such settings do not.
+        join: of the results for the batches; ``jnp.concatenate`` leaves them where they are.
     """
     if not len(arrays[0]):  # a row of zeros tells what the results of none are like
         one = [np.zeros((1, *array.shape[1:]), array.dtype) for array in arrays]
-        return jax.tree.map(lambda x: np.asarray(x)[:0], fun(*one))
+        return jax.tree.map(lambda x: join([x])[:0], fun(*one))
     count, starts, piece = _dealt(fun, arrays, batch_size)
     if workers == 1 or len(starts) == 1:
         pieces = [piece(low) for low in starts]
@@ -160,8 +162,7 @@ def in_batches(
         with concurrent.futures.ThreadPoolExecutor(workers) as threads:
             # The first by itself, so that ``fun`` compiles once; each waited for in its thread.
             pieces = [in_thread(starts[0]), *threads.map(in_thread, starts[1:])]
-    joined = jax.tree.map(lambda *xs: np.concatenate([np.asarray(x) for x in xs])[:count], *pieces)
-    return joined
+    return jax.tree.map(lambda *xs: join(xs)[:count], *pieces)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -196,13 +197,15 @@ class Classifier:
         program = self.model, target
         spend_on(_pass, program, self.variables, self.normalisation, one, times=len(pixels))
 
-    def _run(self, pixels: Any, target: str) -> np.ndarray:
+    @full_precision()
+    def _run(self, pixels: Any, target: str, join: Any = np.concatenate) -> Any:
         pixels = check_pixels(pixels, self.image_shape, self.normalisation)
         with self._fitting():
             self._spend(pixels, target)
             return in_batches(
                 lambda x: _forward((self.model, target), self.variables, self.normalisation, x),
                 pixels,
+                join=join,
             )
 
     @contextlib.contextmanager
@@ -226,8 +229,13 @@ class Classifier:
         """Flattened features ``(N, dim)``, as used for clustering and condensation."""
         return self._run(pixels, "features")
 
-    def inputs_of(self, part: str, pixels: np.ndarray | Any) -> np.ndarray:
-        """What ``part`` (intermediate or final) sees when the model is fed ``pixels``."""
+    def inputs_of(
+        self, part: str, pixels: np.ndarray | Any, *, on_device: bool = False
+    ) -> np.ndarray | Any:
+        """What ``part`` (intermediate or final) sees when the model is fed ``pixels``.
+
+        NumPy; with ``on_device`` an array of JAX, which was never copied to the host.
+        """
         if part not in PARTS[1:]:
             raise unknown_name("part above the first", part, PARTS[1:])
         if not runs_by_part(self.model):
@@ -236,8 +244,9 @@ class Classifier:
                 "a module in three parts",
                 "Take features, or write the module in three parts",
             )
-        return self._run(pixels, part)
+        return self._run(pixels, part, jnp.concatenate if on_device else np.concatenate)
 
+    @full_precision()
     def evaluate(self, dataset: Dataset) -> Evaluation:
         """Loss and correctness of every sample.
 

@@ -16,6 +16,7 @@ from jaxtyping import Array, Float, Int
 from dcmu_jax.data.dataset import Dataset, Normalisation
 from dcmu_jax.errors import check_at_least
 from dcmu_jax.networks.partition import Variables
+from dcmu_jax.platforms import full_precision
 from dcmu_jax.training.batches import Batches, cut, evaluation_logits
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.examples import cross_entropy
@@ -51,6 +52,7 @@ def _group_gradients(model, variables, normalisation, batches, which, groups):
     return jax.lax.scan(step, totals, (batches, which))[0]
 
 
+@full_precision()
 def mean_gradients(
     model: nn.Module,
     variables: Variables,

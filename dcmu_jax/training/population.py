@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from dcmu_jax.data.pixels import check_pixels
 from dcmu_jax.errors import InputError, check_at_least
 from dcmu_jax.networks.partition import PARTS, apply_parts
-from dcmu_jax.platforms import on_cpu
+from dcmu_jax.platforms import platform
 from dcmu_jax.prng import Key, typed_key
 from dcmu_jax.training.arguments import ONE_DEVICE, Objective, Placement
 from dcmu_jax.training.callbacks import Callback, check_callbacks
@@ -96,10 +96,12 @@ def member(classifiers: Classifier, number: int) -> Classifier:
 def default_chunk() -> int:
     """The default number of networks that train in one program.
 
-    One on CPU, for its memory: of small MLPs four side by side were 1.5 times as fast
-    (experiments/results/population_mlp_cpu.json, on a busy machine). 16 elsewhere, unmeasured.
+    One on CPU, for its memory: of small MLPs four side by side took 0.89 of the time
+    (experiments/results/population_mlp_cpu.json, on a busy machine). One on a TPU, whose compiler
+    expects four CNNs of a quarter of the width to take 1.07 times as long side by side
+    (experiments/results/compiled_tpu.json). 16 on a GPU, unmeasured.
     """
-    return 1 if on_cpu() else 16
+    return 16 if platform() == "gpu" else 1
 
 
 def _mapped(function: Any, chunk: int, stacked: Any) -> Any:

@@ -23,7 +23,7 @@ from dcmu_jax.training.examples import Examples
 from dcmu_jax.training.keys import folded, named_key, named_seed
 from dcmu_jax.training.optimizers import Optimizer, OptimizerField, as_optimizer
 from dcmu_jax.unlearning.protocol import ReducedRetainSet, StandIn, collect
-from dcmu_jax.unlearning.schedule import Reset, Step, reset_parts, train_step
+from dcmu_jax.unlearning.schedule import CachedInputs, Reset, Step, reset_parts, train_step
 from dcmu_jax.unlearning.serving import Serving
 from dcmu_jax.unlearning.task import (
     Hooks,
@@ -91,7 +91,7 @@ def train_offline(
     )
     remember = Examples.of(remembrance.images, remembrance.labels)
     everything = Examples.of(train.images, train.labels)
-    classifier = original
+    classifier, cached = original, CachedInputs()
     for number in range(config.rounds):
         with hooks.progress(f"offline round {number + 1}", config.intermediate_epochs) as progress:
             classifier = _with_part_of(classifier, original, "final")
@@ -104,7 +104,13 @@ def train_offline(
                 with during(f"round {number + 1}, {name}", option=option):
                     told = reporting(shown)
                     classifier = train_step(
-                        step, classifier, examples, key=key, mesh=mesh, callbacks=told
+                        step,
+                        classifier,
+                        examples,
+                        key=key,
+                        mesh=mesh,
+                        callbacks=told,
+                        cached=cached,
                     ).classifier
     jax.block_until_ready(classifier.variables)
     return classifier
@@ -297,7 +303,7 @@ class ModularUnlearning:
             callbacks: called after every epoch of a step that is not on the remembrance samples.
         """
         hooks = hooks or Hooks()
-        opt_states: dict[int, object] = {}
+        opt_states, cached = dict[int, object](), CachedInputs()
         classifier = reset_parts(classifier, self.resets, folded(key, "reset"))
 
         def run(index: int, step: Step, name: str, progress: Progress, last: bool) -> Classifier:
@@ -312,6 +318,7 @@ class ModularUnlearning:
                     opt_state=opt_states.get(index),
                     mesh=mesh,
                     callbacks=(*reporting(progress), *(callbacks if last else ())),
+                    cached=cached,
                 )
             opt_states[index] = fitted.opt_state
             return fitted.classifier

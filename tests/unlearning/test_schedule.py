@@ -10,10 +10,11 @@ from toys import Noisy, Plain, assert_close, examples_of, fresh, part_of, same_b
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.networks.partition import PARTS, initialise
+from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import fit
 from dcmu_jax.training.optimizers import Optimizer
-from dcmu_jax.unlearning import modular
+from dcmu_jax.unlearning import modular, schedule
 from dcmu_jax.unlearning.modular import Collecting, ModularUnlearning, Offline, train_offline
 from dcmu_jax.unlearning.schedule import Reset, Step, batch_size_for, reset_parts, train_step
 from dcmu_jax.unlearning.task import Hooks
@@ -207,6 +208,36 @@ def test_a_step_from_cached_features_is_the_step(parts):
     cached = train_step(step, classifier, examples_of(train), key=options["key"])
     whole = fit(classifier, examples_of(train), epochs=2, parts=parts, **options)
     assert_close(cached.classifier.variables, whole.classifier.variables, atol=1e-4, rtol=1e-3)
+
+
+def test_inputs_that_stay_the_same_are_made_once_and_on_the_device(monkeypatch):
+    train = SPLITS.train
+    network, offline = fresh(Noisy(), train), Offline(rounds=2, final_epochs=1)
+    offline = dataclasses.replace(offline, intermediate_epochs=1)
+    made = []
+    inputs_of = Classifier.inputs_of
+
+    def noting(classifier, part, pixels, *, on_device=False):
+        made.append(part)
+        inputs = inputs_of(classifier, part, pixels, on_device=on_device)
+        assert isinstance(inputs, jax.Array if on_device else np.ndarray)
+        return inputs
+
+    monkeypatch.setattr(Classifier, "inputs_of", noting)
+
+    def trained():
+        made.clear()
+        return train_offline(network, train, train.take(range(8)), offline, seed=0).variables
+
+    once = trained()
+    assert made == ["final", "intermediate", "final"]  # the final part's inputs are new every time
+    monkeypatch.setattr(schedule, "on_cpu", lambda: False)
+    assert same_bits(once, trained())
+    monkeypatch.setattr(schedule, "device_budget", lambda: 1)
+    assert same_bits(once, trained())
+    monkeypatch.setattr(schedule.CachedInputs, "__init__", lambda self: None)
+    monkeypatch.setattr(schedule.CachedInputs, "_kept", property(lambda _: {}), raising=False)
+    assert same_bits(once, trained()) and made == ["final", "intermediate"] * 2
 
 
 @pytest.mark.parametrize(
