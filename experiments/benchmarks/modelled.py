@@ -15,6 +15,7 @@ Writes experiments/results/modelled_h100.json, with cases as accelerator_DEVICE.
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import math
 import re
@@ -132,6 +133,9 @@ def modelled(model: str, dtype: str, options: Any, target: Any) -> dict[str, flo
 def main(arguments: list[str] | None = None) -> None:
     """Compile, print and write."""
     options = LINE.parse(arguments)
+    if importlib.util.find_spec("jax_plugins") is None:
+        print("left out: needs JAX's wheels for CUDA, which come with the extra 'cuda12'")
+        return
     target, cases = device(), {}
     for model, dtype in itertools.product(options.models, options.dtype):
         cases[f"{model} {dtype}"] = found = modelled(model, dtype, options, target)

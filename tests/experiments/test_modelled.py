@@ -1,5 +1,6 @@
 """The bytes of a compiled program's kernels, by which steps on an absent device are modelled."""
 
+from experiments.benchmarks import modelled
 from experiments.benchmarks.modelled import kernels
 
 PROGRAM = """HloModule step
@@ -20,3 +21,9 @@ ENTRY %main (x: bf16[4,3], n: u8[10]) -> f32[] {
 
 def test_a_kernel_reads_its_operands_and_writes_its_results_once():
     assert kernels(PROGRAM) == [24 + 10 + 4 + 6, 4 + 4 + 24]
+
+
+def test_where_the_compiler_is_not_installed_it_is_left_out(monkeypatch, capsys):
+    monkeypatch.setattr(modelled.importlib.util, "find_spec", lambda name: None)
+    modelled.main(["--models", "mlp"])
+    assert "left out: needs JAX's wheels for CUDA" in capsys.readouterr().out
