@@ -26,6 +26,7 @@ from dcmu_jax.reporting.certificate import (
 from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.config_json import from_json
 from dcmu_jax.runs.run import Run
+from dcmu_jax.service.certificate import named
 from dcmu_jax.service.contents import CONFIG
 from dcmu_jax.service.entries import read_plain
 from dcmu_jax.service.gate import BatchSettings, NotPublished, settings_of
@@ -293,9 +294,9 @@ def _certificate(args: _Certificate, console: Output) -> None:
             )
         workspace.audit(oracles=args.audit)
     certificate = workspace.certificate(args.version)
-    path = args.out / f"certificate-{args.version:04d}"
-    page = path.with_suffix(".html")
     try:
+        path = named(args.out, certificate)
+        page = path.with_suffix(".html")
         for file in (page, path.with_suffix(".json")):  # before either is written
             if file.is_dir():
                 raise IsADirectoryError(errno.EISDIR, f"{file.name} is a folder")

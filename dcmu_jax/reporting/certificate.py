@@ -108,7 +108,7 @@ def _remains_sentences(certificate: Mapping[str, Any]) -> list[str]:
         )
     looked = remains.get("looked_at")
     if looked:
-        sentences.append(f"So its files said when they were looked at, {looked}.")
+        sentences.append(f"This is as of {looked}, by the hashes of its files.")
     return sentences
 
 

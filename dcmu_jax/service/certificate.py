@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,41 @@ import numpy as np
 
 from dcmu_jax.data.copies import copies_of
 from dcmu_jax.errors import InputError
+from dcmu_jax.files import json_text
+from dcmu_jax.reading import parse_json
 from dcmu_jax.service.audits import read_audit
 from dcmu_jax.service.contents import Fixed, read_held, read_manifest, read_record
+from dcmu_jax.service.entries import read_plain
 from dcmu_jax.service.given import is_whole
 from dcmu_jax.service.history import History
+from dcmu_jax.service.ledger import sha256
 from dcmu_jax.service.remains import remains
+
+
+def digest_of(certificate: Mapping[str, Any]) -> str:
+    """SHA-256 (hex) of what a certificate says, without when the files were looked at."""
+    left = {k: v for k, v in certificate["remains"].items() if k != "looked_at"}
+    said = {name: certificate[name] for name in sorted(certificate)} | {"remains": left}
+    return sha256(json_text(said).encode())
+
+
+def named(folder: Path, certificate: Mapping[str, Any]) -> Path:
+    """Where a certificate is written, without a suffix: never in the place of a different one.
+
+    That is certificate-0001 for version 1. Where this is taken by a certificate that says something
+    else, of another workspace or an earlier time, the first digits of its own digest are added.
+    """
+    plain = folder / f"certificate-{certificate['version']:04d}"
+    taken = [plain.with_suffix(suffix) for suffix in (".json", ".html")]
+    if not any(path.is_file() or path.is_symlink() for path in taken):
+        return plain
+    try:
+        there = digest_of(parse_json(read_plain(taken[0]), taken[0], "a certificate", ""))
+    except (InputError, OSError, KeyError, TypeError, AttributeError):
+        there = ""
+    own = digest_of(certificate)
+    return plain if there == own else plain.with_name(f"{plain.name}-{own[:12]}")
+
 
 _KINDS = ("train", "test", "remembrance")
 

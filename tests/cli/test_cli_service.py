@@ -51,8 +51,12 @@ def test_a_life_of_a_workspace(toy_run, tmp_path, ids, capsys, monkeypatch):  # 
     monkeypatch.setattr(audits, "audit_version", lambda *_, **__: json.dumps(audit).encode())
     assert _dcmu("certificate", w, 1, "--audit", 4, "--out", tmp_path / "c") == 0
     assert "The network did not pass the audit, compared with 4 that" in capsys.readouterr().out
-    saved = json.loads((tmp_path / "c" / "certificate-0001.json").read_text())
+    first, second = sorted((tmp_path / "c").glob("*.json"), key=lambda path: len(path.name))
+    assert json.loads(first.read_text())["audit"] is None  # what was written before stays
+    saved = json.loads(second.read_text())
     assert saved["audit"] == audit
+    assert _dcmu("certificate", w, 1, "--out", tmp_path / "c") == 0  # says the same again
+    assert second.name in capsys.readouterr().out and len(list((tmp_path / "c").iterdir())) == 4
     assert saved["record"]["forgotten"] == sorted(ids[:3])
     assert "Certificate of version 1" in (tmp_path / "c" / "certificate-0001.html").read_text()
     assert _dcmu("purge", w, "--quiet") == 0
