@@ -102,10 +102,13 @@ class Dataset:
         if len(missing):
             shown = ", ".join(map(str, missing[:5].tolist()))
             known = f", {self.ids.min()}..{self.ids.max()}" if len(order) else ""
+            if len(order) and int(self.ids.max()) - int(self.ids.min()) >= len(self):
+                known += " with gaps"
             raise InputError(
                 f"Unknown id(s): {shown}{', ...' if len(missing) > 5 else ''}",
                 f"ids of the {len(self)} samples{known}",
-                "Check the ids against those of this set: training and test samples have others",
+                "Check the ids against those of this set: where one lies in a gap, it is that of a "
+                "sample elsewhere, such as a test sample",
             )
         return found
 

@@ -237,7 +237,10 @@ def read_ids(path: str) -> np.ndarray:
             if there
             else f"There is no file of ids {path[:200]!r}",
             "a text, .json or .npy file",
-            "Write the ids to a file" if there else "Check the path",
+            "Write the ids to a file"
+            if there
+            else "Check the path. Typed in place of a file, ids are set apart by commas, as in "
+            "ids:3,17; there are no ranges",
         )
     about = (named, "a file of ids", "Write the ids alone")
     try:

@@ -109,15 +109,16 @@ def _forgotten(
     )
     if rest:
         text += "; " + ", ".join(rest)
-    ends = [m.forget_accuracy for m in (original, retrained) if m]
+    ends = [m.forget_accuracy for m in (original, *methods) if m]
+    target = retrained.forget_accuracy
     if (
-        len(ends) == 2
-        and all(map(math.isfinite, ends))
-        and abs(_tenths(ends[0]) - _tenths(ends[1])) <= _NEAR
+        original
+        and all(map(math.isfinite, [target, *ends]))
+        and all(abs(_tenths(each) - _tenths(target)) <= _NEAR for each in ends)
     ):
         text += (
-            " (original and retrained model are so near each other that forgetting hardly shows "
-            "in accuracy: see MIA and the gap)"
+            " (the original and all others are so near the retrained model that forgetting hardly "
+            "shows in accuracy: see MIA and the gap)"
         )
     return text + "."
 

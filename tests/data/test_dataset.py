@@ -29,6 +29,13 @@ def test_unknown_ids_are_named():
         _dataset().positions(np.array([500, _dataset().ids[0], -1]))
 
 
+def test_an_id_within_a_gap_is_said_to_lie_elsewhere():
+    data = _dataset()
+    gap = int(np.sort(data.ids)[4])
+    with pytest.raises(InputError, match=rf"Unknown id\(s\): {gap}\. .* with gaps\. .*test sample"):
+        data.without([gap]).positions([gap])
+
+
 def test_take_and_without_keep_samples_whole():
     data = _dataset()
     rest = data.without(data.ids[[3, 8]])

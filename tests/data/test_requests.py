@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dcmu_jax.data import Dataset, parse_request, request_for_ids
-from dcmu_jax.data.requests import as_request
+from dcmu_jax.data.requests import as_request, read_ids
 from dcmu_jax.errors import InputError
 
 IDS = np.random.default_rng(1).permutation(1000)[:60].astype(np.int64)
@@ -387,3 +387,8 @@ def test_what_names_no_samples_is_refused(asked):
     with pytest.raises(InputError) as caught:
         as_request(asked, _train())
     assert caught.value.remedy
+
+
+def test_ranges_of_ids_are_said_not_to_be_known():
+    with pytest.raises(InputError, match=r"no file of ids '3-7'.*there are no ranges"):
+        read_ids("3-7")

@@ -51,6 +51,9 @@ def test_accuracy_that_cannot_tell_is_said(original, retrained, method):
     near = dataclasses.replace(retrained, forget_accuracy=96.0)
     first, *_ = summarise([original, near, method("m", forget_accuracy=97.0)], "random:0.1")
     assert "hardly shows in accuracy" in first
+    # What forgot far too much shows it.
+    first, *_ = summarise([original, near, method("m", forget_accuracy=0.0)], "random:0.1")
+    assert "hardly shows" not in first
 
 
 def test_missing_rows(original, retrained, method):
