@@ -24,6 +24,7 @@ from dcmu_jax.metrics.telltale import warn_of_telltale
 from dcmu_jax.networks.adoption import check_module
 from dcmu_jax.networks.behaviour import behaviour_of, initial_of, model_text
 from dcmu_jax.runs import brought, facts, saved, stages, store
+from dcmu_jax.runs.comparable import check_comparable
 from dcmu_jax.runs.config import RunConfig, check_method_name
 from dcmu_jax.runs.config_json import to_file
 from dcmu_jax.runs.cost import warn_of_cost
@@ -234,7 +235,7 @@ class Run:
     def check_comparable(self, request: RequestLike) -> None:
         """Raise ``InputError`` unless methods can be compared on ``request``."""
         asked = self.request(request)
-        stages.check_comparable(self.config, self.splits, asked, self.usable_tests())
+        check_comparable(self.config, self.splits, asked, self.usable_tests())
 
     def log(self, **entry: Any) -> None:
         """Append a line to metrics.jsonl."""

@@ -18,7 +18,7 @@ from dcmu_jax.data.copies import same_images
 from dcmu_jax.data.dataset import Dataset, Splits
 from dcmu_jax.data.remembrance import allowed_remembrance, remembrance_samples
 from dcmu_jax.data.requests import ForgetRequest
-from dcmu_jax.data.selections import Mask, as_mask
+from dcmu_jax.data.selections import Mask
 from dcmu_jax.errors import InputError
 from dcmu_jax.extensions import is_reference
 from dcmu_jax.metrics.network import Measured, measure_classifier
@@ -77,28 +77,6 @@ def build_model(name: str, splits: Splits, options: NetworkOptions | None = None
         width=options.width,
         norm=options.norm,
     )
-
-
-def check_comparable(
-    config: RunConfig, splits: Splits, request: ForgetRequest, usable: Mask
-) -> None:
-    """Raise unless there are enough samples for a comparison.
-
-    Raises:
-        InputError: fewer than two forgotten samples, or test samples to hold them against.
-    """
-    labels = splits.train.labels[splits.train.positions(request.ids)]
-    control = usable = as_mask("usable mask", usable, (len(splits.test),), "test samples")
-    if config.method.control == "same_class":
-        control = usable & np.isin(splits.test.labels, labels)
-    if min(len(request.ids), int(control.sum())) < 2:
-        raise InputError(
-            f"A comparison on {len(request.ids)} forgotten samples and {int(control.sum())} test "
-            "samples to tell them from",
-            "2 or more of each, for the membership attack",
-            "Ask for more, bring more test samples, or set method.control to all; dcmu forget "
-            "serves any request",
-        )
 
 
 def train_original(

@@ -278,7 +278,7 @@ BAD_NEW_RUNS = {
     "ids missing": (["--forget", "ids:none.txt"], r"There is no file of ids 'none\.txt'"),
     "ids as text": (["--forget", "ids:text.txt"], r"text\.txt holds something other than ids"),
     "no ids": (["--forget", "ids:empty.txt"], r"empty\.txt holds no id"),
-    "one id": (["--forget", "ids:one.txt"], r"A comparison on 1 forgotten samples"),
+    "one id": (["--forget", "ids:one.txt"], r"One forgotten sample is too few.*dcmu forget RUN"),
     "duplicate ids": (["--forget", "ids:twice.txt"], r"twice\.txt holds duplicates: 2"),
     "unknown ids": (["--forget", "ids:unknown.txt"], r"Unknown id\(s\): 999999"),
     "test fraction": (["--data.test-fraction", "1.5"], r"test_fraction = 1\.5"),
@@ -335,7 +335,10 @@ BAD_ON_SAVED = {
     "preset": (["prepare", "{run}", "--preset", "papr"], r"preset of this run 'papr'"),
     "method": (["forget", "{run}", "--method", "retrian"], r"'retrian'.*Did you mean 'retrain'"),
     "request": (["forget", "{run}", "--forget", "class:5"], r"There is no class '5'"),
-    "too few": (["compare", "{run}", "--forget", "random:0.02"], r"A comparison on 1 forgotten"),
+    "too few": (
+        ["compare", "{run}", "--forget", "random:0.02"],
+        r"One forgotten sample is too few",
+    ),
     "few oracles": (["audit", "{run}", "--oracles", "3"], r"audit with 3 oracle models"),
     "comparison": (["compare", "{run}", "--forget", "random:7"], r"fraction of random = 7"),
 }
