@@ -108,9 +108,10 @@ def _tried(what: str, call: Callable[[], Any]) -> Any:
     except Exception as error:  # whatever a user's module may raise
         raise InputError(
             f"{what} ({_in_a_line(error)})",
-            "a module whose parts run one after another, dropout being all that is random",
-            "Mend the part that fails: the traceback of its own error comes first; parts with "
-            "dropout or BatchNorm take the argument train, and draw only where it is True",
+            "a module that runs on such images, evaluated and trained, draws for dropout alone, "
+            "and changes no variables but batch_stats, in training",
+            "Mend what fails: the traceback of its own error comes first; a module or part with "
+            "dropout or BatchNorm takes the argument train, and draws only where it is True",
         ) from error
 
 
@@ -316,10 +317,13 @@ def _check_outputs(name: str, out: Any, num_classes: int) -> None:
     if shape != (2, num_classes) or not jnp.issubdtype(out.dtype, jnp.floating):
         given = f"{out.dtype} {shape}" if shape else f"a {type(out).__name__}"
         flat = shape is None or len(shape) < 3
+        remedy = f"Let its last layer have {num_classes} outputs for each image"
+        if isinstance(out, tuple | list | dict):
+            remedy = "Return the logits alone"
         raise InputError(
             f"The part 'final' of {name} gives {given} for 2 images of {num_classes} classes",
             f"floating-point logits of shape (2, {num_classes}), one for each class",
-            f"Let its last layer have {num_classes} outputs for each image"
+            remedy
             if flat
             else "Flatten the images before the first dense layer: x.reshape(len(x), -1)",
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +20,8 @@ Weights = dict[str, np.ndarray]
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 """Keys under which checkpoints keep the weights beside other things."""
+_PREFIXES = ("module.", "_orig_mod.")
+"""Of the names of layers in what DataParallel and torch.compile wrapped."""
 _SAFETENSORS = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "u1"}
 _SAFETENSORS |= {"I16": "<i2", "I8": "i1", "BOOL": "?", "BF16": "<u2"}
 
@@ -78,7 +81,14 @@ def _read_torch(path: str | os.PathLike[str], what: str, remedy: str) -> Any:
             "'weights.safetensors'), or install a later one: pip install 'torch>=2.10'",
         )
     with refused(path, what, remedy), opened(path) as file:
-        return torch.load(file, map_location="cpu", weights_only=True)
+        try:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            if "global" not in str(error).lower():
+                raise ValueError("it is not what torch.save writes") from error
+            raise ValueError(
+                "it holds objects besides tensors, such as a whole module, which are not loaded"
+            ) from error
 
 
 _READERS = {
@@ -124,8 +134,8 @@ def arrays_of(weights: Any) -> Weights:
     for wrapper in _WRAPPERS:
         if isinstance(weights.get(wrapper), Mapping):
             return arrays_of(weights[wrapper])
-    if weights and all(str(key).startswith("module.") for key in weights):  # of DataParallel
-        weights = {str(key).removeprefix("module."): value for key, value in weights.items()}
+    while prefix := next((p for p in _PREFIXES if _all_begin(weights, p)), ""):
+        weights = {str(key).removeprefix(prefix): value for key, value in weights.items()}
     arrays = {
         str(key): _array(str(key), value)
         for key, value in weights.items()
@@ -139,6 +149,10 @@ def arrays_of(weights: Any) -> Weights:
                 "Bring weights of a training that did not diverge",
             )
     return arrays
+
+
+def _all_begin(weights: Mapping[str, Any], prefix: str) -> bool:
+    return bool(weights) and all(str(key).startswith(prefix) for key in weights)
 
 
 def _array(key: str, value: Any) -> np.ndarray:

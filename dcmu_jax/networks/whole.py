@@ -19,7 +19,7 @@ import flax.linen as nn
 import jax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from dcmu_jax.errors import InputError, as_names, unknown_name
+from dcmu_jax.errors import InputError, unknown_name
 from dcmu_jax.networks.partition import PARTS, check_kind, check_parts, mode_of
 
 Patterns = Mapping[str, str | Collection[str]]
@@ -187,30 +187,52 @@ intermediate and final. Give final=...: which part ends where is yours to choose
                 f"patterns for {', '.join(PARTS[:2])} and {PARTS[2]}",
                 f"Give {part}=...: which part ends where is yours to choose",
             )
-    found: dict[str, str] = {}
+    found: dict[str, tuple[str, str]] = {}
     for part, patterns in parts.items():
-        unordered = isinstance(patterns, set | frozenset)
-        for pattern in as_names(sorted(patterns) if unordered else patterns):
+        for pattern in _patterns_of(part, patterns):
             matched = [path for path in paths if _matches(path, pattern)]
             if not matched:
                 tops = {"/".join(path.split("/")[:-1]) or path for path in paths}
                 raise unknown_name(f"parameters of {module} (pattern for {part})", pattern, tops)
             for path in matched:
-                if found.setdefault(path, part) != part:
-                    raise InputError(
-                        f"The parameter {path!r} of {module} in {found[path]} and in {part}",
-                        "each parameter in one part",
-                        f"Make the pattern {pattern!r} narrower",
-                    )
+                if found.setdefault(path, (part, pattern))[0] != part:
+                    raise _in_two(paths, path, module, (found[path], (part, pattern)))
     missing = [path for path in paths if path not in found]
     if missing:
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        kind, them = ("parameters", "them") if len(missing) > 1 else ("parameter", "it")
         raise InputError(
-            f"{len(missing)} parameters of {module} in no part: {shown}",
+            f"{len(missing)} {kind} of {module} in no part: {shown}",
             "each parameter in one part",
-            "Add patterns that match them",
+            f"Add patterns that match {them}",
         )
-    return found
+    return {path: part for path, (part, _) in found.items()}
+
+
+def _patterns_of(part: str, given: Any) -> tuple[str, ...]:
+    """The patterns of a part: a text, or a collection of texts."""
+    patterns = (given,) if isinstance(given, str) else given
+    if not isinstance(patterns, Collection) or not all(isinstance(one, str) for one in patterns):
+        raise InputError(
+            f"The patterns for {part} given as {given!r}",
+            "a pattern of parameter paths, or a list of them",
+            f'Give texts, such as {{"{part}": "Dense_0"}}',
+        )
+    return tuple(sorted(patterns) if isinstance(patterns, set | frozenset) else patterns)
+
+
+def _in_two(
+    paths: Collection[str], path: str, module: str, owners: tuple[tuple[str, str], tuple[str, str]]
+) -> InputError:
+    """The error for a parameter that patterns of two parts match: the wider one is to change."""
+    (one, first), (other, second) = owners
+    wider = max((second, first), key=lambda pattern: sum(_matches(p, pattern) for p in paths))
+    return InputError(
+        f"The parameter {path!r} of {module} is in {one} (by the pattern {first!r}) and in {other} "
+        f"(by {second!r})",
+        "each parameter in one part",
+        f"Make the pattern {wider!r} narrower",
+    )
 
 
 def _matches(path: str, pattern: str) -> bool:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+import flax.core
 import flax.linen as nn
 import jax
 import numpy as np
@@ -25,9 +26,10 @@ from dcmu_jax.networks.catalogue import create
 from dcmu_jax.networks.partition import check_image_shape, initialise
 from dcmu_jax.networks.torch_files import read_weights
 from dcmu_jax.networks.torch_weights import bring
-from dcmu_jax.networks.whole import Patterns, Whole, adopted, merged, runs_by_part
+from dcmu_jax.networks.whole import LinenInner, Patterns, adopted, merged, runs_by_part
 from dcmu_jax.prng import Key, key_of
 from dcmu_jax.training.classifier import Classifier
+from dcmu_jax.training.divergence import all_finite
 from dcmu_jax.training.keys import folded
 
 
@@ -100,8 +102,8 @@ def adopt(
 
     Raises:
         InputError: patterns that match nothing, overlap or leave a parameter out; variables of
-            other kinds, or without an array that the module has; a normalisation that is none; a
-            module that cannot be trained on such images.
+            other kinds, shapes or names than the module has, or not finite; a normalisation that
+            is none; a module that cannot be trained on such images.
     """
     dataset = data.train if isinstance(data, Splits) else data
     height, width, channels = dataset.images.shape[1:]
@@ -115,33 +117,68 @@ def adopt(
             )
         module, variables = nnx_modules.adopted(module, make, parts, layer)
     elif parts is not None:
+        _check_like_fresh(module, variables, shape)
         module, variables = adopted(module, variables, parts, layer)
-    if isinstance(module, Whole):
-        _check_complete(module, shape)
     check_module(module, shape, dataset.num_classes)
     given = channel_statistics(dataset.images)
     if normalisation is not None:
         given = _normalisation(normalisation, channels)
     check_variables(module, variables, shape)
-    return Classifier(module, variables, given, shape)
+    network = Classifier(module, variables, given, shape)
+    _check_finite(network)
+    return network
 
 
-def _check_complete(module: Whole, shape: tuple[int, int, int]) -> None:
-    """Raise where variables lack an array that the user's module makes on such images."""
+def _check_like_fresh(module: Any, variables: Any, shape: tuple[int, int, int]) -> None:
+    """Raise where variables have other arrays than a Linen module makes on such images.
+
+    In the module's own names: later they lie in parts, which are no names of the user's.
+    """
     x = jax.ShapeDtypeStruct((1, *shape), np.float32)
     try:
-        fresh = jax.eval_shape(module.inner.fresh, jax.eval_shape(lambda: key_of(0)), x)
+        inner = LinenInner(module)
+        fresh = jax.eval_shape(inner.fresh, jax.eval_shape(lambda: key_of(0)), x)
     except Exception:  # whatever a user's module may raise: check_module says it
         return
-    given = {path for path, _ in module.labels}
-    for kind in ("params", "batch_stats"):
-        for path, like in sorted(flatten_dict(fresh.get(kind, {}), sep="/").items()):
-            if path not in given:
-                raise InputError(
-                    f"Variables without {kind}/{path}, which {module.inner.name} has",
-                    "all that module.init gives of params and batch_stats",
-                    f"Add {kind}/{path}, of shape {like.shape}",
-                )
+    kept = ("params", "batch_stats")
+    others = sorted(set(fresh) - {*kept, "intermediates"})
+    if others:
+        raise InputError(
+            f"The module {inner.name}, which keeps variables in {', '.join(others)}",
+            "the collections params and batch_stats",
+            "Keep no other state in the module: neither unlearning nor a fresh start would know it",
+        )
+    if not isinstance(variables, Mapping) or not isinstance(variables.get("params"), Mapping):
+        return  # which is said later
+    trees = {kind: variables.get(kind, {}) for kind in kept}
+    wanted: dict[str, Any] = flatten_dict({kind: fresh.get(kind, {}) for kind in kept}, sep="/")
+    given: dict[str, Any] = flatten_dict(flax.core.unfreeze(trees), sep="/")
+    for path in sorted(wanted.keys() - given.keys()) or sorted(given.keys() - wanted.keys()):
+        lacks = path in wanted
+        raise InputError(
+            f"Variables {'without' if lacks else 'with'} {path}, which {inner.name} "
+            f"{'has' if lacks else 'has not'}",
+            "all that module.init gives of params and batch_stats, and no more",
+            f"Add {path}, of shape {wanted[path].shape}" if lacks else f"Leave {path} out",
+        )
+    for path, like in sorted(wanted.items()):
+        if np.shape(given[path]) != like.shape:
+            raise InputError(
+                f"{path} of shape {np.shape(given[path])} for the module {inner.name}",
+                f"shape {like.shape}, on images of shape {shape}",
+                "Bring the variables of a module with these settings, on images of this shape",
+            )
+
+
+def _check_finite(network: Classifier) -> None:
+    """Raise unless every number of a network is finite."""
+    for path, leaf in flatten_dict(variables_of(network), sep="/").items():
+        if not all_finite(leaf):
+            raise InputError(
+                f"{path} of the network, which is not all finite",
+                "finite parameters and statistics",
+                "Bring a network whose training did not diverge",
+            )
 
 
 def _normalisation(given: Any, channels: int) -> Normalisation:

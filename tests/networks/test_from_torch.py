@@ -78,7 +78,12 @@ def test_half_precision_is_read_as_it_is(tmp_path):
 def test_what_wraps_weights_is_taken_off():
     plain = bring("mlp", MLP, SHAPE).variables
     parallel = {f"module.{key}": value for key, value in MLP.items()}
-    for wrapped in ({"epoch": 3, "state_dict": MLP}, {"net": parallel, "acc": 90.0}):
+    compiled = {f"_orig_mod.{key}": value for key, value in parallel.items()}
+    for wrapped in (
+        {"epoch": 3, "state_dict": MLP},
+        {"net": parallel, "acc": 90.0},
+        {"model": compiled},
+    ):
         assert same_bits(bring("mlp", wrapped, SHAPE).variables, plain)
 
 
@@ -286,7 +291,11 @@ def test_a_file_of_pytorch_that_holds_code_is_not_run(tmp_path):
     torch = _torch()
     path = tmp_path / "weights.pt"
     torch.save(torch.nn.Linear(2, 2), path)
-    with pytest.raises(InputError, match="cannot be read as a file of weights"):
+    whole = r"cannot be read as a file of weights \(it holds objects besides tensors, [^\x1b]*$"
+    with pytest.raises(InputError, match=whole):
+        dcmu.from_torch("mlp", path, DATA)
+    path.write_bytes(b"junk")
+    with pytest.raises(InputError, match=r"as a file of weights \([^\x1b\n]*\)"):
         dcmu.from_torch("mlp", path, DATA)
     with pytest.raises(InputError, match=r"Give network\.state_dict\(\)"):
         dcmu.from_torch("mlp", torch.nn.Linear(2, 2), DATA)

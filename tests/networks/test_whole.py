@@ -289,11 +289,23 @@ PATHS = ["Conv_0/kernel", "Conv_0/bias", "Dense_0/kernel"]
         ),
         (
             {"beginning": "Conv_0", "intermediate": "*/bias", "final": "Dense_0"},
-            r"'Conv_0/bias' of N in beginning and in intermediate",
+            r"'Conv_0/bias' of N is in beginning .*Conv_0.*and in intermediate",
         ),
         (
             {"beginning": "*/bias", "intermediate": "Conv_0/k*", "final": "Conv_0/k*"},
-            r"in intermediate and in final",
+            r"in intermediate .* and in final",
+        ),
+        (
+            {"beginning": "Conv_0", "intermediate": "*", "final": "Dense_0"},
+            r"Make the pattern '\*' narrower",
+        ),
+        (
+            {"beginning": "*", "intermediate": "Conv_0", "final": "Dense_0"},
+            r"Make the pattern '\*' narrower",
+        ),
+        (
+            {"beginning": "Conv_0", "intermediate": 3, "final": "Dense_0"},
+            r"patterns for intermediate given as 3.*\{\"intermediate\": \"Dense_0\"\}",
         ),
         (
             {"begining": "*/bias", "intermediate": "Conv_0/k*", "final": "Dense_0"},
@@ -309,12 +321,51 @@ def test_patterns_that_make_no_parts(parts, message):
 
 def test_parameters_in_no_part():
     parts = {"beginning": "Conv_0/kernel", "intermediate": "Dense_0", "final": "Dense_0"}
-    with pytest.raises(InputError, match=r"in intermediate and in final"):
+    with pytest.raises(InputError, match=r"is in intermediate .* and in final"):
         labels_of(PATHS, parts, "N")
     parts["final"] = "Conv_0/b*"
     assert set(labels_of(PATHS, parts, "N").values()) == {"beginning", "intermediate", "final"}
-    with pytest.raises(InputError, match=r"1 parameters of N in no part: Extra/scale"):
+    with pytest.raises(InputError, match=r"1 parameter of N in no part: Extra/scale"):
         labels_of([*PATHS, "Extra/scale"], parts, "N")
+
+
+SHAPED = r"^params/Dense_1/kernel of shape \(8, 4\) for the module Net.*shape \(8, 3\)"
+NAN = "^params/Dense_1/kernel of the network, which is not all finite"
+
+
+class Counting(nn.Module):
+    """Keeps a count, which no collection that is kept holds."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        count = self.variable("cache", "count", lambda: jnp.zeros(()))
+        count.value = count.value + 1
+        return nn.Dense(3)(x.reshape(len(x), -1))
+
+
+class Two(nn.Module):
+    """Gives more than logits."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        for size in (4, 4, 3):
+            h, x = x, nn.Dense(size)(x.reshape(len(x), -1))
+        return x, h
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (Counting(), "Counting, which keeps variables in cache.*Keep no other state"),
+        (Two(), "a tuple for 2 images of 3 classes.*Return the logits alone"),
+    ],
+    ids=["other state", "a tuple"],
+)
+def test_modules_that_cannot_be_kept_or_trained(data, module, message):
+    given = module.init(jax.random.key(0), jnp.zeros((1, *data.image_shape)))
+    parts = {"beginning": "Dense_0", "intermediate": "Dense_1", "final": "Dense_2"}
+    with pytest.raises(InputError, match=message):
+        dcmu.adopt(module, {"params": given["params"]}, data, parts=parts)
 
 
 def test_variables_that_do_not_fit(data, variables):
@@ -322,6 +373,17 @@ def test_variables_that_do_not_fit(data, variables):
         dcmu.adopt(Net(), {**variables, "cache": {}}, data, parts=PARTS)
     with pytest.raises(InputError, match="without 'params'"):
         dcmu.adopt(Net(), variables["params"], data, parts=PARTS)
+    for change, message in (
+        (lambda p: p | {"Extra": {"scale": jnp.ones(2)}}, "with params/Extra/scale, .*Leave"),
+        (lambda p: p | {"Dense_1": {"kernel": jnp.ones((8, 4)), "bias": jnp.ones(3)}}, SHAPED),
+        (
+            lambda p: p | {"Dense_1": {"kernel": jnp.full((8, 3), jnp.nan), "bias": jnp.ones(3)}},
+            NAN,
+        ),
+    ):
+        wrong = {**variables, "params": change(variables["params"])}
+        with pytest.raises(InputError, match=message):
+            dcmu.adopt(Net(), wrong, data, parts=PARTS)
     few = Net(2).init(jax.random.key(0), jnp.zeros((1, *data.image_shape)))
     with pytest.raises(InputError, match="for 2 images of 3 classes"):
         dcmu.adopt(Net(2), few, data, parts=PARTS)
