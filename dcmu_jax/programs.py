@@ -20,10 +20,10 @@ _config: Any = jax.config  # whose type does not tell of what it holds
 
 
 def default_folder() -> Path:
-    """Where programs are kept unless JAX is told otherwise: by processor and number of cores.
+    """Where programs are kept unless JAX is told otherwise: a folder for each kind of processor.
 
     JAX does not tell CPUs apart: a program made for another may use instructions that this one
-    lacks, and how work is divided among cores is decided when it is compiled.
+    lacks. The number of cores is no matter: work is divided among them when a program runs.
     """
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "dcmu_jax" / "compiled" / _machine()
@@ -36,8 +36,7 @@ def _machine() -> str:
     if told.exists():
         lines = told.read_text(errors="replace").splitlines()
         said += sorted({x for x in lines if x.startswith(("flags", "Features", "model name"))})
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return hashlib.sha256("\n".join([*said, str(cores)]).encode()).hexdigest()[:12]
+    return hashlib.sha256("\n".join(said).encode()).hexdigest()[:12]
 
 
 def keep_programs(folder: Path | None = None) -> Path | None:
