@@ -102,20 +102,37 @@ def same_bits(a, b) -> bool:
     return all(x.dtype == y.dtype and np.array_equal(x, y, equal_nan=True) for x, y in arrays)
 
 
+class Compiled:
+    """What JAX compiled.
+
+    Attributes:
+        programs: names of all that were compiled, or read from the folder for them.
+        kept: how many were not there, and were put there.
+    """
+
+    def __init__(self):
+        self.programs: list[str] = []
+        self.kept = 0
+
+    def took(self, event, duration_secs, **more):
+        if event.endswith("/backend_compile_duration"):
+            self.programs.append(more["fun_name"])
+
+    def happened(self, event, **more):
+        self.kept += event.endswith("/cache_misses")
+
+
 @contextlib.contextmanager
 def compiled():
-    """The names of all programs that are compiled within, or read from the folder for them."""
-    names = []
-
-    def note(event, duration_secs, **more):
-        if event.endswith("/backend_compile_duration"):
-            names.append(more["fun_name"])
-
-    jax.monitoring.register_event_duration_secs_listener(note)
+    """Tells of what is compiled within."""
+    found = Compiled()
+    jax.monitoring.register_event_duration_secs_listener(found.took)
+    jax.monitoring.register_event_listener(found.happened)
     try:
-        yield names
+        yield found
     finally:
-        jax.monitoring.unregister_event_duration_listener(note)
+        jax.monitoring.unregister_event_duration_listener(found.took)
+        jax.monitoring.unregister_event_listener(found.happened)
 
 
 def assert_close(a, b, *, atol: float, rtol: float = 1e-7) -> None:
