@@ -56,6 +56,28 @@ def unknown_name(kind: str, name: Any, known: Iterable[str]) -> InputError:
     return InputError(f"Unknown {kind} {name!r}", ", ".join(known), remedy)
 
 
+def kind_of(value: Any) -> str:
+    """The type of a value with its article, for a message.
+
+    >>> kind_of(3), kind_of({}), kind_of(None), kind_of(int)
+    ('an int', 'a dict', 'None', 'a class')
+    """
+    if value is None:
+        return "None"
+    name = "class" if isinstance(value, type) else type(value).__name__
+    return f"{'an' if name[0] in 'aeiouAEIOU' or name == 'ndarray' else 'a'} {name}"
+
+
+def counted(number: int, what: str) -> str:
+    """A number of things, for a message.
+
+    >>> counted(1, "image"), counted(2, "class"), counted(0, "sample")
+    ('1 image', '2 classes', '0 samples')
+    """
+    plural = f"{what}es" if what.endswith(("s", "x", "ch")) else f"{what}s"
+    return f"{number} {what if number == 1 else plural}"
+
+
 def _is_number(value: Any) -> bool:
     """Whether a value is a finite number and, if an integer, fits 64 bits."""
     if isinstance(value, numbers.Integral):

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from dcmu_jax.errors import InputError, unknown_name
+from dcmu_jax.errors import InputError, kind_of, unknown_name
 
 
 def is_reference(name: Any) -> bool:
@@ -53,8 +53,17 @@ def load_reference(name: str, kind: str) -> Any:
     except (Exception, SystemExit) as error:  # whatever a user's file may raise
         raise _unrunnable(name, kind, where, error) from error
     if not hasattr(module, attribute):
-        public = [one for one in vars(module) if not one.startswith("_")]
-        raise unknown_name(f"attribute of {where}", attribute, public)
+        public = {one: held for one, held in vars(module).items() if not one.startswith("_")}
+        usable = [one for one, held in public.items() if callable(held)]  # no imported modules
+        homes = {one: getattr(public[one], "__module__", None) for one in usable}
+        here = [one for one in usable if homes[one] == module.__name__]
+        if not usable:
+            raise InputError(
+                f"The {kind} {name!r}: {where} holds no {attribute}",
+                "the name of a function or class in it",
+                f"Write def {attribute}(...): ... in it" if attribute else "Add its name",
+            )
+        raise unknown_name(f"attribute of {where}", attribute, here or usable)
     return getattr(module, attribute)
 
 
@@ -86,6 +95,31 @@ def entry_point(group: str, name: str) -> Any:
     return None
 
 
+def entry_names(group: str) -> list[str]:
+    """The names of all entry points in a group, installed with any package."""
+    return sorted({entry.name for entry in importlib.metadata.entry_points(group=group)})
+
+
+def unknown_own(kind: str, name: Any, known: Sequence[str], also: str = "") -> InputError:
+    """An error for a name that is none of those known, where it may be of the user's own, too.
+
+    Args:
+        kind: what it shall be, for the message.
+        name: as it was given.
+        known: all names there are.
+        also: what else gives a name.
+    """
+    error = unknown_name(kind, name, known)
+    own = f"file.py:attribute or package.module:attribute{also}"
+    remedy = error.remedy
+    if str(name).endswith(".py"):
+        remedy = f"Name the function in it: {name}:FUNCTION"
+    elif not known:
+        remedy = f"Say where the function is, as in mine.py:{kind}"
+    allowed = f"{error.allowed}; or one of your own, as {own}" if known else own
+    return InputError(error.given, allowed, remedy)
+
+
 def named_object(name: str, kind: str, group: str) -> Any:
     """What a name stands for: a reference, or an entry point.
 
@@ -101,15 +135,7 @@ def named_object(name: str, kind: str, group: str) -> Any:
         return load_reference(name, kind)
     found = entry_point(group, name)
     if found is None:
-        known = sorted(entry.name for entry in importlib.metadata.entry_points(group=group))
-        also = f", or a name that a package gives ({', '.join(known)})" if known else ""
-        raise InputError(
-            f"Unknown {kind} {name!r}",
-            f"file.py:attribute or package.module:attribute{also}",
-            f"Name the function in it: {name}:FUNCTION"
-            if name.endswith(".py")
-            else f"Say where the function is, as in mine.py:{kind}",
-        )
+        raise unknown_own(kind, name, entry_names(group))
     return found
 
 
@@ -127,9 +153,10 @@ def check_takes(what: str, target: Any, given: Sequence[str], named: Sequence[st
         InputError: it cannot be called so.
     """
     if not callable(target) or inspect.isclass(target):
-        kind = "class" if inspect.isclass(target) else type(target).__name__
         raise InputError(
-            f"The {what}, which is a {kind}", "a function, or an instance that can be called", write
+            f"The {what}, which is {kind_of(target)}",
+            "a function, or an instance that can be called",
+            write,
         )
     try:
         inspect.signature(target).bind(*given, **dict.fromkeys(named))

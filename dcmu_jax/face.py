@@ -18,7 +18,7 @@ from dcmu_jax.condensation.inversion import InversionConfig
 from dcmu_jax.condensation.own import check_condenser_name, own_condenser
 from dcmu_jax.data.dataset import Dataset, Splits
 from dcmu_jax.data.requests import ForgetRequest, RequestLike, as_request
-from dcmu_jax.errors import InputError, check_seed
+from dcmu_jax.errors import InputError, check_seed, kind_of
 from dcmu_jax.fast.matching import MatchingConfig
 from dcmu_jax.metrics import gradients, overfitting
 from dcmu_jax.metrics.frames import frame_of
@@ -241,7 +241,7 @@ def unlearn(
     ):
         if not isinstance(found, kind):
             raise InputError(
-                f"{name} given as a {type(found).__name__}",
+                f"{name} given as {kind_of(found)}",
                 getattr(kind, "__name__", str(kind).replace("dcmu_jax.", "")),
                 "reduced is what dcmu.collect gives, a schedule one of dcmu.schedules, the others "
                 "data sets such as train.without(request)",

@@ -22,7 +22,7 @@ from dcmu_jax.applications.condensed_model_settings import Attaching, Constructi
 from dcmu_jax.baselines.losses import Distillation
 from dcmu_jax.condensation.building import build_bank
 from dcmu_jax.data.dataset import Dataset
-from dcmu_jax.errors import InputError, check_seed
+from dcmu_jax.errors import InputError, check_seed, kind_of
 from dcmu_jax.networks.autoencoder import (
     CondensedNetwork,
     condensed_network,
@@ -150,7 +150,7 @@ def attach(classifier: Classifier, target: nn.Module, seed: int) -> Classifier:
     model = classifier.model
     if not isinstance(model, CondensedNetwork):
         raise InputError(
-            f"A target attached to a {type(model).__name__}",
+            f"A target attached to {kind_of(model)}",
             "a condensed model, whose parts are an encoder, a decoder and a classifier of images",
             "Build one with prepare",
         )

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
-from dcmu_jax.errors import InputError
-from dcmu_jax.extensions import calling, entry_point, is_reference, load_reference
+from dcmu_jax.errors import InputError, kind_of
+from dcmu_jax.extensions import (
+    calling,
+    entry_names,
+    entry_point,
+    is_reference,
+    load_reference,
+    unknown_own,
+)
 from dcmu_jax.own_code import source_of
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.unlearning.serving import Serving
@@ -68,7 +75,7 @@ class OwnMethod:
             told = serving.unlearned(found, task.known().ids)
             return dataclasses.replace(told, reduction=None, flops=told.flops or None)
         raise InputError(
-            f"The method {self.name!r} returned a {type(found).__name__}",
+            f"The method {self.name!r} returned {kind_of(found)}",
             "the new network, a Classifier, or an Unlearned",
             "Return the network: dataclasses.replace(task.original, variables=...)",
         )
@@ -98,6 +105,38 @@ def register_method(name: Any, target: Any) -> None:
     _REGISTERED[name] = target
 
 
+def own_names() -> list[str]:
+    """The names of all methods of the user's own that have one."""
+    return sorted({*_REGISTERED, *entry_names(GROUP)})
+
+
+def unknown_method(kind: str, name: Any, known: Iterable[str]) -> InputError:
+    """An error for a name of no method, neither of those known nor of the user's own."""
+    also = "; dcmu.register_method gives a name in Python"
+    return unknown_own(kind, name, [*known, *own_names()], also)
+
+
+def name_of(method: Any) -> str:
+    """The name of a method: a text itself; an object is registered by its own name.
+
+    Raises:
+        InputError: see ``register_method``.
+    """
+    if isinstance(method, str):
+        return method
+    name = getattr(method, "__name__", type(method).__name__)
+    check_callable(name, method)
+    if not name.isidentifier():
+        raise InputError(
+            f"A method of your own that has no name ({method!r:.80})",
+            "a function or class with a name",
+            "Give it one: dcmu.register_method('mine', method), and then 'mine'",
+        )
+    if _REGISTERED.get(name) is not method:
+        register_method(name, method)
+    return name
+
+
 def check_callable(name: str, target: Any) -> None:
     """Raise unless a target can be a method."""
     called = target
@@ -105,7 +144,7 @@ def check_callable(name: str, target: Any) -> None:
         called = target.__call__ if "__call__" in dir(target) else None
     if not callable(called):
         raise InputError(
-            f"The method {name!r}, which is a {type(target).__name__}",
+            f"The method {name!r}, which is {kind_of(target)}",
             "a function of a task and hooks, or a class whose instances are called with them",
             "Write def forget(task, hooks): ... that returns the new network",
         )

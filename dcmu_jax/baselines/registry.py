@@ -19,7 +19,7 @@ from dcmu_jax.baselines.fine_tuning import (
     SparsityUnlearning,
 )
 from dcmu_jax.baselines.newton import InfluenceUnlearning, NtkScrubbing
-from dcmu_jax.baselines.own import own_target, wrapped
+from dcmu_jax.baselines.own import own_target, unknown_method, wrapped
 from dcmu_jax.baselines.pruning import PruneAndUnlearn
 from dcmu_jax.baselines.relabelling import BoundaryShrink, RandomLabels, SaliencyUnlearning
 from dcmu_jax.baselines.retraining import FastRetraining, Retraining
@@ -63,7 +63,7 @@ def method_class(name: str) -> type[Any]:
     'Retraining'
     """
     if name not in METHODS:
-        raise unknown_name("unlearning method", name, METHODS)
+        raise unknown_method("unlearning method", name, METHODS)
     return METHODS[name]
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from dcmu_jax.condensation.clustering import Clusters
 from dcmu_jax.data.dataset import Dataset, lent
 from dcmu_jax.data.pixels import check_pixels
-from dcmu_jax.errors import InputError, unknown_name
-from dcmu_jax.extensions import calling, check_takes, is_reference, named_object
+from dcmu_jax.errors import InputError, counted, kind_of
+from dcmu_jax.extensions import calling, check_takes, is_reference, named_object, unknown_own
 from dcmu_jax.training.classifier import Classifier
 
 GROUP = "dcmu_jax.condensers"
@@ -30,7 +30,7 @@ def check_condenser_name(kind: str, name: str) -> None:
     """
     entries = [entry.name for entry in importlib.metadata.entry_points(group=GROUP)]
     if name not in (*OURS, *entries) and not is_reference(name):
-        raise unknown_name(kind, name, (*OURS, *entries, "file.py:attribute"))
+        raise unknown_own(kind, name, (*OURS, *entries))
 
 
 def own_condenser(given: Any) -> Any:
@@ -84,6 +84,12 @@ def condensed_by(
         found = condenser(lent(network), members)
         if hasattr(found, "__array__"):  # which a tensor may refuse
             found = np.asarray(found)
+    if not isinstance(found, np.ndarray | list | tuple):
+        raise InputError(
+            f"The condenser of your own returned {kind_of(found)}",
+            returns,
+            "Return np.stack(images), with one image for each data set in members",
+        )
     try:
         images = check_pixels(found, network.image_shape, network.normalisation)
     except InputError as error:
@@ -92,7 +98,8 @@ def condensed_by(
         ) from error
     if images.shape != shape:
         raise InputError(
-            f"The condenser of your own returned {len(images)} images for {len(members)} clusters",
+            f"The condenser of your own returned {counted(len(images), 'image')} for "
+            f"{counted(len(members), 'cluster')}",
             returns,
             "Return one for each data set in members, in their order",
         )

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 
 from dcmu_jax.data.chunks import chunks
 from dcmu_jax.data.selections import Ids, Mask, as_ids, as_positions, check_names, shape_of
-from dcmu_jax.errors import InputError, check_at_least
+from dcmu_jax.errors import InputError, check_at_least, kind_of
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -190,7 +190,7 @@ def check_dataset(name: str, given: Any) -> None:
     if isinstance(given, Dataset):
         return
     raise InputError(
-        f"{name} given as a {type(given).__name__}",
+        f"{name} given as {kind_of(given)}",
         "a Dataset, which holds images, labels and ids",
         "Give splits.train or splits.test of it"
         if isinstance(given, Splits)

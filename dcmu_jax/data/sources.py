@@ -13,7 +13,7 @@ from dcmu_jax.data.npy import load_npy
 from dcmu_jax.data.npz import load_npz
 from dcmu_jax.data.synthetic import load_synthetic, parse_options
 from dcmu_jax.data.tfds_source import SHORT_NAMES, load_tfds
-from dcmu_jax.errors import InputError, unknown_name
+from dcmu_jax.errors import InputError, kind_of, unknown_name
 
 SOURCES = ("digits", "npz:PATH", "npy:FOLDER", "tfds:NAME", *SHORT_NAMES, "synthetic")
 """What ``load`` takes, as it is shown to users."""
@@ -82,11 +82,7 @@ def _no_source(given: Any) -> InputError:
     if isinstance(given, os.PathLike):
         path = os.fspath(given)
         remedy = f"Give {('npz:' if str(path).endswith('.npz') else 'npy:') + str(path)!r}"
-    shown = (
-        repr(given)
-        if given is None or isinstance(given, int | float)
-        else "a " + type(given).__name__
-    )
+    shown = repr(given) if given is None or isinstance(given, int | float) else kind_of(given)
     return InputError(f"A source given as {shown}", ", ".join(SOURCES), remedy)
 
 

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from dcmu_jax.data.dataset import Dataset, lent
-from dcmu_jax.errors import InputError, as_names
+from dcmu_jax.errors import InputError, as_names, kind_of
 from dcmu_jax.extensions import calling, check_takes, named_object
 from dcmu_jax.training.classifier import Classifier
 
@@ -50,7 +50,7 @@ def own_metrics(given: Any) -> dict[str, Any]:
         given = list(given) if isinstance(given, Iterable) else given
         if not isinstance(given, list) or not all(isinstance(name, str) for name in given):
             raise InputError(
-                f"Metrics given as a {type(given).__name__}",
+                f"Metrics given as {kind_of(given)}",
                 "a dictionary of names and callables, or names such as 'file.py:attribute'",
                 'Give {"name": function}',
             )
@@ -106,7 +106,7 @@ def _number(name: str, value: Any) -> float:
     if isinstance(plain, bool) or not isinstance(plain, numbers.Real):
         shape = f" of shape {value.shape}" if hasattr(value, "shape") else ""
         raise InputError(
-            f"The metric {name!r} returned a {type(plain).__name__}{shape}",
+            f"The metric {name!r} returned {kind_of(plain)}{shape}",
             "one number",
             "Return a float, such as float(values.mean())",
         )

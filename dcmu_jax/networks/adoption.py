@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax.errors import InvalidRngError
 
-from dcmu_jax.errors import InputError
+from dcmu_jax.errors import InputError, counted, kind_of
 from dcmu_jax.networks.behaviour import (
     differing_alone,
     ends_in_relu_or_sigmoid,
@@ -133,9 +133,11 @@ def _check_features(model: nn.Module, variables: Any, image_shape: tuple[int, in
             remedy,
         ) from error
     if getattr(out, "shape", ())[:1] != (count,):
-        kind = f"shape {out.shape}" if hasattr(out, "shape") else f"a {type(out).__name__}"
+        kind = f"shape {out.shape}" if hasattr(out, "shape") else kind_of(out)
         raise InputError(
-            f"The method features of {name} gives {kind} for {count} images", allowed, remedy
+            f"The method features of {name} gives {kind} for {counted(count, 'image')}",
+            allowed,
+            remedy,
         )
 
 
@@ -315,7 +317,7 @@ def _in_a_line(error: Exception) -> str:
 def _check_outputs(name: str, out: Any, num_classes: int) -> None:
     shape = getattr(out, "shape", None)
     if shape != (2, num_classes) or not jnp.issubdtype(out.dtype, jnp.floating):
-        given = f"{out.dtype} {shape}" if shape else f"a {type(out).__name__}"
+        given = f"{out.dtype} {shape}" if shape else kind_of(out)
         flat = shape is None or len(shape) < 3
         remedy = f"Let its last layer have {num_classes} outputs for each image"
         if isinstance(out, tuple | list | dict):

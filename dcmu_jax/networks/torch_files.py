@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import safetensors
 
-from dcmu_jax.errors import InputError
+from dcmu_jax.errors import InputError, kind_of
 from dcmu_jax.reading import opened, refused
 
 Weights = dict[str, np.ndarray]
@@ -125,7 +125,7 @@ def arrays_of(weights: Any) -> Weights:
     """
     if not isinstance(weights, Mapping):
         raise InputError(
-            f"Weights given as a {type(weights).__name__}",
+            f"Weights given as {kind_of(weights)}",
             "a file, or a mapping of names to arrays",
             "Give network.state_dict()"
             if hasattr(weights, "state_dict")
@@ -165,7 +165,7 @@ def _array(key: str, value: Any) -> np.ndarray:
             return np.asarray(value).astype(np.float32)
     except Exception as error:  # whatever a tensor may raise that holds no numbers
         raise InputError(
-            f"The weights {key!r} given as a {type(value).__name__}",
+            f"The weights {key!r} given as {kind_of(value)}",
             "arrays or tensors of floating-point numbers",
             "Give the state_dict() of the network alone, without what else a checkpoint holds",
         ) from error

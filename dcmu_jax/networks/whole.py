@@ -19,7 +19,7 @@ import flax.linen as nn
 import jax
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from dcmu_jax.errors import InputError, unknown_name
+from dcmu_jax.errors import InputError, counted, kind_of, unknown_name
 from dcmu_jax.networks.partition import PARTS, check_kind, check_parts, mode_of
 
 Patterns = Mapping[str, str | Collection[str]]
@@ -175,7 +175,7 @@ intermediate and final. Give final=...: which part ends where is yours to choose
     """
     if not isinstance(parts, Mapping):
         raise InputError(
-            f"Parts of {module} given as a {type(parts).__name__}",
+            f"Parts of {module} given as {kind_of(parts)}",
             "a dictionary of part and patterns",
             'Give {"beginning": "Conv_0", "intermediate": "Conv_1", "final": "Dense_*"}',
         )
@@ -200,9 +200,9 @@ intermediate and final. Give final=...: which part ends where is yours to choose
     missing = [path for path in paths if path not in found]
     if missing:
         shown = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-        kind, them = ("parameters", "them") if len(missing) > 1 else ("parameter", "it")
+        them = "them" if len(missing) > 1 else "it"
         raise InputError(
-            f"{len(missing)} {kind} of {module} in no part: {shown}",
+            f"{counted(len(missing), 'parameter')} of {module} in no part: {shown}",
             "each parameter in one part",
             f"Add patterns that match {them}",
         )

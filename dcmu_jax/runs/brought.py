@@ -12,7 +12,7 @@ import numpy as np
 from dcmu_jax.condensation.own import OURS, own_condenser
 from dcmu_jax.data.dataset import Normalisation, Splits, check_normalisation
 from dcmu_jax.data.sources import SOURCES
-from dcmu_jax.errors import InputError
+from dcmu_jax.errors import InputError, kind_of
 from dcmu_jax.extensions import load_reference, said_of
 from dcmu_jax.metrics.own import own_metrics
 from dcmu_jax.networks.adoption import check_variables
@@ -143,7 +143,7 @@ def check_adopted(network: Any, model: nn.Module, splits: Splits) -> None:
     """
     if not isinstance(network, Classifier):
         raise InputError(
-            f"A network given as a {type(network).__name__}",
+            f"A network given as {kind_of(network)}",
             "a Classifier",
             "Give dcmu_jax.Classifier(module, variables, normalisation, splits.image_shape), or "
             "what dcmu.adopt or dcmu.from_torch returned",
@@ -172,7 +172,7 @@ def own_module(name: str, splits: Splits) -> nn.Module:
     given = {"image_shape": splits.image_shape, "num_classes": splits.num_classes}
     allowed = "a Flax module, or a function of image_shape and num_classes that returns one"
     remedy = "Write def make(image_shape, num_classes): ... that returns the module"
-    kind = f"a {type(found).__name__}"
+    kind = kind_of(found)
     if callable(found) and not (isinstance(found, type) and issubclass(found, nn.Module)):
         try:
             found = module_of(found(**given))
@@ -182,7 +182,7 @@ def own_module(name: str, splits: Splits) -> nn.Module:
             ) from error
         if isinstance(found, nn.Module):
             return found
-        kind = f"a function that returned a {type(found).__name__}"
+        kind = f"a function that returned {kind_of(found)}"
     raise InputError(f"The network {name!r}, which is {kind}", allowed, remedy)
 
 

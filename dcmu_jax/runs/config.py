@@ -10,6 +10,7 @@ from typing import Any, cast
 import pydantic
 import pydantic_core
 
+from dcmu_jax.baselines.own import unknown_method
 from dcmu_jax.baselines.registry import METHODS, build_method, is_method, trained_batches
 from dcmu_jax.condensation.own import check_condenser_name
 from dcmu_jax.errors import (
@@ -258,7 +259,7 @@ def check_method_name(kind: str, name: str) -> None:
         )
     served = [one for one, method in METHODS.items() if method is not ModularUnlearning]
     if name not in PRESETS and not is_method(name):
-        raise unknown_name(kind, name, (*PRESETS, *served))
+        raise unknown_method(kind, name, (*PRESETS, *served))
 
 
 def _changed(options: MethodOptions, settings: Mapping[str, Any], name: str) -> MethodOptions:

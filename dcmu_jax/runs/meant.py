@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import numbers
 import os
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,14 @@ import numpy as np
 
 from dcmu_jax.data.dataset import Dataset, Splits
 from dcmu_jax.data.requests import texts_meant
-from dcmu_jax.errors import InputError
+from dcmu_jax.errors import InputError, kind_of
 from dcmu_jax.runs.options import MethodOptions
 from dcmu_jax.runs.presets import PRESETS
 
+_FUNCTIONS = (
+    "Give 'file.py:attribute'; or give functions to "
+    'dcmu_jax.compare(run, request, metrics={"name": function})'
+)
 _SHOWN = 12
 """The most ids that a message lists."""
 
@@ -54,9 +58,16 @@ def check_meant(config: Any) -> None:
 def _check_metrics(given: Any) -> None:
     if isinstance(given, Mapping) or callable(given):
         raise InputError(
-            f"metrics given as a {type(given).__name__}",
+            f"metrics given as {kind_of(given)}",
             "names such as 'file.py:attribute', which config.json can hold",
-            'Give functions to dcmu_jax.compare(run, request, metrics={"name": function})',
+            _FUNCTIONS,
+        )
+    if isinstance(given, Sequence) and not all(isinstance(one, str) for one in given):
+        wrong = next(one for one in given if not isinstance(one, str))
+        raise InputError(
+            f"metrics holding {kind_of(wrong)}",
+            "names such as 'file.py:attribute', which config.json can hold",
+            _FUNCTIONS,
         )
 
 
@@ -73,7 +84,15 @@ def _check_baselines(given: Any) -> None:
         )
     if isinstance(given, Set | Iterator):  # in no order, or gone when it was looked at
         names = tuple(sorted(map(str, given)))
-        raise InputError(f"baselines given as a {type(given).__name__}", allowed, f"Give {names!r}")
+        raise InputError(f"baselines given as {kind_of(given)}", allowed, f"Give {names!r}")
+    wrong = [one for one in (given if isinstance(given, Sequence) else [given]) if callable(one)]
+    if wrong:
+        name = getattr(wrong[0], "__name__", type(wrong[0]).__name__)
+        raise InputError(
+            f"baselines holding {kind_of(wrong[0])}, {name}",
+            "names, which config.json can hold: 'file.py:attribute', or one by register_method",
+            f"Call dcmu.register_method('mine', {name}) and give 'mine', or 'file.py:{name}'",
+        )
 
 
 def _check_dataset(given: Any) -> None:
@@ -86,7 +105,7 @@ def _check_dataset(given: Any) -> None:
         )
     if isinstance(given, Splits | Dataset | np.ndarray | tuple | list):
         raise InputError(
-            f"dataset given as a {type(given).__name__}",
+            f"dataset given as {kind_of(given)}",
             "a text: the name of a source, or any name for arrays",
             "Give a name, and the arrays as Run.create(..., splits=splits_from_arrays(x, y))",
         )
@@ -114,7 +133,7 @@ def _check_forget(given: Any) -> None:
     else:
         remedy = "Say in such a text what to forget"
     raise InputError(
-        f"forget = {given!r}" if plain else f"forget given as a {type(given).__name__}",
+        f"forget = {given!r}" if plain else f"forget given as {kind_of(given)}",
         "a text such as 'random:0.1', 'class:2' or 'ids:3,17'",
         remedy,
     )
@@ -141,7 +160,7 @@ def check_splits(given: Any) -> None:
         return
     arrays = isinstance(given, tuple | list) and len(given) in (2, 4)
     raise InputError(
-        f"splits given as a {type(given).__name__}",
+        f"splits given as {kind_of(given)}",
         "a Splits: a training and a test set",
         f"Give dcmu_jax.splits_from_arrays({'*splits' if arrays else 'x_train, y_train'})",
     )

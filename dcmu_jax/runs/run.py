@@ -12,11 +12,12 @@ from typing import Any, TypeVar, cast
 import flax.linen as nn
 import numpy as np
 
+from dcmu_jax.baselines.own import name_of
 from dcmu_jax.data.copies import Copies, copies_of
 from dcmu_jax.data.dataset import Splits
 from dcmu_jax.data.requests import ForgetRequest, RequestLike, as_request
 from dcmu_jax.data.sources import load
-from dcmu_jax.errors import InputError, unknown_name
+from dcmu_jax.errors import InputError, kind_of, unknown_name
 from dcmu_jax.extensions import is_reference
 from dcmu_jax.files import FilePath
 from dcmu_jax.locks import locked_again
@@ -51,7 +52,7 @@ def one_at_a_time(function: F) -> F:
     def alone(run: Run, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(run, Run):
             raise InputError(
-                f"{function.__name__} of a {type(run).__name__}",
+                f"{function.__name__} of {kind_of(run)}",
                 "a Run, and a request after it",
                 "Give Run.open(DIRECTORY) first",
             )
@@ -367,14 +368,20 @@ class Run:
         return stages.usable_tests(self.config, self.splits, self.presets)
 
     @one_at_a_time
-    def unlearn(self, request: RequestLike, name: str | None = None) -> saved.Served:
+    def unlearn(self, request: RequestLike, name: str | Any = None) -> saved.Served:
         """Serve a request with a method (the run's own preset if not named), or find it served.
+
+        Args:
+            request: what to forget.
+            name: of the method; or one of your own as it is, which has the name of its function or
+                class from then on, as if by ``register_method``.
 
         Warns:
             CostWarning: before it begins, where retraining is cheaper.
             TelltaleWarning: the network shows which samples were forgotten (``metrics.telltale``).
         """
-        name, request = name or self.config.preset, self.request(request)
+        name = self.config.preset if name is None else name_of(name)
+        request = self.request(request)
         check_method_name("method", name)
         original = self.train()
         prepared = self.prepare(name) if name in PRESETS else None

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from dcmu_jax.data.augmentation import Augmentation
-from dcmu_jax.errors import InputError, check_at_least
+from dcmu_jax.errors import InputError, check_at_least, counted
 from dcmu_jax.extensions import calling
 from dcmu_jax.networks.partition import PARTS, check_parts
 from dcmu_jax.training.examples import Examples, Loss, cross_entropy
@@ -59,7 +59,7 @@ class Objective:
         if getattr(found, "shape", None) != labels.shape:
             shown = f"the shape {found.shape}" if hasattr(found, "shape") else f"{found!r:.40}"
             raise InputError(
-                f"The loss returned {shown} for a batch of {len(labels)} examples",
+                f"The loss returned {shown} for a batch of {counted(len(labels), 'example')}",
                 f"one value for each example: {labels.shape}",
                 "Leave out the mean over the batch, which training takes itself",
             )

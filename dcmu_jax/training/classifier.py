@@ -27,7 +27,7 @@ from dcmu_jax.data.dataset import (
     check_normalisation,
 )
 from dcmu_jax.data.pixels import check_pixels
-from dcmu_jax.errors import InputError, check_seed, unknown_name
+from dcmu_jax.errors import InputError, check_seed, kind_of, unknown_name
 from dcmu_jax.networks.adoption import check_module, check_variables
 from dcmu_jax.networks.behaviour import model_text
 from dcmu_jax.networks.partition import (
@@ -319,7 +319,7 @@ def _canonical(given: Normalisation, image_shape: tuple[int, int, int]) -> Norma
     """Mean and standard deviation as float32, which is what networks compute in."""
     found = []
     if not isinstance(given, tuple | list) or len(given) != 2:
-        raise _no_normalisation(f"a {type(given).__name__}")
+        raise _no_normalisation(kind_of(given))
     for name, value in zip(("mean", "std"), given, strict=True):
         if not (isinstance(value, jax.Array) and value.dtype == jnp.float32):
             try:

@@ -14,7 +14,7 @@ import optax
 import pydantic
 from jaxtyping import Array
 
-from dcmu_jax.errors import InputError, check_at_least, check_positive, unknown_name
+from dcmu_jax.errors import InputError, check_at_least, check_positive, kind_of, unknown_name
 from dcmu_jax.extensions import said_of
 
 
@@ -206,7 +206,7 @@ def as_optimizer(given: Any) -> Any:
     elif callable(given):
         given = Optimizer(name=given)
     if not isinstance(given, Optimizer | _Given):
-        named = f"the text {given!r}" if isinstance(given, str) else f"a {type(given).__name__}"
+        named = f"the text {given!r}" if isinstance(given, str) else kind_of(given)
         raise _no_optimizer(named)
     given.check()
     check_update(given, {"any": jax.ShapeDtypeStruct((2,), jnp.float32)}, stand_in=True)
@@ -230,7 +230,7 @@ def _check_function(make: OfRate, rate: float) -> None:
     except TypeError as error:
         raise _no_optimizer(f"{shown}, which takes no learning rate ({error})") from error
     if not isinstance(found, optax.GradientTransformation):
-        raise _no_optimizer(f"{shown}, which returns a {type(found).__name__}")
+        raise _no_optimizer(f"{shown}, which returns {kind_of(found)}")
 
 
 def check_update(optimizer: Any, params: Any, stand_in: bool = False) -> None:

@@ -16,6 +16,8 @@ from toys import same_bits
 from dcmu_jax.baselines import own
 from dcmu_jax.baselines.registry import build_method
 from dcmu_jax.errors import InputError
+from dcmu_jax.runs.config import RunConfig
+from dcmu_jax.runs.meant import check_meant
 from dcmu_jax.runs.results import read_results
 from dcmu_jax.runs.run import Run
 from dcmu_jax.training.divergence import Diverged
@@ -118,6 +120,63 @@ def test_names_are_registered(here, task):
             own.register_method(name, lambda task, hooks: task.original)
 
 
+def test_one_that_is_passed_as_it_is_has_the_name_of_its_function_or_class():
+    def mine(task, hooks):
+        return task.original
+
+    class Kept:
+        def __call__(self, task, hooks):
+            return task.original
+
+    try:
+        kept = Kept()
+        assert [own.name_of(one) for one in (mine, kept, "scrub")] == ["mine", "Kept", "scrub"]
+        assert (own.own_target("mine"), own.own_target("Kept")) == (mine, kept)
+        with pytest.raises(InputError, match=r"no name .*register_method"):
+            own.name_of(lambda task, hooks: task.original)
+        with pytest.raises(InputError, match="cannot be called with a task and hooks"):
+            own.name_of(lambda task: task.original)
+    finally:
+        own._REGISTERED.clear()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"baselines": (own.name_of,)}, r"holding a function, name_of.*register_method.*file\.py:"),
+        ({"baselines": own.name_of}, "holding a function, name_of"),
+        ({"metrics": (own.name_of,)}, r"metrics holding a function.*'file\.py:attribute'.*compare"),
+    ],
+)
+def test_settings_take_names_and_say_how_to_give_one(given, message):
+    with pytest.raises(InputError, match=message):
+        check_meant(types.SimpleNamespace(**vars(RunConfig()) | given))
+
+
+def test_a_misspelt_name_of_ones_own_is_told_with_those_there_are(monkeypatch, here):
+    entry = importlib.metadata.EntryPoint("minimal", "nowhere:forget", own.GROUP)
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [entry])
+    try:
+        own.register_method("mine", lambda task, hooks: task.original)
+        for wrong, right in (("minee", "mine"), ("minimall", "minimal")):
+            with pytest.raises(InputError) as told:
+                RunConfig(baselines=(wrong,)).check()
+            assert "mine, minimal, " in str(told.value)
+            assert told.value.remedy == f"Did you mean {right!r}?"
+            with pytest.raises(InputError, match=f"Did you mean '{right}'"):
+                build_method(wrong)
+        with pytest.raises(InputError, match=r"Name the function in it: mine\.py:FUNCTION"):
+            build_method("mine.py")
+    finally:
+        own._REGISTERED.clear()
+
+
+def test_what_a_file_imports_is_no_choice(here):
+    with pytest.raises(InputError) as told:
+        build_method("mine.py:jaxx")
+    assert "Shrink" in told.value.allowed and "jax" not in told.value.allowed
+
+
 def test_entry_points_of_other_packages_are_methods(monkeypatch, task):
     entry = importlib.metadata.EntryPoint("theirs", "own_method_of_a_package:forget", own.GROUP)
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group: [entry])
@@ -132,7 +191,7 @@ def test_entry_points_of_other_packages_are_methods(monkeypatch, task):
     [
         ("other.py:nothing", r"there is no file 'other\.py'"),
         ("mine.py:nothin", r"Did you mean 'nothing'"),
-        ("mine.py:number", r"which is a int"),
+        ("mine.py:number", r"which is an int"),
         ("mine.py:few", r"cannot be called with a task and hooks"),
         ("no_such_module:forget", r"no_such_module cannot be run \(ModuleNotFoundError"),
         ("broken.py:forget", r"broken\.py cannot be run \(SyntaxError"),

@@ -75,10 +75,10 @@ def test_a_metric_gets_the_network_and_the_sets(network, data):
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (None, "returned a NoneType. Allowed: one number"),
+        (None, "returned None. Allowed: one number"),
         (True, "returned a bool"),
         ("high", "returned a str"),
-        (np.zeros(3), r"returned a ndarray of shape \(3,\)"),
+        (np.zeros(3), r"returned an ndarray of shape \(3,\)"),
         (1j, "returned a complex"),
         (float("nan"), "returned nan"),
         (np.float32("inf"), "returned inf"),
@@ -132,7 +132,7 @@ def test_a_metric_that_raises(network, data, error):
     [
         ("other.py:counts", r"there is no file 'other\.py'"),
         ("mine.py:count", "Did you mean 'counts'"),
-        ("mine.py:number", "which is a int"),
+        ("mine.py:number", "which is an int"),
         ("mine.py:few", "cannot be called with network, retain, forget, test"),
         ("mine.py", "Name the function in it: mine.py:FUNCTION"),
         ("wants.py:counts", r"wants\.py cannot be run \(FileNotFoundError: .*weights\.npy"),

@@ -247,7 +247,7 @@ def test_an_old_reader_of_pytorch_is_not_used(tmp_path, monkeypatch):
 @pytest.mark.parametrize("kind", [np.complex64, np.int8, bool, object])
 def test_what_is_no_floating_point_number_is_no_weight(kind):
     name = next(iter(MLP))
-    with pytest.raises(InputError, match=rf"The weights '{name}' given as a ndarray"):
+    with pytest.raises(InputError, match=rf"The weights '{name}' given as an ndarray"):
         bring("mlp", MLP | {name: MLP[name].astype(kind)}, SHAPE)
 
 

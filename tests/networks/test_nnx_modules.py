@@ -141,7 +141,7 @@ def test_what_cannot_be_adopted(net, data):
         dcmu.adopt(net, None, data, parts=PARTS, make=lambda: net)
     with pytest.raises(InputError, match=r"Variables given with the NNX module"):
         dcmu.adopt(net, nnx_modules.variables_of(net), data, parts=PARTS, make=make)
-    with pytest.raises(InputError, match=r"given as a NoneType"):
+    with pytest.raises(InputError, match=r"given as None"):
         dcmu.adopt(net, None, data, make=make)
 
     class Counting(Net):

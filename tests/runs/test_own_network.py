@@ -145,8 +145,8 @@ def test_a_network_that_is_not_written_in_parts(tmp_path):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("net.py:Mine", r"which is a type.*Write def make"),
-        ("net.py:number", r"a function that returned a int"),
+        ("net.py:Mine", r"which is a class.*Write def make"),
+        ("net.py:number", r"a function that returned an int"),
         ("net.py:few", r"fails \(TypeError"),
         ("net.py:mak", r"Did you mean 'make'"),
         ("absent.py:make", r"there is no file"),
