@@ -202,6 +202,15 @@ def collect(
     return protocol.collect(bank, dataset, forget(request, dataset).ids, **options)
 
 
+_SETS = {
+    "reduced": "dcmu.collect(bank, train, request, schedule=schedule)",
+    "remembrance": "test.first(10)",
+    "retain": "train.without(request)",
+    "forget": "train.only(request)",
+}
+"""Set that a schedule trains on -> how it is made."""
+
+
 def unlearn(
     network: Classifier | Any,
     reduced: ReducedRetainSet | Any = None,
@@ -267,10 +276,10 @@ def unlearn(
     absent = sorted(name for name in wanted if (given | {"forget": forget})[name] is None)
     if absent:
         raise InputError(
-            f"A schedule that trains on the sets {', '.join(sorted(wanted))}, without "
+            f"The schedule trains on {' and '.join(sorted(wanted))}; not given: "
             f"{', '.join(absent)}",
-            "each set that a step of the schedule names",
-            f"Give {', '.join(f'{name}=...' for name in absent)}",
+            "every set that the schedule trains on",
+            "Give dcmu.unlearn also " + ", ".join(f"{name}={_SETS[name]}" for name in absent),
         )
     sets = {name: examples for name, examples in given.items() if examples and name in used}
     if schedule.sees_forget_set and forget is not None:

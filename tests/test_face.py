@@ -132,9 +132,9 @@ def test_parts_that_no_step_trains_keep_their_bits(data, original, bank):
 
 def test_sets_that_a_schedule_needs(data, original, bank):
     reduced = dcmu.collect(bank, data.train, [3, 5])
-    with pytest.raises(InputError, match=r"without remembrance.*Give remembrance=\.\.\."):
+    with pytest.raises(InputError, match=r"not given: remembrance\. .*remembrance=test\.first"):
         dcmu.unlearn(original, reduced, schedule=dcmu.schedules.paper(), key=KEY)
-    with pytest.raises(InputError, match=r"without forget, retain"):
+    with pytest.raises(InputError, match=r"not given: forget, retain\. "):
         dcmu.unlearn(original, reduced, schedule=dcmu.schedules.recommended(), key=KEY)
 
 

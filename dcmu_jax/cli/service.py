@@ -98,8 +98,8 @@ class ProcessCommand(_Work):
     """A workspace and the settings of this batch alone; the ledger records them.
 
     Attributes:
-        preset: the workspace's own if not given; of another its schedules, without its offline
-            phase.
+        preset: whose schedules this batch follows: those of the workspace if not given. The
+            offline phase of another preset is not run.
         accept_accuracy_loss: points of test accuracy that this batch may cost, in place of the
             limit of the workspace.
         method: the schedules.
@@ -188,7 +188,7 @@ class _Certificate(_Work):
     """A workspace and one of its versions.
 
     Attributes:
-        version: its number.
+        version: number of the version; the first batch makes version 1.
         out: folder for the certificate as JSON and as a page.
         audit: oracles to hold the current version against first, 4 or more; 0 for none. Kept.
     """

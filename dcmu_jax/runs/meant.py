@@ -19,8 +19,8 @@ from dcmu_jax.runs.options import MethodOptions
 from dcmu_jax.runs.presets import PRESETS
 
 _FUNCTIONS = (
-    "Give 'file.py:attribute'; or give functions to "
-    'dcmu_jax.compare(run, request, metrics={"name": function})'
+    'Give functions to dcmu_jax.compare(run, request, metrics={"name": function}), '
+    "or name them: 'file.py:attribute'"
 )
 _SHOWN = 12
 """The most ids that a message lists."""

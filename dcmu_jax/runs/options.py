@@ -61,7 +61,7 @@ class RemembranceOptions:
     """The few test samples that ``final`` may be trained on; no evaluation uses them.
 
     Attributes:
-        per_class: M.
+        per_class: how many of each class (M in the paper).
         choice: the first of each class in the test split, or drawn by the unlearning seed.
     """
 
@@ -74,7 +74,8 @@ class CondensationOptions:
     """The offline phase's condensation.
 
     Attributes:
-        clusters_per_class: K. If not given it follows from ``cluster_size``.
+        clusters_per_class: clusters of each class (K in the paper). If not given, it follows from
+            the size of a cluster.
         cluster_size: mean samples per cluster. If neither is given, K is the one that makes the
             reduced retain set smallest at ``expected_fraction`` (``theory``).
         expected_fraction: share of the training set that requests are expected to name.

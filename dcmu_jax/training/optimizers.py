@@ -93,8 +93,9 @@ class Optimizer:
         nesterov: of sgd and sgd_l2: momentum that looks ahead.
         weight_decay: of adamw and sgd_l2.
         l1: factor of the sum of absolute parameter values that the loss is charged with, all
-            parameters alike. It falls to 0 in a straight line,
-        l1_until: over this share of the steps of the call, and stays there.
+            parameters alike. The factor falls to 0 in a straight line.
+        l1_until: the share of all steps after which the factor of l1 has fallen to 0; it stays
+            there.
     """
 
     name: NameField = "adam"

@@ -42,11 +42,11 @@ class Offline:
     remembrance samples, then ``intermediate`` is trained on the whole training set.
 
     Attributes:
-        rounds: R; 0 leaves the original as it is.
-        final_epochs: L1, passes over the remembrance samples.
+        rounds: how many rounds there are (R in the paper); 0 leaves the original as it is.
+        final_epochs: passes over the remembrance samples in a round (L1 in the paper).
         final_batch_size: examples per step there.
         final_optimizer: there.
-        intermediate_epochs: L2, passes over the training set.
+        intermediate_epochs: passes over the training set in a round (L2 in the paper).
         intermediate_batch_size: examples per step there.
         intermediate_optimizer: there.
     """
@@ -158,8 +158,9 @@ class ModularUnlearning:
     Attributes:
         collecting: what the reduced retain set is made of.
         resets: parts to shrink or re-initialise first.
-        rounds: S.
-        tail: tau, with 0 < tau < S wherever the rounds train on remembrance samples.
+        rounds: how many rounds there are (S in the paper).
+        tail: the last rounds, in which remembrance samples are left out (tau in the paper): fewer
+            than all, and at least one wherever the rounds train on remembrance samples.
         round_steps: what each round trains.
         closing_steps: what is trained once, at the end.
         forget_weight: how much a forgotten sample, under a wrong label drawn at random, counts in

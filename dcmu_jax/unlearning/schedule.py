@@ -52,8 +52,8 @@ class Step:
         epochs: passes over it.
         batch_size: examples per step; 0 for all in one batch.
         min_steps: halve the batch until the epochs hold this many steps (``batch_size_for``): a
-            small set needs as many steps as a large one, and gets them at no more passes. Down to
-            16 examples: of fewer than 16 min_steps / epochs examples no so many steps are made.
+            small set needs as many steps as a large one, and gets them at no more passes. No batch
+            gets smaller than 16 examples, so that a very small set still gets fewer steps.
         optimizer: an ``Optimizer`` or any optax transformation; its state lives on through the
             rounds.
     """

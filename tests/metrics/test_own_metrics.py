@@ -160,7 +160,7 @@ def test_entry_points_of_other_packages_are_metrics(monkeypatch):
     del module.metric
     with pytest.raises(InputError, match=r"'theirs' of dcmu_jax\.metrics cannot be loaded"):
         own.own_metrics("theirs")
-    with pytest.raises(InputError, match=r"a name that a package gives \(theirs\)"):
+    with pytest.raises(InputError, match=r"Allowed: theirs; or one of your own.*mean .theirs"):
         own.own_metrics("their")
 
 
