@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from dcmu_jax.runs.results import read_results
     from dcmu_jax.runs.run import Run
     from dcmu_jax.training.classifier import Classifier
-    from dcmu_jax.training.starting import adopt, from_torch, network, variables_of
+    from dcmu_jax.training.starting import adopt, from_torch, network, to_torch, variables_of
     from dcmu_jax.unlearning.task import Training
 
 __version__ = "0.1.0"
@@ -80,6 +80,7 @@ __all__ = [
     "schedules",
     "splits_from_arrays",
     "terminal_table",
+    "to_torch",
     "train",
     "tug_of_war",
     "unlearn",
@@ -110,7 +111,7 @@ _HOMES = {
     ),
     "dcmu_jax.metrics.measurement": ("Measurement",),
     "dcmu_jax.metrics.scores": ("gap", "tug_of_war"),
-    "dcmu_jax.training.starting": ("adopt", "from_torch", "network", "variables_of"),
+    "dcmu_jax.training.starting": ("adopt", "from_torch", "network", "to_torch", "variables_of"),
     "dcmu_jax.runs.config": ("RunConfig",),
     "dcmu_jax.runs.options": ("MethodOptions",),
     "dcmu_jax.runs.presets": ("preset",),

@@ -131,9 +131,7 @@ def arrays_of(weights: Any) -> Weights:
             if hasattr(weights, "state_dict")
             else "Give the path of a safetensors file, or what state_dict() returns",
         )
-    for wrapper in _WRAPPERS:
-        if isinstance(weights.get(wrapper), Mapping):
-            return arrays_of(weights[wrapper])
+    weights = unwrapped(weights)
     while prefix := next((p for p in _PREFIXES if _all_begin(weights, p)), ""):
         weights = {str(key).removeprefix(prefix): value for key, value in weights.items()}
     arrays = {
@@ -149,6 +147,14 @@ def arrays_of(weights: Any) -> Weights:
                 "Bring weights of a training that did not diverge",
             )
     return arrays
+
+
+def unwrapped(weights: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Weights without the checkpoint that keeps them beside other things."""
+    for wrapper in _WRAPPERS:
+        if isinstance(weights.get(wrapper), Mapping):
+            return unwrapped(weights[wrapper])
+    return weights
 
 
 def _all_begin(weights: Mapping[str, Any], prefix: str) -> bool:

@@ -47,7 +47,7 @@ an image is halved before it is flattened, None where the mean over it is taken.
 _AXES = {"convolution": 4, "dense": 2, "normalisation": 1}
 """Of the weight of each kind of layer."""
 _OURS = {"Conv": "convolution", "Dense": "dense"}
-_THEIRS = {"bias": "bias", "mean": "running_mean", "var": "running_var"}
+THEIRS = {"bias": "bias", "mean": "running_mean", "var": "running_var"}
 
 _Path = tuple[str, ...]
 
@@ -105,7 +105,7 @@ def bring(
     arrays = arrays_of(weights)
     normalisation = _normalisation(arrays, image_shape[-1])
     if name == "resnet18":
-        arrays = _renamed(arrays)
+        arrays = renamed(arrays)
         theirs = _names_of_resnet18(arrays, name)
     else:
         ours = _layers(model, image_shape)
@@ -149,7 +149,7 @@ def _natural(text: str) -> list[tuple[int, str]]:
 def _layers(model: nn.Module, image_shape: tuple[int, int, int]) -> dict[str, list[_Path]]:
     """Paths of the layers of each kind in our tree, from the images on."""
     found: dict[str, dict[_Path, None]] = {kind: {} for kind in _AXES}
-    for path in _flat(_shapes(model, image_shape)):
+    for path in flat(_shapes(model, image_shape)):
         found[_OURS.get(path[-2].partition("_")[0], "normalisation")][path[1:-1]] = None
 
     def order(path: _Path) -> Any:
@@ -163,8 +163,30 @@ def _shapes(model: nn.Module, image_shape: tuple[int, int, int]) -> Any:
     return jax.eval_shape(lambda key: initialise(model, key, image_shape), key_of(0))
 
 
-def _flat(tree: Any) -> dict[_Path, Any]:
+def flat(tree: Any) -> dict[_Path, Any]:
+    """Arrays by their paths."""
     return cast(dict[_Path, Any], flatten_dict(tree))
+
+
+def _paired(
+    model: nn.Module, image_shape: tuple[int, int, int], theirs: Mapping[str, Sequence[str]]
+) -> dict[_Path, str]:
+    """Path of each layer in our tree -> its name in PyTorch."""
+    return {
+        path: layer
+        for kind, paths in _layers(model, image_shape).items()
+        for path, layer in zip(paths, theirs[kind], strict=True)
+    }
+
+
+def layers_of(
+    name: str, arrays: Weights, model: nn.Module, image_shape: tuple[int, int, int]
+) -> dict[_Path, str]:
+    """Path of each layer in the tree of a network -> its name in weights of PyTorch."""
+    if name == "resnet18":
+        return _paired(model, image_shape, _names_of_resnet18(arrays, name))
+    counts = {kind: len(paths) for kind, paths in _layers(model, image_shape).items()}
+    return _paired(model, image_shape, _names_in_order(arrays, counts, name))
 
 
 def _sizes(name: str, outputs: Mapping[str, Sequence[int]]) -> dict[str, Any]:
@@ -178,7 +200,7 @@ def _sizes(name: str, outputs: Mapping[str, Sequence[int]]) -> dict[str, Any]:
     return {field: sizes[field] for field in MODELS[name].sizes}
 
 
-def _renamed(arrays: Weights) -> Weights:
+def renamed(arrays: Weights) -> Weights:
     """Weights of ResNet18 by torchvision's names."""
     found: Weights = {}
     for key, array in arrays.items():
@@ -274,18 +296,14 @@ def _variables(
 ) -> dict[str, Any]:
     """Parameters and statistics by part, each array checked and turned to our layout."""
     like = _shapes(model, image_shape)
-    names = {
-        path: layer
-        for kind, paths in _layers(model, image_shape).items()
-        for path, layer in zip(paths, theirs[kind], strict=True)
-    }
+    names = _paired(model, image_shape, theirs)
     flattened = theirs["dense"][0]  # it sees what was an image, channels first in PyTorch
     biases = any(f"{layer}.bias" in arrays for layer in theirs["convolution"])
     used: set[str] = set()
     found: dict[_Path, np.ndarray] = {}
-    for path, leaf in _flat(like).items():
+    for path, leaf in flat(like).items():
         layer = names[path[1:-1]]
-        key = f"{layer}.{_THEIRS.get(path[-1], 'weight')}"
+        key = f"{layer}.{THEIRS.get(path[-1], 'weight')}"
         if path[-1] == "bias" and layer in theirs["convolution"] and not biases:
             found[path] = np.zeros(leaf.shape, np.float32)
             continue
@@ -332,14 +350,14 @@ def _after_flattening(
     name: str,
 ) -> np.ndarray:
     """The kernel of a layer whose input was flattened: channels first there, last here."""
-    height, width = _flattened(name, image_shape)
+    height, width = flattened(name, image_shape)
     (rows, out), wide = shape, array.shape[1]
     channels = rows // (height * width)
     fields = math.isqrt(wide // channels)
     averaged = name.startswith("vgg") and wide == channels * fields**2
     if averaged and (height, width) != (fields, fields):
         _check_average(key, fields, (height, width), image_shape, name)
-        pools = _averages(fields, height), _averages(fields, width)
+        pools = averages(fields, height), averages(fields, width)
         kernel = array.reshape(-1, channels, fields, fields).astype(np.float64)
         array = np.einsum("ocij,iy,jx->ocyx", kernel, *pools).reshape(len(array), -1)
     array = _of_shape(key, array.astype(np.float32), (out, rows), name)
@@ -368,7 +386,7 @@ def _check_average(
     )
 
 
-def _flattened(name: str, image_shape: tuple[int, int, int]) -> tuple[int, int]:
+def flattened(name: str, image_shape: tuple[int, int, int]) -> tuple[int, int]:
     """Height and width of what is flattened."""
     height, width, _ = image_shape
     halvings = _PLANS[name][1]
@@ -380,7 +398,7 @@ def _flattened(name: str, image_shape: tuple[int, int, int]) -> tuple[int, int]:
     return height, width
 
 
-def _averages(fields: int, pixels: int) -> np.ndarray:
+def averages(fields: int, pixels: int) -> np.ndarray:
     """``AdaptiveAvgPool2d`` along one axis, as a matrix ``(fields, pixels)``."""
     matrix = np.zeros((fields, pixels))
     for i in range(fields):

@@ -24,6 +24,7 @@ from dcmu_jax.networks import nnx_modules
 from dcmu_jax.networks.adoption import check_module, check_variables
 from dcmu_jax.networks.catalogue import create
 from dcmu_jax.networks.partition import check_image_shape, initialise
+from dcmu_jax.networks.torch_back import give_back
 from dcmu_jax.networks.torch_files import read_weights
 from dcmu_jax.networks.torch_weights import bring
 from dcmu_jax.networks.whole import LinenInner, Patterns, adopted, merged, runs_by_part
@@ -248,6 +249,30 @@ def from_torch(
     return Classifier(
         brought.model, brought.variables, _normalisation(normalisation, shape[-1]), shape
     )
+
+
+def to_torch(
+    network: Classifier, like: str | os.PathLike[str] | Mapping[str, Any] | Any
+) -> dict[str, np.ndarray]:
+    """The weights of a network that ``from_torch`` gave, or one trained from it, for PyTorch.
+
+    Guarantee: in evaluation mode the network in PyTorch that loads them gives the logits of this
+    one, up to rounding.
+
+    Args:
+        network: of the catalogue.
+        like: the weights that it came from, as ``from_torch`` takes them: names and shapes are
+            theirs.
+
+    Returns:
+        Arrays by those names: ``safetensors.numpy.save_file`` writes them.
+
+    Raises:
+        InputError: see ``networks.torch_back.give_back``.
+    """
+    if isinstance(like, str | os.PathLike):
+        like = read_weights(like)
+    return give_back(network.model, network.variables, network.image_shape, like)
 
 
 def variables_of(network: Classifier) -> dict[str, Any]:

@@ -1,9 +1,11 @@
 """Weights from PyTorch: names, files, layouts and errors; with PyTorch there, the same logits."""
 
+import dataclasses
 import json
 import re
 import types
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -112,6 +114,25 @@ def test_names_of_other_repositories(resnet, names):
     brought = bring("resnet18", others | counts | mean, shape, given.CLASSES)
     assert same_bits(brought.variables, bring("resnet18", resnet, shape).variables)
     np.testing.assert_array_equal(brought.normalisation.std, mean["normalize.std"])
+
+
+@pytest.mark.parametrize("name", ["resnet18", "vgg16_bn", "cnn"])
+@pytest.mark.parametrize("bare", [False, True], ids=["", "no biases"])
+def test_weights_go_back_under_their_names(name, bare):
+    """Of a network that was changed since: what is given back makes the same network."""
+    weights, shape = given.golden_of(name)[1], given.model_of(name)[1]
+    weights = {f"module.{key}": value for key, value in weights.items()}
+    if bare and name == "vgg16_bn":
+        convs = {key[:-6] for key, value in weights.items() if value.ndim == 4}
+        weights = {k: v for k, v in weights.items() if k not in {f"{c}bias" for c in convs}}
+    network = dcmu.from_torch(name, weights, shape, normalisation=(given.MEAN, given.STD))
+    changed = jax.tree.map(lambda x: x * 0.9 + 0.01, network.variables)
+    network = dataclasses.replace(network, variables=changed)
+    back = dcmu.to_torch(network, {"state_dict": weights})
+    assert list(back) == list(weights)
+    again = dcmu.from_torch(name, back, shape, normalisation=(given.MEAN, given.STD))
+    images = given.images_of(shape[0])[0]
+    np.testing.assert_allclose(again.logits(images), network.logits(images), rtol=1e-5, atol=1e-5)
 
 
 def test_convolutions_without_bias_have_one_of_zeros():
@@ -281,6 +302,14 @@ def test_logits_are_those_of_pytorch(name, ending, tmp_path):
         safetensors.torch.save_file(network.state_dict(), path)
     _, shape = given.model_of(name)
     brought = dcmu.from_torch(name, path, shape, normalisation=(given.MEAN, given.STD))
+    with torch.no_grad():
+        theirs = network(make.inputs_of(shape[0])[0].float()).numpy()
+    ours = brought.logits(given.images_of(shape[0])[0])
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-5)
+    changed = jax.tree.map(lambda x: x * np.float32(0.9), brought.variables)
+    brought = dataclasses.replace(brought, variables=changed)
+    back = dcmu.to_torch(brought, like=path)
+    network.load_state_dict({key: torch.from_numpy(value) for key, value in back.items()})
     with torch.no_grad():
         theirs = network(make.inputs_of(shape[0])[0].float()).numpy()
     ours = brought.logits(given.images_of(shape[0])[0])
