@@ -45,17 +45,17 @@ class RunConfig:
         forget: what to forget: random:0.1, class:2, ids:FILE, or several joined by +.
         preset: the method of the run: recommended, condensed or paper.
         baselines: methods to compare with, or the name of one; presets among them have their own
-            settings. ``rivals``, as it was called before, works too.
+            settings. The old name, rivals, works too.
         settings: of baselines, where they are not the published ones: method -> setting -> value,
             as in ``{"paper": {"online": {"rounds": 5}}}``.
-        metrics: your own, besides those of the table: ``file.py:attribute`` or another name, see
-            ``metrics.own.own_metrics``. They are looked up where a comparison measures.
+        metrics: your own, besides those of the table: file.py:attribute, or the name of an
+            entry point. They are looked up where a comparison measures.
         seed: of the original network.
         forget_seed: of what a random request draws.
         unlearning_seed: of every unlearning method, retraining included.
         devices: batches and clusters are shared by this many devices, over all processes.
-        data: see ``DataOptions``.
-        network: see ``NetworkOptions``.
+        data: how the data is read and normalised.
+        network: how the network is built.
         training: of the original and of the retrained model.
         method: settings of ``preset``, and of no preset among the baselines, see ``MethodOptions``.
             Those of the preset for the model if not given; they then follow when a copy
