@@ -237,9 +237,9 @@ def _process(args: ProcessCommand, console: Output) -> None:
         _say_published(workspace, error.published, console)
         raise
     _say_published(workspace, done, console)
-    console.say(f"Current network: {workspace.status().network}")
     if not done:
         console.say("Nothing was pending.")
+    console.say(f"Current network: {workspace.status().network}")
 
 
 def _say_published(workspace: Workspace, versions: Sequence[int], console: Output) -> None:

@@ -141,8 +141,8 @@ def compare(
         ),
         Drawn(
             "trajectories",
-            "Accuracy on up to 500 retained, forgotten and test images over the online time. Until "
-            "a method is done the original serves, so every line starts there.",
+            "Accuracy on up to 500 retained, forgotten and test images over the online time. Every "
+            "line starts at the original, which serves until a method is done.",
             trajectory_figure([s.trajectory for s in served.values()], by_name["retrain"]),
         ),
         Drawn(

@@ -111,7 +111,7 @@ class MethodOptions:
         online: collection and online modular training.
         online_classes: used instead where only whole classes are forgotten.
         control: test images that the membership attack compares with: all, or those of the
-            forgotten class where one is forgotten whole.
+            classes that the forget set has.
     """
 
     remembrance: RemembranceOptions = RemembranceOptions()

@@ -172,7 +172,7 @@ def test_the_whole_job_in_a_process_of_its_own(tmp_path):
 def test_resume_goes_on_with_the_saved_settings(saved, capsys):
     before = (saved / "config.json").read_text()
     assert _dcmu("train", "--resume", "--out", saved, "--quiet") == 0
-    assert "accuracy on the test split" in capsys.readouterr().out
+    assert "accuracy on the whole test split" in capsys.readouterr().out
     assert (saved / "config.json").read_text() == before
 
 
