@@ -15,7 +15,7 @@ from dcmu_jax.errors import InputError
 from dcmu_jax.files import json_text
 from dcmu_jax.reading import parse_json
 from dcmu_jax.service.audits import read_audit
-from dcmu_jax.service.contents import Fixed, read_held, read_manifest, read_record
+from dcmu_jax.service.contents import Fixed, agrees, read_held, read_manifest, read_record
 from dcmu_jax.service.entries import read_plain
 from dcmu_jax.service.given import is_whole
 from dcmu_jax.service.history import History
@@ -68,7 +68,8 @@ def certificate(directory: Path, fixed: Fixed, history: History, version: int) -
         version: its number.
 
     Raises:
-        InputError: no such version, or one whose manifest or record has changed.
+        InputError: no such version, or one whose manifest or record has changed, or is contradicted
+            by the ledger.
     """
     if not (is_whole(version) and 0 <= version <= history.current.version):
         raise InputError(
@@ -82,6 +83,12 @@ def certificate(directory: Path, fixed: Fixed, history: History, version: int) -
     manifest = read_manifest(directory, history, version)
     left = remains(directory, history, version)
     record = read_record(directory, manifest)
+    if not agrees(record, history, version):
+        raise InputError(
+            f"The record of version {version}, which names other ids than the ledger",
+            "a record and a ledger that say the same",
+            "dcmu verify tells what else has changed; put back the workspace as it was",
+        )
     return {
         "version": version,
         "published": published.time,

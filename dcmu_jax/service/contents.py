@@ -371,3 +371,10 @@ def read_record(directory: Path, manifest: Manifest) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise InputError(f"The record {str(path)!r}", "a JSON object", _REMEDY)
     return record
+
+
+def agrees(record: dict[str, Any], history: History, version: int) -> bool:
+    """Whether a record names the ids that the ledger has the version's batch forget, if any."""
+    if version not in history.batches:
+        return True
+    return record.get("forgotten") == history.ids_of(history.batches[version].lines).tolist()

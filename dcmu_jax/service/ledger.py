@@ -234,8 +234,8 @@ def read_ledger(directory: Path) -> Ledger:
     """Read the ledger of a workspace; changes nothing, and needs no lock.
 
     A crash leaves one line beyond the head, whole or not. Whole lines of the chain count, however
-    many there are. A line that was not finished was never acknowledged: it is passed over here, and
-    cut off by the next ``append``.
+    many there are. A line that was not finished is taken for one that was never acknowledged: it is
+    passed over here, and cut off by the next ``append``.
 
     Raises:
         InputError: anything acknowledged is not as it was written; or what is beyond the head

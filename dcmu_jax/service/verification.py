@@ -133,8 +133,8 @@ def _verified(directory: Path, history: History, model: nn.Module | None) -> Ver
     ledger = history.ledger
     if ledger.torn:
         notes.append(
-            f"{len(ledger.torn)} bytes at the end of {LEDGER} are of a line that was not finished "
-            "and never acknowledged: the next command that writes cuts them off"
+            f"{len(ledger.torn)} bytes at the end of {LEDGER}, beyond what {HEAD} counts, are no "
+            "whole line, as a crash leaves it: the next command that writes cuts them off"
         )
     if ledger.size > ledger.acknowledged:
         notes.append(
@@ -159,6 +159,11 @@ def _verified(directory: Path, history: History, model: nn.Module | None) -> Ver
     problems += leftovers.misplaced_notes(directory, history)
     notes += leftovers.notes_of(directory, history)
     notes += unknown_note(remains(directory, history))
+    notes += [
+        f"{name} has a second name (a hard link): a command that would change it stops"
+        for name in (LEDGER, HEAD)
+        if (directory / name).stat().st_nlink > 1
+    ]
     for version in history.audits:
         try:
             read_audit(directory, history, version)
@@ -208,10 +213,8 @@ def _check_version(
             problems.append(f"{folder.name}: it does not follow from the version before")
         problems += map(str, differences(folder, manifest, kept))
         record = contents.read_record(directory, manifest)
-        if version in history.batches:
-            ids = history.ids_of(history.batches[version].lines).tolist()
-            if record.get("forgotten") != ids:
-                problems.append(f"{folder.name}: its record names other ids than the ledger")
+        if not contents.agrees(record, history, version):
+            problems.append(f"{folder.name}: its record names other ids than the ledger")
     except (InputError, OSError) as error:
         problems.append(str(error))
         return

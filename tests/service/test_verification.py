@@ -1,13 +1,17 @@
 """Every change of a byte is found, and so is what no hash could tell."""
 
 import json
+import os
 import random
 
 import pytest
 from service.toy import bytes_of, forge, write_ledger
 
+from dcmu_jax.errors import InputError
 from dcmu_jax.service.contents import version_folder
+from dcmu_jax.service.ledger import sha256
 from dcmu_jax.service.verification import verify
+from dcmu_jax.service.workspace import Workspace
 
 
 def test_changes_of_a_byte_are_found(copied, purged):
@@ -53,6 +57,21 @@ def test_a_ledger_that_forgets_a_request_is_found_whatever_the_hashes_say(copied
     lines[2]["ids"] = lines[2]["ids"][1:]
     write_ledger(directory, lines)
     assert any("names other ids than the ledger" in p for p in verify(directory).problems)
+    with pytest.raises(InputError, match="names other ids than the ledger"):
+        Workspace(directory).certificate(1)
+
+
+def test_what_cannot_be_told_from_a_crash_is_a_note(copied, served, tmp_path):
+    directory = copied(served)
+    lines = (directory / "ledger.jsonl").read_bytes().splitlines(keepends=True)
+    kept = b"".join(lines[:-1])
+    head = {"bytes": len(kept), "sha256": sha256(lines[-2])}
+    (directory / "ledger.head").write_text(json.dumps(head) + "\n")
+    (directory / "ledger.jsonl").write_bytes(kept + lines[-1][:50])
+    os.link(directory / "ledger.jsonl", tmp_path / "second")
+    found = verify(directory)
+    assert any("50 bytes" in n and "no whole line" in n for n in found.notes)
+    assert any("ledger.jsonl has a second name" in n for n in found.notes)
 
 
 def test_ids_that_never_were_are_found(copied, served):
