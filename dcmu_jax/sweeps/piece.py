@@ -61,7 +61,7 @@ class Piece:
         if expected > left or left <= 0:
             said = f"{' '.join(words)}: not begun, {expected:.0f} s expected, {left:.0f} s left"
             if expected > self.seconds:
-                said += f"; more than a whole piece: --minutes {math.ceil(expected / 60)}"
+                said += f"; more than a whole piece: it wants {math.ceil(expected / 60)} minutes"
             raise NoTimeError(said)
         began = time.time()
         yield

@@ -301,7 +301,7 @@ def _no_update(error: Exception) -> InputError:
         f"An optax transformation that fails ({said_of(error)})",
         "one whose init takes the parameters, and whose update takes gradients, state and "
         "parameters and returns (updates, state)",
-        "Try its init and update on network.variables['params']",
+        "Try its init and update on the params of the network's variables",
     )
 
 

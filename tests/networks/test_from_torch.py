@@ -260,9 +260,10 @@ def test_files_that_hold_no_weights(tmp_path, monkeypatch):
 
 def test_an_old_reader_of_pytorch_is_not_used(tmp_path, monkeypatch):
     old = types.SimpleNamespace(__version__="2.9.1+cpu")
+    bringing = dcmu.from_torch  # found by the same function, the first time
     monkeypatch.setattr(torch_files.importlib, "import_module", lambda _: old)
     with pytest.raises(InputError, match=r"PyTorch 2\.9\.1\+cpu, whose reader.*torch>=2\.10"):
-        dcmu.from_torch("mlp", tmp_path / "weights.pt", DATA)
+        bringing("mlp", tmp_path / "weights.pt", DATA)
 
 
 @pytest.mark.parametrize("kind", [np.complex64, np.int8, bool, object])

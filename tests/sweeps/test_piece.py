@@ -24,7 +24,7 @@ def test_a_step_begins_if_it_can_end_in_what_is_left(tmp_path):
         pass
     with held.step("mlp", ("not planned",)):
         pass
-    with pytest.raises(NoTimeError, match=r"long: not begun, 101 s .* --minutes 2"):
+    with pytest.raises(NoTimeError, match=r"long: not begun, 101 s .* it wants 2 minutes"):
         with held.step("cnn", ("long",)):
             pytest.fail("begun")
     over = piece(tmp_path, seconds=-1.0)
