@@ -21,10 +21,7 @@ Writes experiments/results/compiled_TARGET.json, and for the TPU compiled_tpu.pn
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
-import logging
-import os
 import re
 import sys
 import time
@@ -32,7 +29,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
@@ -40,6 +36,7 @@ from dcmu_jax.errors import InputError
 from dcmu_jax.platforms import compiling_for
 from experiments.benchmarks import compiled_programs as programs
 from experiments.benchmarks import hlo
+from experiments.benchmarks.absent import chips
 from experiments.benchmarks.command import DRY, CommandLine
 from experiments.benchmarks.compiled_programs import Net, Traceable
 
@@ -47,34 +44,6 @@ PLATFORM = {"tpu": "tpu", "cuda": "gpu"}
 CHIP = {"tpu": "TPU v5e", "cuda": "NVIDIA H100 80GB HBM3"}
 TPU_HZ, TPU_PEAK = 1.5e9, 197e12
 """Cycles and bfloat16 operations a second of a v5e."""
-_TPU_ALONE = {
-    "TPU_SKIP_MDS_QUERY": "1",
-    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
-    "TPU_WORKER_HOSTNAMES": "localhost",
-    "TPU_WORKER_ID": "0",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-}
-"""What keeps libtpu from asking a machine of Google's for its place in a pod."""
-H100 = """
-gpu_device_info {
-  name: "NVIDIA H100 80GB HBM3"
-  cuda_compute_capability { major: 9 feature_extension: ACCELERATED_FEATURES }
-  core_count: 132 fpus_per_core: 128 clock_rate_ghz: 1.98
-  threads_per_warp: 32 threads_per_block_limit: 1024 threads_per_core_limit: 2048
-  shared_memory_per_block: 49152 shared_memory_per_block_optin: 232448
-  shared_memory_per_core: 233472 registers_per_core_limit: 65536 registers_per_block_limit: 65536
-  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
-  thread_dim_limit_x: 1024 thread_dim_limit_y: 1024 thread_dim_limit_z: 64
-  memory_bandwidth: 3352320000000 device_memory_size: 84942979072 l2_cache_size: 52428800
-  device_address_bits: 64
-  driver_version: "12.8.0" runtime_version: "12.8.0" compile_time_toolkit_version: "12.8.0"
-  dnn_version: "9.10.0"
-}
-platform_name: "CUDA"
-dnn_version_info { major: 9 minor: 10 }
-device_description_str: "NVIDIA H100 80GB HBM3"
-"""
-"""What the compiler has to know of the card, in the text form that it takes."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -177,39 +146,6 @@ CASES: dict[str, Case] = {
     "OM, ResNet18": _case(programs.overfitting(RESNET, 256), 6.1, 17, (1.95, 1.45)),
     "UM, CNN": _case(programs.unlearning(CNN, 200, 256), 0.99, 89, (0.2, 0.27)),
 }
-
-
-def chips(target: str) -> list[Any]:
-    """Devices to compile for, which are not there.
-
-    Raises:
-        InputError: the compiler for them is not installed.
-    """
-    remedy = "Install the extra 'aot'" if target == "tpu" else "Install the extra 'cuda12'"
-    try:
-        if target == "tpu":
-            for name, value in _TPU_ALONE.items():
-                os.environ.setdefault(name, value)
-            topology = topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2")
-        else:
-            # Private, for want of a public way: JAX looks for plugins with the first device it is
-            # asked for, and not for this one where the platform is set to cpu.
-            from jax._src import xla_bridge
-
-            logging.getLogger(xla_bridge.__name__).setLevel(logging.CRITICAL)  # of a second time
-            with contextlib.suppress(Exception):
-                xla_bridge.discover_pjrt_plugins()
-            topology = topologies.get_topology_desc(
-                platform="cuda", topology_name="h100", topology="1x1x4", target_config=H100
-            )
-    except Exception as error:
-        raise InputError(
-            f"--target {target}, for which JAX has no compiler here "
-            f"({str(error).splitlines()[0][:120]})",
-            "lower, which needs none",
-            remedy,
-        ) from error
-    return list(topology.devices)
 
 
 def _placed(tree: Any, sharding: Any) -> Any:

@@ -23,7 +23,6 @@ import time
 from typing import Any
 
 import jax
-from jax.experimental import topologies
 from jax.sharding import SingleDeviceSharding
 
 from dcmu_jax.networks.catalogue import DTYPES, create
@@ -33,26 +32,9 @@ from dcmu_jax.training.epoch import batch_step
 from dcmu_jax.training.flops import program_cost
 from dcmu_jax.training.optimizers import Optimizer
 from experiments.benchmarks import roofline
+from experiments.benchmarks.absent import chips
 from experiments.benchmarks.command import DRY, CommandLine
 from experiments.benchmarks.images import dataset_of, random_images
-
-H100 = """
-gpu_device_info {
-  threads_per_block_limit: 1024 threads_per_warp: 32 shared_memory_per_block: 49152
-  shared_memory_per_core: 233472 threads_per_core_limit: 2048 core_count: 132 fpus_per_core: 128
-  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
-  memory_bandwidth: 3352320000000 l2_cache_size: 52428800 clock_rate_ghz: 1.98
-  device_memory_size: 84942979072 shared_memory_per_block_optin: 232448
-  cuda_compute_capability { major: 9 feature_extension: ACCELERATED_FEATURES }
-  registers_per_core_limit: 65536 registers_per_block_limit: 65536
-  thread_dim_limit_x: 1024 thread_dim_limit_y: 1024 thread_dim_limit_z: 64
-  device_address_bits: 64 name: "NVIDIA H100 80GB HBM3" driver_version: "12.8.0"
-  runtime_version: "12.8.0" compile_time_toolkit_version: "12.8.0" dnn_version: "9.10.0"
-}
-platform_name: "CUDA" dnn_version_info { major: 9 minor: 10 }
-device_description_str: "NVIDIA H100 80GB HBM3"
-"""
-"""What the compiler is told of the device."""
 
 LINE = CommandLine(
     "modelled",
@@ -65,12 +47,6 @@ LINE = CommandLine(
     dry=DRY,
     start=(2.5, "microseconds from one kernel to the next"),
 )
-
-
-def device() -> Any:
-    """One H100 that is not there."""
-    names: Any = {"target_config": H100, "topology": "1x1x1"}
-    return topologies.get_topology_desc("h100", platform="cuda", **names).devices[0]
 
 
 def _bytes(shape: str) -> int:
@@ -136,7 +112,7 @@ def main(arguments: list[str] | None = None) -> None:
     if importlib.util.find_spec("jax_plugins") is None:
         print("left out: needs JAX's wheels for CUDA, which come with the extra 'cuda12'")
         return
-    target, cases = device(), {}
+    target, cases = chips("cuda")[0], {}
     for model, dtype in itertools.product(options.models, options.dtype):
         cases[f"{model} {dtype}"] = found = modelled(model, dtype, options, target)
         print(model, dtype, found, flush=True)
