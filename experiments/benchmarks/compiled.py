@@ -3,8 +3,8 @@
 Command:  python -m experiments.benchmarks.compiled --target lower
           python -m experiments.benchmarks.compiled --target tpu
           python -m experiments.benchmarks.compiled --target cuda
-Needs:    nothing for ``lower``, which takes seconds. The extra ``aot`` for ``tpu``; for ``cuda`` an
-          environment of its own with the extra ``cuda12``. No accelerator, and none is used.
+Needs:    half a minute for ``lower``, and nothing else. The extra ``aot`` for ``tpu``; for ``cuda``
+          an environment of its own with the extra ``cuda12``. No accelerator, and none is used.
 Aim:      every limit below held: no convolution in float32 in a bfloat16 network, nothing that
           goes through the host, no sort in an epoch, one exchange of the gradients in a step on
           four chips. Cycles and memory at most what was reached.

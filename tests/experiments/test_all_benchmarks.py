@@ -12,7 +12,10 @@ from experiments.benchmarks.all import Benchmark, benchmarks
 from experiments.benchmarks.command import DRY, CommandLine
 
 HELPERS = {
-    *("all", "clock", "command", "images", "record", "roofline", "torch_baseline", "torch_twins")
+    "absent",
+    "compiled_programs",
+    "hlo",
+    *("all", "clock", "command", "images", "record", "roofline", "torch_baseline", "torch_twins"),
 }
 TOY = '''"""Benchmark: a toy.
 
