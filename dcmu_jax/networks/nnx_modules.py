@@ -14,7 +14,8 @@ from flax import nnx
 
 from dcmu_jax.errors import InputError
 from dcmu_jax.networks.partition import mode_of
-from dcmu_jax.networks.whole import Note, Patterns, Switch, Whole, in_parts
+from dcmu_jax.networks.patterns import Patterns
+from dcmu_jax.networks.whole import Note, Switch, Whole, in_parts
 
 _FLAGS = {"use_running_average": False, "deterministic": False}
 """Attribute that switches a layer -> its value in training."""
@@ -159,7 +160,7 @@ def adopted(
     Args:
         module: gives the variables.
         make: makes such a module from ``nnx.Rngs``; a function at the top of a module, or a class.
-        parts: see ``whole.labels_of``.
+        parts: see ``patterns.labels_of``.
         layer: see ``Whole``.
 
     Raises:

@@ -24,10 +24,11 @@ from dcmu_jax.networks import nnx_modules
 from dcmu_jax.networks.adoption import check_module, check_variables
 from dcmu_jax.networks.catalogue import create
 from dcmu_jax.networks.partition import check_image_shape, initialise
+from dcmu_jax.networks.patterns import Patterns
 from dcmu_jax.networks.torch_back import give_back
 from dcmu_jax.networks.torch_files import read_weights
 from dcmu_jax.networks.torch_weights import bring
-from dcmu_jax.networks.whole import LinenInner, Patterns, adopted, merged, runs_by_part
+from dcmu_jax.networks.whole import LinenInner, adopted, merged, runs_by_part
 from dcmu_jax.prng import Key, key_of
 from dcmu_jax.training.classifier import Classifier
 from dcmu_jax.training.divergence import all_finite
@@ -94,7 +95,7 @@ def adopt(
     Other Args:
         parts: patterns of parameter paths for beginning, intermediate and final, such as
             ``{"beginning": "Conv_0", "intermediate": "Conv_*", "final": "Dense_*"}``; not for a
-            module that is written in those three parts. See ``networks.whole.labels_of``.
+            module that is written in those three parts. See ``networks.patterns.labels_of``.
         layer: whose output the features are; the input of ``final`` if not given.
         make: of a module of NNX: makes a fresh one from ``nnx.Rngs``.
         normalisation: mean and standard deviation of each channel, of pixels in [0, 1], that the

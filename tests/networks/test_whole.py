@@ -13,7 +13,7 @@ from toys import assert_close, examples_of, part_of, same_bits, toy_splits
 import dcmu_jax as dcmu
 from dcmu_jax.data.dataset import Normalisation
 from dcmu_jax.errors import InputError
-from dcmu_jax.networks.whole import labels_of
+from dcmu_jax.networks.patterns import labels_of
 from dcmu_jax.training.keys import named_key
 from dcmu_jax.training.loop import fit
 from dcmu_jax.training.optimizers import Optimizer
