@@ -111,7 +111,7 @@ REFUSED = {
     "our dropout, always": (lambda x, train: Dropout(0.5)(x, True), f"Dropout_0 of Built {ON}"),
     "draws that no flag switches": (
         lambda x, train: Always()(x),
-        "cannot run on images.* in evaluation mode .*dropout.*draw only where it is True",
+        "cannot run on images.* in evaluation mode .*dropout.*draws only where it is True",
     ),
     "a spectral norm": (
         lambda x, train: _spectral(x, False),

@@ -50,7 +50,7 @@ WRONG = {
     "in words": (lambda: _logits(normalisation=Normalisation(("a",), ("b",))), "mean = "),
     "evaluate images": (lambda: NETWORK.evaluate(TRAIN.images), "ndarray.*splits_from_arrays"),
     "evaluate splits": (lambda: NETWORK.evaluate(SPLITS), "Splits.*splits.train"),
-    "evaluate None": (lambda: NETWORK.evaluate(None), "NoneType"),
+    "evaluate None": (lambda: NETWORK.evaluate(None), "given as None"),
     "for splits": (lambda: fresh_classifier(Plain(), SPLITS, 0), "Splits.*splits.train"),
     "request of splits": (lambda: parse_request("class:1", SPLITS, 0), "Splits.*splits.train"),
     "request of images": (lambda: parse_request([1], TRAIN.images, 0), "ndarray"),
