@@ -22,8 +22,8 @@ from dcmu_jax.data.requests import request_for_ids
 from dcmu_jax.data.selections import shape_of
 from dcmu_jax.errors import InputError
 from dcmu_jax.metrics.accuracy import accuracies, measure
-from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.runs.comparable import check_comparable
+from dcmu_jax.runs.config import RunConfig
 from dcmu_jax.training.classifier import Evaluation
 from dcmu_jax.unlearning.protocol import collection_protocol
 from dcmu_jax.unlearning.task import Training
