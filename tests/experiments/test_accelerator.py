@@ -24,6 +24,8 @@ def _finite_and_positive(value):
 def written(tmp_path, monkeypatch):
     """Runs the benchmark and returns what it wrote."""
     monkeypatch.setattr(record, "RESULTS", tmp_path)
+    # It sets this where it is not set; other tests of the process are not to see it.
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.6")
 
     def run(more=""):
         accelerator.main(f"{TINY} {ROOFS} {more}".split())
