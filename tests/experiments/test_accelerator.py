@@ -20,12 +20,16 @@ def _finite_and_positive(value):
     assert math.isfinite(value) and value > 0
 
 
+@pytest.fixture(autouse=True)
+def _share_of_memory(monkeypatch):
+    """What the benchmark sets where it is not set, which other tests are not to see."""
+    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.6")
+
+
 @pytest.fixture
 def written(tmp_path, monkeypatch):
     """Runs the benchmark and returns what it wrote."""
     monkeypatch.setattr(record, "RESULTS", tmp_path)
-    # It sets this where it is not set; other tests of the process are not to see it.
-    monkeypatch.setenv("XLA_PYTHON_CLIENT_MEM_FRACTION", "0.6")
 
     def run(more=""):
         accelerator.main(f"{TINY} {ROOFS} {more}".split())
