@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import pytest
 from cli.test_cli import DATA, TINY, _dcmu
+from toys import toy_splits
 
 import dcmu_jax
 from dcmu_jax.applications.condensed_model_run import CondensedModelConfig
@@ -20,8 +21,10 @@ from dcmu_jax.cli.service import SERVICE_COMMANDS
 from dcmu_jax.data.tfds_source import _absent
 from dcmu_jax.errors import InputError
 from dcmu_jax.runs.config import RunConfig, check_method_name
+from dcmu_jax.runs.options import RemembranceOptions
 from dcmu_jax.runs.presets import preset
 from dcmu_jax.runs.run import Run
+from dcmu_jax.runs.stages import usable_tests
 
 PACKAGE = Path(dcmu_jax.__file__).parent
 _UNKNOWN = "\x00"
@@ -179,6 +182,25 @@ def test_the_way_to_a_data_set_is_an_option(options):
     assert "--data.download" in options["run"] and "--data.download" in remedy
     assert "--download" in options["condensed-model"]
     assert "--data.directory" in options["train"] and "--data.directory" in remedy
+
+
+def test_too_many_remembrance_samples_are_lowered_as_the_messages_say(options):
+    splits = toy_splits(per_class=40)  # 10 test samples of each class
+    with pytest.raises(InputError) as caught:
+        usable_tests(RunConfig(), splits, ("recommended",))
+    option, most = re.search(r"Lower (--\S+) to (\d+)", caught.value.remedy).groups()
+    assert option in options["train"]
+    *_, group, name = option.removeprefix("--").replace("-", "_").split(".")
+    fewer = RemembranceOptions(**{name: int(most)})
+    method = dataclasses.replace(RunConfig().method, **{group: fewer})
+    lowered = RunConfig(method=method, baselines=("paper",))
+    assert usable_tests(lowered, splits, ("recommended",)).sum() == splits.num_classes
+    both = ("recommended", "paper")
+    with pytest.raises(InputError, match=r"per_class of paper \(RunConfig.settings;.* to 9"):
+        usable_tests(lowered, splits, both)
+    lowered = dataclasses.replace(lowered, settings={"paper": {group: {name: 9}}})
+    with pytest.raises(InputError, match=r"Leave paper out of --baselines, lower --method"):
+        usable_tests(lowered, splits, both)
 
 
 def test_options_of_the_method_say_whom_they_reach(tmp_path, capsys):

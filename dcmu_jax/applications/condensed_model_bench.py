@@ -167,6 +167,7 @@ class CondensedModelBench:
             per_class,
             method="random",
             seed=named_seed(self.seed, "remembrance"),
+            setting="--per-class and --construction.per-class",
         )
 
     def _load(self, folder: Path) -> Classifier:

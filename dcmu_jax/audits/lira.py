@@ -33,7 +33,7 @@ def lira_scores(
     examples in the same way but rounds to 1 in many of them.
 
     A fixed variance is pooled within examples, from the residuals of each example's own mean, for
-    in and out apart. It needs far fewer models, and is better up to some 64 of them.
+    in and out apart. It needs far fewer models, and is the better one unless there are many.
 
     Args:
         target: logit margins of one or more attacked models.

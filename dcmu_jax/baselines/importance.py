@@ -24,8 +24,8 @@ _ROOM = 2**27
 def _at_once() -> int:
     """Samples in a chunk, at most.
 
-    One on CPU, where the batched matrix products of single samples' gradients are a hundred times
-    slower than one product after another (measured on the CNN).
+    One on CPU, where the batched matrix products of single samples' gradients are far slower
+    than one product after another.
     """
     return 1 if on_cpu() else 64
 

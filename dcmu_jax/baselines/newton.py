@@ -86,7 +86,8 @@ class InfluenceUnlearning(_Newton):
         iterations: of conjugate gradients, at most; where they do not reach ``tolerance``, the
             result says so and tables mark it. One costs about as much as a training epoch on
             the same samples.
-        tolerance: relative residual at which they stop.
+        tolerance: relative residual at which they stop. How far down the
+            one told can be trusted stands at ``training.derivatives.Solution``.
         batch_size: samples per product; no part of the result.
     """
 
@@ -170,8 +171,8 @@ class NtkScrubbing(_Newton):
     Attributes:
         loss: squared, or cross_entropy, the one that the network was trained with.
         target: logit of the true class that the squared loss asks for; 0 for the others.
-        damping: lambda. The largest eigenvalue of a trained CNN is near 70,000 here, and the square
-            root of its ratio to lambda is how many iterations it takes, about.
+        damping: lambda. The square root of the ratio of the largest eigenvalue, which is large in a
+            trained CNN, to lambda is how many iterations it takes, about.
         anchor: a, what the ridge pulls to: zero, as weight decay does, or the original, as the
             source has it.
         scale: s.
@@ -179,11 +180,12 @@ class NtkScrubbing(_Newton):
             many as it stands for; None for all. The whole forget set is always used.
         iterations: of conjugate gradients at most, for each of the two systems. One costs about as
             much as a training epoch on the same samples.
-        tolerance: relative residual at which they stop, in each of the two systems.
+        tolerance: relative residual at which they stop, in each of the two systems; see
+            ``training.derivatives.Solution`` for how far down it can be trusted.
         step_tolerance: relative residual of the step up to which it counts as solved. Where the
             result is marked for this alone, lower ``tolerance``. It bounds the residual, not the
             error: at a damping far below the eigenvalues a step that counts as solved may still
-            lie far from the exact one (at 1e-4, a cosine of .95 was measured).
+            lie far from the exact one.
         batch_size: samples per product; no part of the result.
     """
 

@@ -15,7 +15,12 @@ RemembranceMethod = Literal["first", "random"]
 
 
 def remembrance_samples(
-    test: Dataset, per_class: int, *, method: RemembranceMethod, seed: int
+    test: Dataset,
+    per_class: int,
+    *,
+    method: RemembranceMethod,
+    seed: int,
+    setting: str = "per_class",
 ) -> Dataset:
     """``per_class`` samples of each class, taken from the test split.
 
@@ -28,6 +33,7 @@ def remembrance_samples(
         method: ``first`` takes them in the order of the split (the paper), ``random`` draws them
             by ``seed``; with one seed a smaller set is part of a larger one.
         seed: for ``random`` only.
+        setting: what a message says to lower where there are too many: the option of a command.
 
     Returns:
         The samples in the order of ``test``, with their ids.
@@ -49,7 +55,9 @@ def remembrance_samples(
             f"1..{most} per class, so that one of each is left to evaluate on"
             if most > 0
             else "test sets with 2 samples of each class or more",
-            "Take fewer remembrance samples or add test samples",
+            f"Lower {setting} to {most}, or add test samples"
+            if most > 0
+            else f"Add test samples of class {scarce}",
         )
     chosen = []
     for label in range(test.num_classes):

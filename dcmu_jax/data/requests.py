@@ -10,6 +10,7 @@ import numbers
 import os
 import re
 from collections.abc import Collection, Iterable, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -18,7 +19,7 @@ from jaxtyping import Array
 
 from dcmu_jax.data.dataset import Dataset, check_dataset
 from dcmu_jax.data.selections import BOOLEAN, as_mask, check_no_mask
-from dcmu_jax.errors import InputError, check_fraction, check_seed, unknown_name
+from dcmu_jax.errors import InputError, check_seed, unknown_name
 from dcmu_jax.files import expanded
 from dcmu_jax.reading import Unreadable, is_there, parse_json, read_bytes, read_npy
 
@@ -95,11 +96,10 @@ def parse_request(text: RequestLike, train: Dataset, seed: int) -> ForgetRequest
     count, slugs = 0, []
     for term in terms:
         kind, _, value = (piece.strip() for piece in term.partition(":"))
-        if not term:
-            raise InputError(f"Forget request {text!r} is empty", _ALLOWED, "Say what to forget")
+        _check_joined(text, term)
         if kind == "random":
             fraction = _fraction(value)
-            count += _count(fraction, len(train))
+            count += _count(value, fraction, len(train))
             value = f"{fraction:g}"
         elif kind == "class":
             named = np.union1d(named, _ids_of_class(value, train))
@@ -295,27 +295,52 @@ def _check_ids(ids: np.ndarray, name: str, train: Dataset) -> np.ndarray:
     return values.astype(np.int64)
 
 
+def _check_joined(text: str, term: str) -> None:
+    """Raise where a + of a request has no term beside it, or one without its kind."""
+    if not text.strip():
+        raise InputError(f"Forget request {text!r} is empty", _ALLOWED, "Say what to forget")
+    if not term:
+        raise InputError(f"Forget request {text!r} begins with a +", _ALLOWED, "Leave the + out")
+    kind, _, value = (piece.strip() for piece in term.partition(":"))
+    # Names of files may hold one, and so do numbers: +0.1 and 1e+0.
+    plus = re.fullmatch(r"(.*[^eE\s])\s*\+\s*(.*)", value, re.DOTALL)
+    if plus is None or kind not in _NAMES:
+        return  # an unknown kind is said elsewhere
+    if kind == "ids" and (plus[2] or is_there(expanded(value))):
+        return
+    if not plus[2]:
+        raise InputError(
+            f"Forget request {text!r} has no term after the + of {term!r}",
+            _ALLOWED,
+            "Leave the + out",
+        )
+    raise InputError(
+        f"Forget request {text!r} joins {plus[2]!r}, which has no kind",
+        _ALLOWED,
+        "Write each term whole, as in class:0+class:1",
+    )
+
+
 def _fraction(value: str) -> float:
     """The number, in ASCII: digits of other scripts would be read, too, but not by everybody."""
     try:
-        if not re.fullmatch(r"[0-9A-Za-z.+-]+", value):
+        # Exactly: 1e-400 is no 0, but a fraction in which no sample falls.
+        if not (re.fullmatch(r"[0-9A-Za-z.+-]+", value) and 0 < Decimal(value) < 1):
             raise ValueError(value)
-        fraction = float(value)
-    except ValueError as error:
+    except (ValueError, ArithmeticError) as error:
         raise InputError(
             f"random:{value}",
             "a number strictly between 0 and 1, in the digits 0 to 9",
             "Write random:0.1, say",
         ) from error
-    check_fraction("fraction of random", fraction)
-    return fraction
+    return float(value)
 
 
-def _count(fraction: float, total: int) -> int:
+def _count(value: str, fraction: float, total: int) -> int:
     count = int(fraction * total + 1e-9)  # 0.7 of 90 is 63, not 62.99999999999999
     if count == 0:
         raise InputError(
-            f"random:{fraction:g} of {total} samples is no sample",
+            f"random:{value} of {total} samples is no sample",
             f"a fraction of {1 / total:.3g} or more",
             "Raise the fraction",
         )

@@ -34,7 +34,8 @@ MAX_ITERATIONS = 300
 
 TOLERANCE = 2e-4
 """An iteration that lowers the inertia by a smaller share is the last. Going on until nothing
-moves takes about twice the iterations and gains 0.1 %."""
+moves takes more iterations for little: stopped here, the inertia is within 0.1 % of scikit-learn's
+(experiments/results/clustering.json)."""
 
 TABLE_LIMIT = 8192
 """Most samples of a class whose inner products are held at once: 256 MiB."""
@@ -166,7 +167,7 @@ def _one_class(
         """Nearest centroid of each sample, ``K`` for padding, and the inertia."""
         away = squares[:, None] - 2 * inner  # but for the samples' own norms
         least = jnp.min(away, axis=0)
-        # Two reductions along the long axis are several times as fast as an argmin on CPU.
+        # Two reductions along the long axis are faster than an argmin on CPU.
         index = jnp.arange(clusters, dtype=jnp.int32)[:, None]
         assignment = jnp.min(jnp.where(away <= least[None], index, clusters - 1), axis=0)
         inertia = jnp.sum(jnp.maximum(norms + least, 0.0) * real)

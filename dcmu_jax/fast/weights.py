@@ -83,9 +83,8 @@ def combine(
     """The condensed images: the weighted sum of the samples of each cluster.
 
     Samples in no cluster enter nowhere. Computed as the product of a matrix with one weight per
-    column: on CPU that beats ``segment_sum`` by some 15 % of the whole step, and it adds in a fixed
-    order on every platform. Its cost grows with the number of clusters squared, which is why they
-    come in chunks.
+    column: on CPU that beats ``segment_sum``, and it adds in a fixed order on every
+    platform. Its cost grows with the number of clusters squared, which is why they come in chunks.
     """
     matrix = jnp.where(own, weights[None], 0.0)
     rows = jnp.matmul(matrix, x.reshape(x.shape[0], -1), precision=jax.lax.Precision.HIGHEST)

@@ -1,4 +1,4 @@
-r"""RBE, the paper's score over a table, exactly as its printed figures were computed.
+r"""RBE, the paper's score over a table, as three of its four printed columns were computed.
 
 For network k and method a the four distances are
 
@@ -8,6 +8,8 @@ For network k and method a the four distances are
 
 each scaled to 0..1 over all networks and methods together; the score is the mean over networks of
 :math:`\hat d_{RA} + \tfrac12 \hat d_{FA} + \hat d_{MIA} + \hat d_{UT}`. Lower is said to be better.
+The fourth printed column, of a class of CIFAR-10, is a misprint: it repeats that of random requests
+on SVHN (tests/metrics/test_rbe.py).
 
 It misleads, and is never to be shown alone: it takes the lowest forget accuracy for the best, not
 the retrained model's; the last term subtracts the smallest *distance from 50* from a percentage;

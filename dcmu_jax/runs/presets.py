@@ -85,7 +85,7 @@ CONVOLUTIONAL = ("cnn", "convnet", "vgg16", "vgg16_bn", "resnet18")
 
 
 CLASS_STEPS = 500
-"""Fewest steps for a new ``final``: with 165 the other digits fell from 97 to 88 % (test).
+"""Fewest steps for a new ``final``: with fewer, the classes that stay may lose accuracy.
 
 Where fewer than 530 samples stay they are fewer, as no batch gets smaller than 16 (``Step``).
 """

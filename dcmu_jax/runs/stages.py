@@ -115,6 +115,10 @@ def remembrance_of(config: RunConfig, name: str, splits: Splits) -> Dataset:
         options.per_class,
         method=options.choice,
         seed=named_seed(config.unlearning_seed, "remembrance"),
+        setting="--method.remembrance.per-class"
+        if name == config.preset
+        else f"remembrance.per_class of {name} (RunConfig.settings; on a command line leave {name} "
+        "out of --baselines)",
     )
 
 
@@ -338,7 +342,8 @@ def usable_tests(config: RunConfig, splits: Splits, names: tuple[str, ...]) -> n
             f"Remembrance samples of {' and '.join(names)} that are together all test samples of "
             f"class {gone[0]}",
             "remembrance samples that leave one of each class to evaluate on",
-            "Take fewer remembrance samples per class, or add test samples",
+            f"Leave {' and '.join(names[1:])} out of --baselines, lower "
+            "--method.remembrance.per-class, or add test samples",
         )
     return usable
 

@@ -1,6 +1,7 @@
 """Remembrance samples: how many, which, and that one of each class stays for evaluation."""
 
 import importlib.util
+import re
 
 import numpy as np
 import pytest
@@ -66,6 +67,17 @@ def test_too_many(counts, per_class, message):
     for method in ("first", "random"):
         with pytest.raises(InputError, match=message):
             remembrance_samples(_test_set(counts), per_class, method=method, seed=0)
+
+
+@pytest.mark.parametrize("counts", [(7, 5, 9), (2, 5, 9)])
+def test_what_is_advised_is_enough(counts):
+    with pytest.raises(InputError, match="Lower --many to") as caught:
+        remembrance_samples(_test_set(counts), 50, method="first", seed=0, setting="--many")
+    most = int(re.search(r"--many to (\d+)", caught.value.remedy)[1])
+    assert most == min(counts) - 1
+    remembrance_samples(_test_set(counts), most, method="first", seed=0)
+    with pytest.raises(InputError, match="Add test samples of class 1"):
+        remembrance_samples(_test_set((7, 1, 9)), 1, method="first", seed=0)
 
 
 def test_unknown_method():
