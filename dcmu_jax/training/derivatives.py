@@ -154,9 +154,9 @@ class Solution(NamedTuple):
         residual: norm of what is left of the right-hand side, over the norm of that, by one more
             product with the vector that is returned: what the iterations themselves keep for a
             residual goes on falling where rounding no longer lets the true one fall. That product
-            is of float32: with A the matrix, x the vector and b the right-hand side, it makes the
-            residual known no better than to 1e-7 times |A| |x| / |b|. Down there the one told may
-            be several times too small.
+            is of float32: with A the matrix, x the vector and b the right-hand side, its
+            rounding changes the residual by up to 1e-7 times |A| |x| / |b|, and what is told below
+            that may lie several times above or below the true one.
     """
 
     vector: Any

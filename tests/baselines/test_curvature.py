@@ -106,6 +106,21 @@ def test_the_residual_told_is_the_true_one_where_rounding_keeps_it_up():
     np.testing.assert_allclose(found.residual, true, rtol=0.1)
 
 
+@pytest.mark.parametrize("tolerance", [1e-3, 1e-8])
+def test_the_residual_told_is_known_as_well_as_is_said(tolerance):
+    classifier = fresh(Plain(width=4), TRAIN)
+    curvature = Curvature.of(classifier, SOME, "squared", batch_size=4)
+    matrix = np.asarray(dense(classifier, SOME, "squared")[1], np.float64)
+    largest = np.linalg.eigvalsh(matrix).max()
+    damping, right = float(largest / 50), random_like(classifier)
+    found = curvature.solve(right, damping=damping, iterations=100, tolerance=tolerance)
+    x, b = (np.asarray(flat(tree), np.float64) for tree in (found.vector, right))
+    left = b - matrix @ x - damping * x
+    known = 1e-7 * (largest + damping) * np.linalg.norm(x)
+    told = float(found.residual) * np.linalg.norm(b)
+    np.testing.assert_allclose(told, np.linalg.norm(left), rtol=0, atol=known)
+
+
 def test_nothing_on_the_right_gives_nothing():
     classifier = fresh(Plain(), TRAIN)
     zero = jax.tree.map(np.zeros_like, classifier.variables["params"])
