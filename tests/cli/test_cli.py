@@ -340,7 +340,10 @@ BAD_ON_SAVED = {
         r"One forgotten sample is too few",
     ),
     "few oracles": (["audit", "{run}", "--oracles", "3"], r"audit with 3 oracle models"),
-    "comparison": (["compare", "{run}", "--forget", "random:7"], r"fraction of random = 7"),
+    "comparison": (
+        ["compare", "{run}", "--forget", "random:7"],
+        r"dcmu: random:7\. Allowed: a number strictly between 0 and 1",
+    ),
 }
 
 
