@@ -11,7 +11,7 @@ near images which the attacker knows. What this can show and what not:
   so a share of 100 % in class is no leak by itself.
 - No number is one alone. Another network may take any smooth picture for the class, those drawn
   from a network that never saw it included, and a grey picture lies near to every image by its
-  pixels. Only what goes beyond the yardstick's numbers counts.
+  pixels. Only what exceeds the yardstick's numbers counts.
 - That nothing recognisable comes out is no proof that nothing is left: it is one attack.
 """
 

@@ -100,7 +100,7 @@ def fixed_variables(model: nn.Module | Any, image_shape: tuple[int, int, int]) -
 
 
 def _around_zero(name: str, leaf: Any) -> np.ndarray:
-    """Numbers for a parameter by its name, which keep the size of what goes through a kernel."""
+    """Numbers for a parameter by its name, which keep the size of a kernel's inputs."""
     drawn = fixed_numbers(name, leaf.shape)
     return drawn * math.sqrt(6 / max(1, math.prod(leaf.shape[:-1]))) if leaf.ndim > 1 else drawn
 

@@ -59,8 +59,7 @@ class Layers:
 
         ``centred`` says that what follows subtracts the mean of the batch, and so the bias with it:
         its gradient is 0, and what a computer finds for it is rounding. Accelerators are spared the
-        work, 17 % of a step of the CNN on a TPU (experiments/results/compiled_tpu.json); on CPU the
-        rounding stays, with which results were recorded.
+        work; on CPU the rounding stays, with which results were recorded.
         """
         fan_in = size * size * x.shape[-1]
         kernel_init, bias_init = kernel_and_bias(self.init, fan_in, torchvision)
