@@ -1,6 +1,6 @@
 """Training populations: shadow models, oracles, and originals with what methods make of them.
 
-Groups of models are trained at once and measured; what is kept of them is a file of margins, so that
+Groups of models are trained at once and measured; a file of margins is kept of them, so that
 an interrupted population goes on with the next group.
 """
 
